@@ -1,0 +1,57 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+let settings: [SwiftSetting] = [
+  .swiftLanguageMode(.v6),
+  .treatAllWarnings(as: .error),
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let package = Package(
+  name: "outboxd",
+  products: [
+    .executable(name: "outboxd", targets: ["outboxd"])
+  ],
+  targets: [
+    .systemLibrary(name: "CSystem"),
+    .systemLibrary(name: "CLibpq", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+    .systemLibrary(name: "CRdkafka", pkgConfig: "rdkafka", providers: [.apt(["librdkafka-dev"])]),
+    .systemLibrary(name: "CYaml", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(
+      name: "CMicrohttpd", pkgConfig: "libmicrohttpd", providers: [.apt(["libmicrohttpd-dev"])]),
+
+    .target(name: "RelayCore", dependencies: ["CSystem"], swiftSettings: settings),
+    .target(
+      name: "PostgresSource", dependencies: ["RelayCore", "CLibpq", "CSystem"],
+      swiftSettings: settings),
+    .target(
+      name: "KafkaSink", dependencies: ["RelayCore", "CRdkafka", "CSystem"],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "outboxd",
+      dependencies: [
+        "RelayCore", "PostgresSource", "KafkaSink", "CYaml", "CMicrohttpd", "CSystem",
+      ],
+      swiftSettings: settings),
+
+    .target(name: "RelayTesting", path: "Tests/RelayTesting", swiftSettings: settings),
+    .testTarget(
+      name: "RelayCoreTests", dependencies: ["RelayCore", "RelayTesting"], swiftSettings: settings),
+    .testTarget(
+      name: "PostgresSourceTests", dependencies: ["PostgresSource", "RelayCore", "RelayTesting"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "KafkaSinkTests", dependencies: ["KafkaSink", "RelayCore", "RelayTesting"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "outboxdTests",
+      dependencies: ["outboxd", "RelayCore", "PostgresSource", "KafkaSink", "RelayTesting"],
+      swiftSettings: settings),
+    .testTarget(
+      name: "IntegrationTests", dependencies: ["RelayTesting"], swiftSettings: settings),
+    .testTarget(
+      name: "FaultTests", dependencies: ["RelayTesting"], swiftSettings: settings),
+  ]
+)

@@ -1,0 +1,23 @@
+// Owns: what an operator says about Postgres.
+
+/// Every field has the default of the configuration file.
+public struct PostgresSettings: Equatable, Sendable {
+  /// Whether the journal table `outboxd.checkpoint` is used.
+  public enum Journal: String, CaseIterable, Sendable {
+    /// Used if it is there; without it the relay says what it cannot promise.
+    case auto
+    /// The relay refuses to start without it.
+    case required
+    case off
+  }
+
+  /// libpq's connection string or URI. Never printed with a password in it.
+  public var conninfo = ""
+  /// Read at each connect, so that a password can be rotated. A trailing newline is dropped.
+  public var passwordFile: String?
+  public var slot = "outboxd"
+  public var publication = "outboxd"
+  public var journal = Journal.auto
+
+  public init() {}
+}

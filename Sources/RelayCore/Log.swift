@@ -1,0 +1,154 @@
+// Owns: the form of a log line, its level, and the limit on repeats. Lines go to standard error.
+// Must not know: payloads, keys or secrets. Nobody may pass it any.
+import Glibc
+import Synchronization
+
+/// The log of the process. A line costs a lock and a `write(2)`; nothing is logged per row.
+public final class Log: Sendable {
+  public enum Level: Int, Comparable, CaseIterable, Sendable {
+    case debug = 0, info, notice, warning, error
+
+    public var name: String { "\(self)" }
+    public init?(name: String) {
+      guard let level = Level.allCases.first(where: { $0.name == name }) else { return nil }
+      self = level
+    }
+    public static func < (left: Level, right: Level) -> Bool { left.rawValue < right.rawValue }
+  }
+
+  public enum Format: String, CaseIterable, Sendable { case text, logfmt, json }
+
+  public typealias Field = (name: String, value: String)
+
+  private struct Repeat {
+    var windowStart: MonotonicTime
+    var printed: Int
+    var suppressed: Int
+  }
+
+  public let level: Level
+  public let format: Format
+  private let descriptor: Int32
+  private let repeats = Mutex<[String: Repeat]>([:])
+
+  /// Of lines with the same level and message, this many are printed in `repeatWindow` milliseconds.
+  static let repeatLimit = 5
+  static let repeatWindow = 10_000
+
+  public init(level: Level = .info, format: Format = .text, descriptor: Int32 = 2) {
+    self.level = level
+    self.format = format
+    self.descriptor = descriptor
+  }
+
+  public func debug(_ message: String, _ fields: Field...) { write(.debug, message, fields) }
+  public func info(_ message: String, _ fields: Field...) { write(.info, message, fields) }
+  public func notice(_ message: String, _ fields: Field...) { write(.notice, message, fields) }
+  public func warning(_ message: String, _ fields: Field...) { write(.warning, message, fields) }
+  public func error(_ message: String, _ fields: Field...) { write(.error, message, fields) }
+
+  /// An error with its kind, code and remedy as fields.
+  public func error(_ message: String, _ error: RelayError, level: Level = .error) {
+    var fields: [Field] = [("reason", error.message), ("kind", error.kind.rawValue)]
+    if let code = error.code { fields.append(("code", code)) }
+    if let remedy = error.remedy { fields.append(("remedy", remedy)) }
+    write(level, message, fields)
+  }
+
+  /// `message` is a fixed text; what changes stands in `fields`, so that repeats are recognised.
+  public func write(_ level: Level, _ message: String, _ fields: [Field]) {
+    guard level >= self.level else { return }
+    var fields = fields
+    switch admit(level, message) {
+    case nil: return
+    case .some(let suppressed) where suppressed > 0: fields.append(("suppressed", String(suppressed)))
+    default: break
+    }
+    var line = LogLine.render(
+      time: postgresNow(), level: level, message: message, fields: fields, format: format)
+    line.append("\n")
+    // A log that cannot be written must not stop the relay: the result is of no use.
+    line.withUTF8 { bytes in
+      // SAFETY: the buffer lives for the duration of the closure, and write(2) reads `count` bytes of it.
+      _ = Glibc.write(descriptor, bytes.baseAddress, bytes.count)
+    }
+  }
+
+  /// Nil: the line is one repeat too many. Otherwise how many were left out before it.
+  private func admit(_ level: Level, _ message: String) -> Int? {
+    let now = MonotonicTime.now()
+    return repeats.withLock { repeats in
+      let key = "\(level.rawValue)\(message)"
+      guard var entry = repeats[key], now < entry.windowStart.advanced(milliseconds: Self.repeatWindow)
+      else {
+        let suppressed = repeats[key]?.suppressed ?? 0
+        if repeats.count > 1000 { repeats.removeAll() }
+        repeats[key] = Repeat(windowStart: now, printed: 1, suppressed: 0)
+        return suppressed
+      }
+      defer { repeats[key] = entry }
+      if entry.printed < Self.repeatLimit {
+        entry.printed += 1
+        return 0
+      }
+      entry.suppressed += 1
+      return nil
+    }
+  }
+}
+
+/// The three forms of a line.
+enum LogLine {
+  static func render(
+    time: PostgresMicroseconds, level: Log.Level, message: String, fields: [Log.Field], format: Log.Format
+  ) -> String {
+    let stamp = RFC3339.string(microseconds: time / 1000 * 1000, digits: 3)
+    switch format {
+    case .text:
+      let name = level.name
+      let padding = String(repeating: " ", count: 7 - name.utf8.count)
+      return fields.reduce("\(stamp) \(name)\(padding) \(plain(message))") {
+        $0 + " \($1.name)=\(quotedIfNeeded($1.value))"
+      }
+    case .logfmt:
+      return fields.reduce("ts=\(stamp) level=\(level.name) msg=\(quotedIfNeeded(message))") {
+        $0 + " \($1.name)=\(quotedIfNeeded($1.value))"
+      }
+    case .json:
+      let head = "{\"ts\":\"\(stamp)\",\"level\":\"\(level.name)\",\"msg\":\(quoted(message))"
+      return fields.reduce(head) { $0 + ",\(quoted($1.name)):\(quoted($1.value))" } + "}"
+    }
+  }
+
+  private static func plain(_ text: String) -> String {
+    text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F }) ? text : quoted(text)
+  }
+
+  private static func quotedIfNeeded(_ text: String) -> String {
+    let bare =
+      !text.isEmpty
+      && text.unicodeScalars.allSatisfy {
+        $0.value > 0x20 && $0.value != 0x7F && $0 != "\"" && $0 != "=" && $0 != "\\"
+      }
+    return bare ? text : quoted(text)
+  }
+
+  /// A JSON string.
+  static func quoted(_ text: String) -> String {
+    var result = "\""
+    for scalar in text.unicodeScalars {
+      switch scalar {
+      case "\"": result += "\\\""
+      case "\\": result += "\\\\"
+      case "\n": result += "\\n"
+      case "\r": result += "\\r"
+      case "\t": result += "\\t"
+      case _ where scalar.value < 0x20 || scalar.value == 0x7F:
+        let hex = String(scalar.value, radix: 16)
+        result += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
+      default: result.unicodeScalars.append(scalar)
+      }
+    }
+    return result + "\""
+  }
+}

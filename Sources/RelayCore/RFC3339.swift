@@ -1,0 +1,83 @@
+// Owns: timestamps as text (RFC 3339, section 5.6), in UTC.
+
+public enum RFC3339 {
+  /// The longest text, in bytes: `2026-11-21T09:58:22.123456Z`.
+  public static let maximumCount = 27
+
+  /// Microseconds since 2000 of 0001-01-01T00:00:00Z and of 10000-01-01T00:00:00Z: RFC 3339 has no year
+  /// outside, and Postgres' infinities lie outside too.
+  static let lowest: PostgresMicroseconds = -63_082_281_600_000_000
+  static let end: PostgresMicroseconds = 252_455_616_000_000_000
+
+  /// Writes `time` at `target`, which has room for `maximumCount` bytes, with 0 to 6 digits of the second's
+  /// fraction. Returns the number of bytes, or nil if the time has no RFC 3339 form.
+  public static func write(
+    _ time: PostgresMicroseconds, digits: Int = 6, to target: UnsafeMutableRawPointer
+  ) -> Int? {
+    guard time >= lowest, time < end else { return nil }
+    // Days from 0000-03-01, so that a leap day is a year's last (Howard Hinnant, "chrono-Compatible
+    // Low-Level Date Algorithms").
+    let dayLength: Int64 = 86_400_000_000
+    let sinceUnix = time + .unixEpochOffset
+    var dayNumber = sinceUnix / dayLength
+    var inDay = sinceUnix % dayLength
+    if inDay < 0 {
+      inDay += dayLength
+      dayNumber -= 1
+    }
+    let shifted = dayNumber + 719_468
+    let era = shifted / 146_097
+    let dayOfEra = shifted - era * 146_097
+    let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
+    let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
+    let shiftedMonth = (5 * dayOfYear + 2) / 153
+    let day = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
+    let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
+    let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
+
+    // SAFETY: the offsets below are fixed and end at 20 + digits ≤ 27, which the caller has room for.
+    let bytes = target.assumingMemoryBound(to: UInt8.self)
+    func put(_ value: Int64, at offset: Int, width: Int) {
+      var value = value
+      var position = offset + width
+      while position > offset {
+        position -= 1
+        bytes[position] = UInt8(truncatingIfNeeded: 0x30 + value % 10)
+        value /= 10
+      }
+    }
+    put(year, at: 0, width: 4)
+    bytes[4] = 0x2D
+    put(month, at: 5, width: 2)
+    bytes[7] = 0x2D
+    put(day, at: 8, width: 2)
+    bytes[10] = 0x54
+    let seconds = inDay / 1_000_000
+    put(seconds / 3600, at: 11, width: 2)
+    bytes[13] = 0x3A
+    put(seconds / 60 % 60, at: 14, width: 2)
+    bytes[16] = 0x3A
+    put(seconds % 60, at: 17, width: 2)
+    var count = 19
+    if digits > 0 {
+      bytes[19] = 0x2E
+      var fraction = inDay % 1_000_000
+      for _ in digits..<6 { fraction /= 10 }
+      put(fraction, at: 20, width: digits)
+      count = 20 + digits
+    }
+    bytes[count] = 0x5A
+    return count + 1
+  }
+
+  /// As text; "infinity" and "-infinity" where there is no RFC 3339 form.
+  public static func string(microseconds time: PostgresMicroseconds, digits: Int = 6) -> String {
+    withUnsafeTemporaryAllocation(byteCount: maximumCount, alignment: 1) { buffer in
+      // SAFETY: the buffer has `maximumCount` bytes, and `write` fills the first `count` of them.
+      guard let base = buffer.baseAddress, let count = write(time, digits: digits, to: base) else {
+        return time < 0 ? "-infinity" : "infinity"
+      }
+      return String(decoding: buffer[..<count], as: UTF8.self)
+    }
+  }
+}

@@ -1,0 +1,54 @@
+// Owns: the three seams of the loop. Everything behind them is replaceable in a test.
+// Must not know: Postgres, Kafka.
+
+/// Where changes come from: a replication stream, later a replay or a backfill.
+/// Confined to the relay's thread.
+public protocol ChangeSource: AnyObject {
+  /// A descriptor for `poll(2)`: readable when `next()` may have more.
+  var descriptor: Int32 { get }
+  /// True while bytes to the server wait in a buffer: poll for writability too, then call `report`.
+  var wantsWrite: Bool { get }
+  /// Bytes received so far. The loop paces its reading by it.
+  var receivedBytes: UInt64 { get }
+  /// When `report` must be called at the latest, so that the server does not hang up.
+  var reportTime: MonotonicTime { get }
+
+  /// The next change, or nil when the socket is empty. Never blocks. What it returned before is void.
+  func next() throws(RelayError) -> Change?
+  /// The shape that came with the last `.relation`.
+  var relation: Relation { get }
+  /// Tells the source that everything up to `flushed` may be let go. Sends only when there is news, when
+  /// the server asked, or when `reportTime` has come. `flushed` is clamped: monotone, never beyond
+  /// what was received.
+  func report(flushed: LSN, now: MonotonicTime) throws(RelayError)
+  /// Ends the stream in good order: last report, end of copy, wait for the server's end until `deadline`.
+  func finish(flushed: LSN, deadline: MonotonicTime)
+}
+
+/// Where checkpoints are kept, beside the slot. Confined to the relay's thread.
+public protocol CheckpointStore: AnyObject {
+  /// Hands over the newest checkpoint, and returns the newest that is durable. Never blocks.
+  func store(_ checkpoint: LSN) -> LSN
+  /// Hands over the last checkpoint, waits until it is durable or `deadline` has come, and returns the
+  /// newest that is durable.
+  func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN
+}
+
+/// Where records go. Confined to the relay's thread.
+public protocol RecordSink: AnyObject {
+  /// A descriptor for `poll(2)`: readable when `drain` has something.
+  var descriptor: Int32 { get }
+  /// When a held record is worth another try.
+  var retryTime: MonotonicTime { get }
+
+  /// Takes the record (its bytes are copied) or says why not. Never blocks for long: half a second at most,
+  /// and only for a topic seen for the first time.
+  /// - Throws: `recordRejected` where the record can never be sent, `sinkFailed` where the sink must be
+  ///   built anew.
+  func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome
+  /// Hands every delivery that has come to `settle`, and clears the descriptor. Never blocks.
+  /// - Throws: `sinkFailed` where the sink must be built anew.
+  func drain(_ settle: (Delivery) -> Void) throws(RelayError)
+  /// Lets go of everything that is queued, without waiting for it.
+  func abandon()
+}

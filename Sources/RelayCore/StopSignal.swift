@@ -1,0 +1,37 @@
+// Owns: the request to stop, from any thread to any thread.
+import CSystem
+import Glibc
+import Synchronization
+
+/// Asks a thread to stop, and wakes it from `poll(2)`.
+public final class StopSignal: Sendable {
+  /// Readable for ever once a stop was requested.
+  public let descriptor: Int32
+  private let requested = Atomic<Bool>(false)
+
+  public init() {
+    descriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+  }
+
+  deinit { close(descriptor) }
+
+  public var isRequested: Bool { requested.load(ordering: .acquiring) }
+
+  public func request() {
+    requested.store(true, ordering: .releasing)
+    eventfd_write(descriptor, 1)
+  }
+
+  /// Waits until a stop is requested or `milliseconds` have passed. True if a stop is requested.
+  @discardableResult
+  public func wait(milliseconds: Int) -> Bool {
+    let end = MonotonicTime.now().advanced(milliseconds: milliseconds)
+    while !isRequested {
+      let left = MonotonicTime.now().milliseconds(until: end, limit: 60_000)
+      if left == 0 { return isRequested }
+      var entry = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      _ = poll(&entry, 1, Int32(left))
+    }
+    return true
+  }
+}

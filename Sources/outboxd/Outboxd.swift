@@ -1,0 +1,4 @@
+@main
+struct Outboxd {
+  static func main() {}
+}
