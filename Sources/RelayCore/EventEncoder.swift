@@ -1,0 +1,540 @@
+// Owns: row to record: CloudEvents 1.0.2 in the binary and structured modes of its Kafka binding.
+// Must not know: where rows come from and records go to.
+
+/// Turns rows into records. All texts of a record are lent from the row, the plan, or the encoder's own
+/// buffers, and stand until the following `encode`.
+struct EventEncoder: ~Copyable {
+  /// The most headers a record may have.
+  static let maximumHeaders = 64
+
+  private let mappings: [OutboxMapping]
+  private let database: String
+  private var plans: [UInt32: Result<RowPlan, RelayError>] = [:]
+  private var plan: RowPlan?
+  private var arena = ByteArena()
+  private var writer = JSONWriter()
+  private let headers: UnsafeMutablePointer<RecordHeader>
+  private var headerCount = 0
+
+  init(mappings: [OutboxMapping], database: String) {
+    self.mappings = mappings
+    self.database = database
+    headers = .allocate(capacity: Self.maximumHeaders)
+  }
+
+  deinit { headers.deallocate() }
+
+  /// A table's shape has come. A shape that does not serve is reported when its first row comes.
+  mutating func prepare(_ relation: Relation) {
+    plan = nil
+    plans[relation.id] = compile(relation)
+  }
+
+  private func compile(_ relation: Relation) -> Result<RowPlan, RelayError> {
+    guard
+      let mapping = mappings.first(where: { $0.schema == relation.schema && $0.table == relation.table })
+    else {
+      return .failure(
+        RelayError(
+          .publicationUnsuitable,
+          "the publication sends rows of \(relation.schema).\(relation.table), which no outbox names",
+          remedy: "Add the table under `outboxes`, or take it out of the publication."))
+    }
+    do throws(RelayError) {
+      return .success(try RowPlan(mapping: mapping, relation: relation, database: database))
+    } catch {
+      return .failure(error)
+    }
+  }
+
+  /// The mapping that a row's outbox has, once its table is prepared.
+  func mapping(of row: RowView) -> OutboxMapping? {
+    if case .success(let plan) = plans[row.relationID] { plan.mapping } else { nil }
+  }
+
+  /// - Parameters:
+  ///   - commitLSN: of the row's transaction.
+  ///   - index: of the row among its transaction's inserted rows, from 0.
+  /// - Throws: `tableUnsuitable`, `publicationUnsuitable`; `rowRejected` with the row's id and the reason.
+  mutating func encode(
+    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+  ) throws(RelayError) -> Record {
+    if plan?.relation.id != row.relationID {
+      switch plans[row.relationID] {
+      case .success(let found): plan = found
+      case .failure(let error): throw error
+      case nil:
+        throw RelayError(
+          .streamMalformed, "a row came for relation \(row.relationID), whose shape has not come")
+      }
+    }
+    guard let plan else { throw RelayError(.failed, "no plan") }
+    guard row.values.count == plan.relation.columns.count else {
+      throw RelayError(
+        .streamMalformed,
+        "a row of \(plan.relation.schema).\(plan.relation.table) has \(row.values.count) values, "
+          + "its relation has \(plan.relation.columns.count) columns")
+    }
+    arena.reset()
+    headerCount = 0
+    do throws(RowFault) {
+      return try encode(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
+    } catch {
+      throw rejection(error, row, plan, commitLSN: commitLSN, index: index)
+    }
+  }
+
+  private mutating func encode(
+    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+  ) throws(RowFault) -> Record {
+    guard let topic = try render(plan.topic, row) else { throw RowFault("topic", "a column in it is NULL") }
+    if plan.topic.constant == nil, !CloudEventRules.isTopic(topic) {
+      throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
+    }
+    var key: LentBytes?
+    if let text = plan.key {
+      key = try render(text, row)
+      if key == nil {
+        throw RowFault("key", "a column in it is NULL (fill it, or set `key: none` for records without key)")
+      }
+    }
+    let attributes = try attributes(
+      row, plan, key: key, commitLSN: commitLSN, commitTime: commitTime, index: index)
+    let value = row.values[plan.payload.index]
+    if plan.isStructured {
+      try structured(row, plan, attributes, payload: value)
+      return Record(
+        topic: topic, key: key, value: writer.bytes,
+        headers: UnsafeBufferPointer(start: headers, count: headerCount))
+    }
+    try binary(row, plan, attributes, hasData: value.format != .null)
+    var data: LentBytes?
+    if value.format != .null { data = try payloadBytes(value, plan.payload) }
+    return Record(
+      topic: topic, key: key, value: data,
+      headers: UnsafeBufferPointer(start: headers, count: headerCount))
+  }
+
+  // MARK: Attributes
+
+  private struct Attributes {
+    var id: LentBytes
+    var source: LentBytes
+    var type: LentBytes
+    var subject: LentBytes?
+    var time: LentBytes
+    var sequence: LentBytes
+    var contentType: LentBytes
+    var dataschema: LentBytes?
+    var partitionkey: LentBytes?
+  }
+
+  private mutating func attributes(
+    _ row: RowView, _ plan: RowPlan, key: LentBytes?, commitLSN: LSN, commitTime: PostgresMicroseconds,
+    index: UInt32
+  ) throws(RowFault) -> Attributes {
+    guard let id = try attribute(row, plan.id, "id"), !id.isEmpty else {
+      throw RowFault("id", "it is NULL or empty")
+    }
+    guard let type = try attribute(row, plan.type, "type"), !type.isEmpty else {
+      throw RowFault("type", "it is NULL or empty")
+    }
+    guard let source = try render(plan.source, row) else {
+      throw RowFault("source", "a column in it is NULL")
+    }
+    if plan.source.constant == nil, !CloudEventRules.isURIReference(source) {
+      throw RowFault("source", "\(quoted(source)) is not a URI reference (RFC 3986)")
+    }
+    var subject: LentBytes?
+    if let column = plan.subject, let text = try attribute(row, column, "subject"), !text.isEmpty {
+      subject = text
+    }
+    var contentType = plan.defaultContentType
+    if let column = plan.datacontenttype,
+      let text = try attribute(row, column, "datacontenttype"), !text.isEmpty
+    {
+      guard CloudEventRules.isMediaType(text) else {
+        throw RowFault("datacontenttype", "\(quoted(text)) is not a media type")
+      }
+      contentType = text
+    }
+    var dataschema: LentBytes?
+    if let template = plan.dataschema, let text = try render(template, row), !text.isEmpty {
+      if template.constant == nil, !CloudEventRules.isURI(text) {
+        throw RowFault("dataschema", "\(quoted(text)) is not an absolute URI (RFC 3986)")
+      }
+      dataschema = text
+    }
+    var partitionkey: LentBytes?
+    if plan.mapping.partitionkey, let key, !key.isEmpty {
+      guard CloudEventRules.isString(key) else { throw RowFault("partitionkey", notAString) }
+      partitionkey = key
+    }
+    return Attributes(
+      id: id, source: source, type: type, subject: subject,
+      time: try time(row, plan, commitTime), sequence: sequence(commitLSN, index),
+      contentType: contentType, dataschema: dataschema, partitionkey: partitionkey)
+  }
+
+  private mutating func time(
+    _ row: RowView, _ plan: RowPlan, _ commitTime: PostgresMicroseconds
+  ) throws(RowFault) -> LentBytes {
+    if let column = plan.time, row.values[column.index].format != .null {
+      return try ValueText.text(
+        of: row.values[column.index], type: column.type, part: "time", arena: &arena)
+    }
+    return try ValueText.time(commitTime, part: "time", arena: &arena)
+  }
+
+  /// CloudEvents extension "sequence": sorts as text. Commit LSN and index, each of fixed width.
+  private mutating func sequence(_ commitLSN: LSN, _ index: UInt32) -> LentBytes {
+    // SAFETY: 16 digits, a hyphen and 8 digits fill the 25 bytes.
+    let target = arena.reserve(25)
+    Hexadecimal.write(commitLSN.rawValue, digits: 16, to: target)
+    target.storeBytes(of: 0x2D, toByteOffset: 16, as: UInt8.self)
+    Hexadecimal.write(UInt64(index), digits: 8, to: target + 17)
+    return LentBytes(start: target, count: 25)
+  }
+
+  /// An attribute's text, checked; nil for NULL.
+  private mutating func attribute(
+    _ row: RowView, _ column: RowPlan.Source, _ part: String
+  ) throws(RowFault) -> LentBytes? {
+    let value = row.values[column.index]
+    if value.format == .null { return nil }
+    let text = try ValueText.text(of: value, type: column.type, part: part, arena: &arena)
+    if ValueText.isFree(column.type), !CloudEventRules.isString(text) { throw RowFault(part, notAString) }
+    return text
+  }
+
+  private var notAString: String {
+    "it holds a control character, a noncharacter, or bytes that are not UTF-8, which CloudEvents forbids"
+  }
+
+  /// A template's text; nil if a column in it is NULL.
+  private mutating func render(_ text: RowPlan.Text, _ row: RowView) throws(RowFault) -> LentBytes? {
+    if let constant = text.constant { return constant }
+    if text.segments.count == 1, case .column(let column) = text.segments[0] {
+      let value = row.values[column.index]
+      if value.format == .null { return nil }
+      if column.type == .bytea, text.part == "key" { return value.bytes }
+      return try ValueText.text(of: value, type: column.type, part: text.part, arena: &arena)
+    }
+    var total = 0
+    for segment in text.segments {
+      switch segment {
+      case .literal(let bytes): total += bytes.count
+      case .column(let column):
+        let value = row.values[column.index]
+        if value.format == .null { return nil }
+        total += try ValueText.text(of: value, type: column.type, part: text.part, arena: &arena).count
+      }
+    }
+    let target = arena.reserve(total)
+    var position = 0
+    for segment in text.segments {
+      let piece: LentBytes
+      switch segment {
+      case .literal(let bytes): piece = bytes
+      case .column(let column):
+        piece = try ValueText.text(
+          of: row.values[column.index], type: column.type, part: text.part, arena: &arena)
+      }
+      // SAFETY: the pieces have the lengths that were summed up above, so all of them fit into `total`.
+      if let start = piece.baseAddress {
+        (target + position).copyMemory(from: start, byteCount: piece.count)
+      }
+      position += piece.count
+    }
+    return LentBytes(start: target, count: total)
+  }
+
+  // MARK: Binary mode
+
+  private mutating func binary(
+    _ row: RowView, _ plan: RowPlan, _ attributes: Attributes, hasData: Bool
+  ) throws(RowFault) {
+    if hasData { add("content-type", attributes.contentType) }
+    add("ce_specversion", ValueText.staticText("1.0"))
+    add("ce_id", attributes.id)
+    add("ce_source", attributes.source)
+    add("ce_type", attributes.type)
+    if let subject = attributes.subject { add("ce_subject", subject) }
+    add("ce_time", attributes.time)
+    add("ce_sequence", attributes.sequence)
+    if let dataschema = attributes.dataschema { add("ce_dataschema", dataschema) }
+    if let partitionkey = attributes.partitionkey { add("ce_partitionkey", partitionkey) }
+    for item in plan.extensions {
+      if let text = try attribute(row, item.source, item.source.name), !text.isEmpty {
+        try add(name: item.header, value: text)
+      }
+    }
+    try addHeaders(row, plan, structured: false)
+  }
+
+  private mutating func add(_ name: StaticString, _ value: LentBytes) {
+    // SAFETY: at most ten fixed headers come before any other, and there is room for `maximumHeaders`.
+    (headers + headerCount).initialize(to: RecordHeader(name: ValueText.staticText(name), value: value))
+    headerCount += 1
+  }
+
+  private mutating func add(name: LentBytes, value: LentBytes) throws(RowFault) {
+    guard headerCount < Self.maximumHeaders else {
+      throw RowFault("headers", "there are more than \(Self.maximumHeaders) headers")
+    }
+    // SAFETY: the count is below the capacity.
+    (headers + headerCount).initialize(to: RecordHeader(name: name, value: value))
+    headerCount += 1
+  }
+
+  /// The payload as the consumer gets it.
+  private func payloadBytes(
+    _ value: ColumnValue, _ column: RowPlan.Source
+  ) throws(RowFault) -> LentBytes {
+    guard column.type == .jsonb, value.format == .binary else {
+      if column.type == .bytea, value.format != .binary {
+        throw RowFault("payload", "the server sent a bytea in text format")
+      }
+      return value.bytes
+    }
+    guard let text = ValueText.jsonb(value.bytes) else {
+      throw RowFault("payload", "the jsonb has an unknown version")
+    }
+    return text
+  }
+
+  // MARK: Structured mode
+
+  private mutating func structured(
+    _ row: RowView, _ plan: RowPlan, _ attributes: Attributes, payload: ColumnValue
+  ) throws(RowFault) {
+    add("content-type", ValueText.staticText("application/cloudevents+json; charset=UTF-8"))
+    writer.reset()
+    writer.raw(#"{"specversion":"1.0","id":"#)
+    writer.string(attributes.id)
+    writer.raw(#","source":"#)
+    writer.string(attributes.source)
+    writer.raw(#","type":"#)
+    writer.string(attributes.type)
+    member(#","subject":"#, attributes.subject)
+    member(#","time":"#, attributes.time)
+    member(#","sequence":"#, attributes.sequence)
+    if payload.format != .null { member(#","datacontenttype":"#, attributes.contentType) }
+    member(#","dataschema":"#, attributes.dataschema)
+    member(#","partitionkey":"#, attributes.partitionkey)
+    for item in plan.extensions {
+      if let text = try attribute(row, item.source, item.source.name), !text.isEmpty {
+        writer.raw(",")
+        writer.string(item.name)
+        writer.raw(":")
+        switch item.source.type {
+        case .bool, .int2, .int4: writer.raw(text)
+        default: writer.string(text)
+        }
+      }
+    }
+    try addHeaders(row, plan, structured: true)
+    if payload.format != .null { try data(payload, plan.payload, attributes.contentType) }
+    writer.raw("}")
+  }
+
+  private mutating func member(_ name: StaticString, _ value: LentBytes?) {
+    guard let value else { return }
+    writer.raw(name)
+    writer.string(value)
+  }
+
+  /// CloudEvents JSON format 1.0.2, section 3.1.1: bytes as base64, JSON as itself, other text as a string.
+  private mutating func data(
+    _ value: ColumnValue, _ column: RowPlan.Source, _ contentType: LentBytes
+  ) throws(RowFault) {
+    let bytes = try payloadBytes(value, column)
+    if column.type == .bytea {
+      writer.raw(#","data_base64":"#)
+      writer.base64(bytes)
+      return
+    }
+    writer.raw(#","data":"#)
+    if CloudEventRules.isJSON(contentType) {
+      let isKnownValid = column.type == .json || column.type == .jsonb
+      guard isKnownValid || JSONScanner.isValid(bytes) else {
+        throw RowFault("payload", "it is declared to be JSON and is not valid JSON")
+      }
+      writer.raw(bytes)
+    } else {
+      guard UTF8Rules.isValid(bytes) else { throw RowFault("payload", "the text is not valid UTF-8") }
+      writer.string(bytes)
+    }
+  }
+
+  // MARK: The headers column
+
+  /// Keys that are valid extension names become extension attributes; any other key becomes a plain Kafka
+  /// header of that name. NULL and empty values are left out.
+  private mutating func addHeaders(_ row: RowView, _ plan: RowPlan, structured: Bool) throws(RowFault) {
+    guard let column = plan.headers else { return }
+    let value = row.values[column.index]
+    if value.format == .null { return }
+    let text = try ValueText.text(of: value, type: column.type, part: "headers", arena: &arena)
+    var scanner = JSONScanner(text)
+    guard scanner.take(0x7B) else { throw RowFault("headers", "it is not a JSON object") }
+    let firstOfColumn = headerCount
+    if !scanner.take(0x7D) {
+      repeat {
+        scanner.skipSpace()
+        let keyStart = scanner.position
+        guard scanner.position < text.count, text[scanner.position] == 0x22, scanner.skipString(),
+          let key = JSONScanner.unescaped(scanner.slice(from: keyStart), into: &arena), scanner.take(0x3A)
+        else { throw RowFault("headers", "it is not valid JSON") }
+        scanner.skipSpace()
+        let start = scanner.position
+        guard let kind = scanner.skipValue() else { throw RowFault("headers", "it is not valid JSON") }
+        var bytes = scanner.slice(from: start)
+        if kind == .null { continue }
+        if kind == .string {
+          guard let unescaped = JSONScanner.unescaped(bytes, into: &arena) else {
+            throw RowFault("headers", "the value of \(quoted(key)) holds a lone surrogate")
+          }
+          bytes = unescaped
+        }
+        if bytes.isEmpty { continue }
+        try addHeader(key, bytes, kind, plan, firstOfColumn: firstOfColumn, structured: structured)
+      } while scanner.take(0x2C)
+      guard scanner.take(0x7D) else { throw RowFault("headers", "it is not valid JSON") }
+    }
+    scanner.skipSpace()
+    guard scanner.isAtEnd else { throw RowFault("headers", "it is not valid JSON") }
+  }
+
+  private mutating func addHeader(
+    _ key: LentBytes, _ value: LentBytes, _ kind: JSONScanner.Kind, _ plan: RowPlan, firstOfColumn: Int,
+    structured: Bool
+  ) throws(RowFault) {
+    guard !key.isEmpty, !key.contains(0) else { throw RowFault("headers", "a key is empty or holds a NUL") }
+    if CloudEventRules.hasPrefix(key, "ce_") || CloudEventRules.hasPrefix(key, "content-type") {
+      throw RowFault("headers", "the key \(quoted(key)) would forge an attribute of the event")
+    }
+    guard isFreeExtensionName(key, plan) else {
+      try refuseRepeated(key, prefixed: false, from: firstOfColumn)
+      try add(name: key, value: value)
+      return
+    }
+    guard CloudEventRules.isString(value) else {
+      throw RowFault("headers", "the value of \(quoted(key)): \(notAString)")
+    }
+    if structured {
+      try refuseRepeatedMember(key)
+      writer.raw(",")
+      writer.string(key)
+      writer.raw(":")
+      if kind == .boolean || (kind == .number && isInteger32(value)) {
+        writer.raw(value)
+      } else {
+        writer.string(value)
+      }
+      return
+    }
+    try refuseRepeated(key, prefixed: true, from: firstOfColumn)
+    // SAFETY: three bytes for the prefix, and the key's own.
+    let name = arena.reserve(key.count + 3)
+    name.copyMemory(from: ValueText.staticText("ce_").baseAddress.unsafelyUnwrapped, byteCount: 3)
+    if let start = key.baseAddress { (name + 3).copyMemory(from: start, byteCount: key.count) }
+    try add(name: LentBytes(start: name, count: key.count + 3), value: value)
+  }
+
+  /// True for a name that an extension may have and that nothing of the mapping has taken.
+  private func isFreeExtensionName(_ key: LentBytes, _ plan: RowPlan) -> Bool {
+    for byte in key where !CloudEventRules.isNameByte(byte) { return false }
+    for name in Self.taken where equal(key, ValueText.staticText(name)) { return false }
+    for item in plan.extensions where equal(key, item.name) { return false }
+    return true
+  }
+
+  private static let taken: [StaticString] = [
+    "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
+    "sequence", "partitionkey",
+  ]
+
+  private func equal(_ left: LentBytes, _ right: LentBytes) -> Bool {
+    left.count == right.count && left.elementsEqual(right)
+  }
+
+  /// A JSON object may hold a key twice; an event must not.
+  private func refuseRepeated(_ key: LentBytes, prefixed: Bool, from start: Int) throws(RowFault) {
+    let skip = prefixed ? 3 : 0
+    for index in start..<headerCount {
+      let name = headers[index].name
+      if name.count == key.count + skip, name.dropFirst(skip).elementsEqual(key) {
+        throw RowFault("headers", "the key \(quoted(key)) stands there twice")
+      }
+    }
+  }
+
+  /// As `refuseRepeated`, in what is already written of the envelope.
+  private func refuseRepeatedMember(_ key: LentBytes) throws(RowFault) {
+    // Extension names need no escape, so a member reads `,"name":`. Nothing within a string can read so,
+    // because a quote in a string is escaped.
+    let written = writer.bytes
+    guard written.count > key.count + 4 else { return }
+    var index = 0
+    while index + key.count + 4 <= written.count {
+      if written[index] == 0x2C, written[index + 1] == 0x22,
+        LentBytes(rebasing: written[(index + 2)..<(index + 2 + key.count)]).elementsEqual(key),
+        written[index + 2 + key.count] == 0x22, written[index + 3 + key.count] == 0x3A
+      {
+        throw RowFault("headers", "the key \(quoted(key)) stands there twice")
+      }
+      index += 1
+    }
+  }
+
+  private func isInteger32(_ text: LentBytes) -> Bool {
+    guard text.count <= 11, let number = Int32(String(decoding: text, as: UTF8.self)) else { return false }
+    return String(number).utf8.elementsEqual(text)
+  }
+
+  // MARK: Rejection
+
+  private func quoted(_ bytes: LentBytes) -> String {
+    LogLine.quoted(String(decoding: bytes.prefix(80), as: UTF8.self))
+  }
+
+  private mutating func rejection(
+    _ fault: RowFault, _ row: RowView, _ plan: RowPlan, commitLSN: LSN, index: UInt32
+  ) -> RelayError {
+    var id = "NULL"
+    let value = row.values[plan.id.index]
+    if value.format != .null,
+      let text = try? ValueText.text(of: value, type: plan.id.type, part: "id", arena: &arena)
+    {
+      id = LogLine.quoted(String(decoding: text.prefix(200), as: UTF8.self))
+    }
+    let table = "\(plan.relation.schema).\(plan.relation.table)"
+    return RelayError(
+      .rowRejected,
+      "row \(id) of \(table), row \(index) of the transaction that committed at \(commitLSN), cannot become an "
+        + "event: \(fault.part): \(fault.reason)",
+      remedy:
+        "Correct the mapping of the outbox \(plan.mapping.qualifiedName) so that the row fits, and start "
+        + "again; the relay goes on at this row. A row of the WAL cannot be changed any more.")
+  }
+}
+
+/// The id of an event that is already a record, for a message about it.
+enum RecordIdentity {
+  /// The value of `ce_id`, or the `id` of a structured event as this module writes it.
+  static func id(of record: Record) -> String {
+    for header in record.headers where header.name.elementsEqual(ValueText.staticText("ce_id")) {
+      return String(decoding: header.value, as: UTF8.self)
+    }
+    guard let value = record.value else { return "unknown" }
+    let prefix = ValueText.staticText(#"{"specversion":"1.0","id":"#)
+    guard value.count > prefix.count, value.prefix(prefix.count).elementsEqual(prefix) else {
+      return "unknown"
+    }
+    var scanner = JSONScanner(LentBytes(rebasing: value[prefix.count...]))
+    guard scanner.skipString() else { return "unknown" }
+    let quoted = scanner.slice(from: 0)
+    return String(decoding: quoted.dropFirst().dropLast(), as: UTF8.self)
+  }
+}

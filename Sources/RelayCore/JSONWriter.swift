@@ -1,0 +1,146 @@
+// Owns: a growing buffer that a structured event is written into, and JSON's escapes.
+// Must not know: CloudEvents.
+import Glibc
+
+/// Writes JSON text. The buffer is kept from row to row.
+struct JSONWriter: ~Copyable {
+  private var buffer: UnsafeMutableRawBufferPointer
+  private(set) var count = 0
+
+  /// Beyond this size the buffer is freed at the next `reset`.
+  private static let keptCapacity = 256 * 1024
+
+  init() {
+    buffer = .allocate(byteCount: 8 * 1024, alignment: 16)
+  }
+
+  deinit {
+    buffer.deallocate()
+  }
+
+  /// What was written since `reset`. Valid until the next write.
+  var bytes: LentBytes { LentBytes(rebasing: buffer[..<count]) }
+
+  mutating func reset() {
+    count = 0
+    if buffer.count > Self.keptCapacity {
+      buffer.deallocate()
+      buffer = .allocate(byteCount: 8 * 1024, alignment: 16)
+    }
+  }
+
+  /// Bytes as they are.
+  mutating func raw(_ bytes: LentBytes) {
+    guard let source = bytes.baseAddress, !bytes.isEmpty else { return }
+    // SAFETY: `room` has made space for exactly these bytes; the source is another buffer.
+    room(bytes.count).copyMemory(from: source, byteCount: bytes.count)
+    count += bytes.count
+  }
+
+  mutating func raw(_ text: StaticString) {
+    // SAFETY: a static string of more than one scalar has a pointer to its UTF-8, which never goes away.
+    raw(LentBytes(start: text.utf8Start, count: text.utf8CodeUnitCount))
+  }
+
+  /// A JSON string in quotes. `bytes` is valid UTF-8.
+  mutating func string(_ bytes: LentBytes) {
+    // SAFETY: every byte becomes six at most, and two are for the quotes: all writes stay within.
+    let target = room(bytes.count * 6 + 2).assumingMemoryBound(to: UInt8.self)
+    var position = 0
+    target[position] = 0x22
+    position += 1
+    for byte in bytes {
+      if byte >= 0x20 && byte != 0x22 && byte != 0x5C {
+        target[position] = byte
+        position += 1
+        continue
+      }
+      target[position] = 0x5C
+      position += 1
+      switch byte {
+      case 0x22, 0x5C: target[position] = byte
+      case 0x0A: target[position] = 0x6E
+      case 0x0D: target[position] = 0x72
+      case 0x09: target[position] = 0x74
+      default:
+        target[position] = 0x75
+        target[position + 1] = 0x30
+        target[position + 2] = 0x30
+        target[position + 3] = Hexadecimal.digit(byte >> 4)
+        target[position + 4] = Hexadecimal.digit(byte & 15)
+        position += 4
+      }
+      position += 1
+    }
+    target[position] = 0x22
+    count += position + 1
+  }
+
+  /// A JSON string of the bytes in base64 (RFC 4648, section 4).
+  mutating func base64(_ bytes: LentBytes) {
+    // SAFETY: `Base64.count` bytes and two quotes are reserved, and no more are written.
+    let target = room(Base64.count(of: bytes.count) + 2)
+    target.storeBytes(of: 0x22, as: UInt8.self)
+    let written = Base64.write(bytes, to: target + 1)
+    target.storeBytes(of: 0x22, toByteOffset: written + 1, as: UInt8.self)
+    count += written + 2
+  }
+
+  private mutating func room(_ additional: Int) -> UnsafeMutableRawPointer {
+    if count + additional > buffer.count {
+      let larger = UnsafeMutableRawBufferPointer.allocate(
+        byteCount: max(buffer.count * 2, count + additional), alignment: 16)
+      larger.copyMemory(from: LentBytes(rebasing: buffer[..<count]))
+      buffer.deallocate()
+      buffer = larger
+    }
+    // SAFETY: the buffer is never empty, and `count` is within it.
+    return buffer.baseAddress.unsafelyUnwrapped + count
+  }
+}
+
+enum Hexadecimal {
+  @inline(__always)
+  static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 0x30 + value : 0x57 + value }
+
+  /// Writes the last `digits` hexadecimal digits of `value`, in lower case.
+  static func write(_ value: UInt64, digits: Int, to target: UnsafeMutableRawPointer) {
+    // SAFETY: the caller has room for `digits` bytes.
+    let bytes = target.assumingMemoryBound(to: UInt8.self)
+    var value = value
+    for position in stride(from: digits - 1, through: 0, by: -1) {
+      bytes[position] = digit(UInt8(truncatingIfNeeded: value & 15))
+      value >>= 4
+    }
+  }
+}
+
+enum Base64 {
+  private static let alphabet: StaticString =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+  static func count(of bytes: Int) -> Int { (bytes + 2) / 3 * 4 }
+
+  /// Writes with padding; returns the number of bytes.
+  static func write(_ bytes: LentBytes, to target: UnsafeMutableRawPointer) -> Int {
+    // SAFETY: the alphabet has 64 bytes and an index has six bits; the caller has `count(of:)` bytes of room.
+    let letters = alphabet.utf8Start
+    let output = target.assumingMemoryBound(to: UInt8.self)
+    var written = 0
+    var index = 0
+    while index < bytes.count {
+      let left = bytes.count - index
+      let first = UInt32(bytes[index])
+      let second = left > 1 ? UInt32(bytes[index + 1]) : 0
+      let third = left > 2 ? UInt32(bytes[index + 2]) : 0
+      let group = first << 16 | second << 8 | third
+      output[written] = letters[Int(group >> 18)]
+      output[written + 1] = letters[Int(group >> 12 & 63)]
+      output[written + 2] = left > 1 ? letters[Int(group >> 6 & 63)] : 0x3D
+      output[written + 3] = left > 2 ? letters[Int(group & 63)] : 0x3D
+      written += 4
+      index += 3
+    }
+    return written
+  }
+}

@@ -1,0 +1,166 @@
+// Owns: the transactions in flight, and the checkpoint that follows from them.
+// Must not know: what a record is, or where the checkpoint is kept.
+
+/// One entry per transaction that has records in flight; rows cost no memory. Deliveries may come in any
+/// order. The checkpoint is the end of the last transaction before which nothing is outstanding.
+public struct Ledger {
+  private struct Entry {
+    var commitLSN: LSN
+    /// Zero while the transaction is open.
+    var endLSN: LSN
+    var commitTime: PostgresMicroseconds
+    /// Rows of the stream that were dealt with: the index of the next one.
+    var rows: UInt32
+    var outstanding: UInt32
+  }
+
+  /// What `open` says of a transaction that the source has begun to send.
+  public enum Opening: Equatable, Sendable {
+    /// Never seen: all its rows are to be sent.
+    case new
+    /// Its first `rows` rows were sent before the source was interrupted: go on after them.
+    case resumed(rows: UInt32)
+    /// All of it was sent before: skip it.
+    case known
+  }
+
+  /// A ring whose size is a power of two. `head` is the serial number of the oldest entry.
+  private var entries: ContiguousArray<Entry>
+  private var head: UInt64 = 1
+  private var count = 0
+  private var isOpen = false
+  private var newest = LSN.zero
+
+  /// Everything that ends at or below it is acknowledged.
+  public private(set) var checkpoint: LSN
+  /// Records sent and not settled.
+  public private(set) var outstanding = 0
+
+  public init(checkpoint: LSN = .zero) {
+    self.checkpoint = checkpoint
+    entries = ContiguousArray(
+      repeating: Entry(commitLSN: .zero, endLSN: .zero, commitTime: 0, rows: 0, outstanding: 0), count: 64)
+  }
+
+  /// Transactions that hold the checkpoint back.
+  public var transactions: Int { count }
+  /// True between `open` and `close`, also across an interruption of the source.
+  public var isInTransaction: Bool { isOpen }
+  /// The commit LSN of the newest transaction that was opened, zero when there is none.
+  public var newestCommitLSN: LSN { newest }
+  /// Commit time of the oldest transaction in flight.
+  public var oldestCommitTime: PostgresMicroseconds? { count == 0 ? nil : entries[slot(head)].commitTime }
+
+  /// A transaction begins, perhaps one that an interrupted source sends once more.
+  public mutating func open(commitLSN: LSN, commitTime: PostgresMicroseconds) -> Opening {
+    if commitLSN < newest { return .known }
+    if commitLSN == newest {
+      return isOpen ? .resumed(rows: entries[slot(head &+ UInt64(count) &- 1)].rows) : .known
+    }
+    if isOpen {
+      // The source went on without the transaction that was open: it will not come again. Whoever resumes
+      // at another place has called `reset`, so this is a stream that breaks its own order.
+      closeNewest(endLSN: commitLSN)
+    }
+    if count == entries.count { grow() }
+    count += 1
+    entries[slot(head &+ UInt64(count) &- 1)] = Entry(
+      commitLSN: commitLSN, endLSN: .zero, commitTime: commitTime, rows: 0, outstanding: 0)
+    isOpen = true
+    newest = commitLSN
+    return .new
+  }
+
+  /// The open transaction's tag, for a record that is about to be sent.
+  public var tag: UInt64 { head &+ UInt64(count) &- 1 }
+
+  /// The sink has accepted the record of the open transaction's next row.
+  public mutating func sent() {
+    let index = slot(tag)
+    entries[index].rows &+= 1
+    entries[index].outstanding += 1
+    outstanding += 1
+  }
+
+  /// The open transaction has ended.
+  public mutating func close(endLSN: LSN) {
+    guard isOpen else { return }
+    closeNewest(endLSN: endLSN)
+  }
+
+  /// A record is acknowledged. Returns its transaction's commit time, nil for a tag that is not in flight.
+  public mutating func settle(_ tag: UInt64) -> PostgresMicroseconds? {
+    guard tag >= head, tag < head &+ UInt64(count) else { return nil }
+    let index = slot(tag)
+    guard entries[index].outstanding > 0 else { return nil }
+    entries[index].outstanding -= 1
+    outstanding -= 1
+    let commitTime = entries[index].commitTime
+    if tag == head { popSettled() }
+    return commitTime
+  }
+
+  /// The source says, outside a transaction, that all that ends at or below `walEnd` has been sent.
+  public mutating func advance(to walEnd: LSN) {
+    guard !isOpen else { return }
+    if count == 0 {
+      checkpoint = max(checkpoint, walEnd)
+    } else {
+      let index = slot(tag)
+      entries[index].endLSN = max(entries[index].endLSN, walEnd)
+    }
+  }
+
+  /// Forgets what is in flight: the sink was abandoned, and the source will send everything above the
+  /// checkpoint again.
+  public mutating func rewind() {
+    // Serial numbers go on, so that a late delivery of the abandoned sink can settle nothing.
+    head = head &+ UInt64(count)
+    count = 0
+    outstanding = 0
+    isOpen = false
+    newest = .zero
+  }
+
+  /// As `rewind`, with another checkpoint: the source starts at another place than this ledger knew.
+  public mutating func reset(to checkpoint: LSN) {
+    rewind()
+    self.checkpoint = checkpoint
+  }
+
+  private func slot(_ serial: UInt64) -> Int {
+    Int(truncatingIfNeeded: serial) & (entries.count - 1)
+  }
+
+  private mutating func closeNewest(endLSN: LSN) {
+    isOpen = false
+    let index = slot(tag)
+    if entries[index].rows == 0 {
+      // Nothing of it was sent: its end belongs to the transaction before.
+      count -= 1
+      advance(to: endLSN)
+    } else {
+      entries[index].endLSN = endLSN
+      if count == 1 || entries[slot(head)].outstanding == 0 { popSettled() }
+    }
+  }
+
+  private mutating func popSettled() {
+    while count > 0 {
+      let entry = entries[slot(head)]
+      guard entry.outstanding == 0, entry.endLSN != .zero else { return }
+      checkpoint = max(checkpoint, entry.endLSN)
+      head &+= 1
+      count -= 1
+    }
+  }
+
+  private mutating func grow() {
+    var larger = ContiguousArray(repeating: entries[0], count: entries.count * 2)
+    for offset in 0..<count {
+      let serial = head &+ UInt64(offset)
+      larger[Int(truncatingIfNeeded: serial) & (larger.count - 1)] = entries[slot(serial)]
+    }
+    entries = larger
+  }
+}

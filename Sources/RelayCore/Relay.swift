@@ -1,0 +1,382 @@
+// START HERE. Owns: the loop, and the way of one row: source → encoder → sink → ledger → checkpoint → source.
+// Must not know: Postgres, Kafka, files, the command line.
+import CSystem
+import Glibc
+import Synchronization
+
+/// The relay of one slot. Made and used on one thread; only `StopSignal` and `RelayMetrics` cross threads.
+///
+/// It outlives connections: a source that breaks off is followed by another one, and the records in flight,
+/// the half-sent transaction and the checkpoint stay.
+public final class Relay {
+  /// Messages handled before deliveries, timers and the stop signal are looked at again.
+  private static let turnLimit = 1024
+
+  private let mappings: [OutboxMapping]
+  private let store: any CheckpointStore
+  private let metrics: RelayMetrics
+  private let stop: StopSignal
+  private let log: Log
+
+  private var sink: (any RecordSink)?
+  private var ledger = Ledger()
+  private var encoder: EventEncoder
+  private var pace = ReadingPace()
+  private var tally = TurnTally()
+
+  // The transaction that is being read.
+  private var isReading = false
+  private var commitLSN = LSN.zero
+  private var commitTime: PostgresMicroseconds = 0
+  private var rowIndex: UInt32 = 0
+  /// Rows of this transaction that were sent before the source was interrupted.
+  private var knownRows: UInt32 = 0
+
+  /// The record that the sink did not take yet. Nothing is read while there is one.
+  private var parked: Record?
+  private var parkedUntilOutstanding = 0
+  private var parkedIsHeld = false
+
+  /// Up to this commit LSN one record is in flight at a time: one of them was refused together with its
+  /// neighbours, and only alone it can be told which.
+  private var isolateThrough = LSN.zero
+  private var resentThrough = LSN.zero
+  private var failure: RelayError?
+  private var durable = LSN.zero
+  private var nextProgress = MonotonicTime(nanoseconds: 0)
+
+  public init(
+    mappings: [OutboxMapping], database: String, store: any CheckpointStore, metrics: RelayMetrics,
+    stop: StopSignal, log: Log
+  ) {
+    self.mappings = mappings
+    self.store = store
+    self.metrics = metrics
+    self.stop = stop
+    self.log = log
+    encoder = EventEncoder(mappings: mappings, database: database)
+  }
+
+  /// Everything that ends at or below it is acknowledged.
+  public var checkpoint: LSN { ledger.checkpoint }
+  /// Records sent and not acknowledged.
+  public var outstanding: Int { ledger.outstanding }
+  /// True once a sink is there and has not failed.
+  public var hasSink: Bool { sink != nil }
+
+  /// Takes a sink. What the former had in flight is forgotten, and comes again from the source.
+  public func use(_ sink: any RecordSink) {
+    self.sink = sink
+  }
+
+  /// Lets the sink go. The source must then start again at `checkpoint`.
+  public func dropSink() {
+    sink?.abandon()
+    sink = nil
+    resentThrough = max(resentThrough, ledger.newestCommitLSN)
+    ledger.rewind()
+    parked = nil
+  }
+
+  /// Starts anew at `checkpoint`: the source could not go on where this relay was.
+  public func reset(to checkpoint: LSN) {
+    ledger.reset(to: checkpoint)
+    durable = .zero
+  }
+
+  /// Relays until a stop is requested. Returns at the end of a transaction where that comes before
+  /// `readDeadline`.
+  /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
+  public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
+    parked = nil
+    isReading = false
+    pace = ReadingPace()
+    outboxd_set_timer_slack(1_000)
+    var readDeadline = MonotonicTime.never
+    while true {
+      let now = MonotonicTime.now()
+      if stop.isRequested {
+        if readDeadline == .never { readDeadline = now.advanced(milliseconds: drainMilliseconds / 2) }
+        if !isReading || now >= readDeadline { return }
+      }
+      try settle()
+      try progress(source, now)
+      if let record = parked { try retry(record, now) }
+      let before = source.receivedBytes
+      if parked == nil {
+        let hasMore = try read(source)
+        if hasMore { continue }
+      }
+      if parked == nil, source.receivedBytes != before {
+        pace.nap(received: source.receivedBytes - before, now: now)
+        continue
+      }
+      wait(source, until: readDeadline)
+    }
+  }
+
+  /// Waits for what is in flight, then stores and confirms the checkpoint, and ends the stream in good order.
+  /// - Returns: true if nothing is left in flight.
+  public func finish(_ source: (any ChangeSource)?, deadline: MonotonicTime) -> Bool {
+    while ledger.outstanding > 0, MonotonicTime.now() < deadline {
+      do throws(RelayError) {
+        try settle()
+        if let source { try progress(source, .now()) }
+      } catch {
+        log.error("draining stopped", error, level: .warning)
+        break
+      }
+      if ledger.outstanding == 0 { break }
+      wait(nil, until: deadline, beyondStop: true)
+    }
+    let isDrained = ledger.outstanding == 0
+    durable = max(durable, store.finish(ledger.checkpoint, deadline: deadline))
+    source?.finish(flushed: durable, deadline: deadline)
+    publish(source)
+    return isDrained
+  }
+
+  /// Looks after deliveries while there is no source. Returns when `deadline` has come or a stop is requested.
+  public func idle(until deadline: MonotonicTime) throws(RelayError) {
+    while !stop.isRequested, MonotonicTime.now() < deadline {
+      try settle()
+      durable = max(durable, store.store(ledger.checkpoint))
+      publish(nil)
+      wait(nil, until: deadline)
+    }
+  }
+
+  // MARK: The way of one row
+
+  /// Reads until the socket is empty, a record is parked, or the turn is over. True if there is more to read.
+  private func read(_ source: any ChangeSource) throws(RelayError) -> Bool {
+    for _ in 0..<Self.turnLimit {
+      guard let change = try source.next() else { return false }
+      try handle(change, source)
+      if parked != nil { return false }
+    }
+    return true
+  }
+
+  private func handle(_ change: Change, _ source: any ChangeSource) throws(RelayError) {
+    switch change {
+    case .insert(let row): try insert(row)
+    case .begin(let commitLSN, let commitTime, _): begin(commitLSN, commitTime)
+    case .commit(_, let endLSN, _): commit(endLSN)
+    case .keepalive(let walEnd): keepalive(walEnd)
+    case .relation: encoder.prepare(source.relation)
+    case .update: ignoreUpdate()
+    case .truncate: ignoreTruncate()
+    case .delete, .message, .other: break
+    }
+  }
+
+  private func begin(_ commitLSN: LSN, _ commitTime: PostgresMicroseconds) {
+    self.commitLSN = commitLSN
+    self.commitTime = commitTime
+    rowIndex = 0
+    isReading = true
+    switch ledger.open(commitLSN: commitLSN, commitTime: commitTime) {
+    case .new: knownRows = 0
+    case .resumed(let rows): knownRows = rows
+    case .known: knownRows = .max
+    }
+  }
+
+  private func insert(_ row: RowView) throws(RelayError) {
+    guard isReading else {
+      throw RelayError(.streamMalformed, "a row came outside a transaction")
+    }
+    let index = rowIndex
+    rowIndex &+= 1
+    if index < knownRows { return }
+    tally.received += 1
+    if commitLSN <= resentThrough { tally.resent += 1 }
+    let record: Record
+    do throws(RelayError) {
+      record = try encoder.encode(row, commitLSN: commitLSN, commitTime: commitTime, index: index)
+    } catch {
+      throw rejected(error)
+    }
+    try send(record)
+  }
+
+  private func send(_ record: Record) throws(RelayError) {
+    guard let sink else { throw RelayError(.sinkFailed, "there is no producer") }
+    if commitLSN <= isolateThrough, ledger.outstanding > 0 {
+      return park(record, untilOutstanding: 0)
+    }
+    let outcome: SendOutcome
+    do throws(RelayError) {
+      outcome = try sink.send(record, tag: ledger.tag)
+    } catch {
+      throw error.kind == .recordRejected ? rejected(identified(error, record)) : error
+    }
+    switch outcome {
+    case .accepted:
+      ledger.sent()
+    case .full:
+      tally.queueFull += 1
+      // Some room first: to go on at the first free place would cost a wake-up per record.
+      park(record, untilOutstanding: ledger.outstanding - ledger.outstanding / 4 - 1)
+    case .held:
+      parkedIsHeld = true
+      park(record, untilOutstanding: .max)
+    }
+  }
+
+  private func park(_ record: Record, untilOutstanding limit: Int) {
+    parked = record
+    parkedUntilOutstanding = max(0, limit)
+  }
+
+  private func retry(_ record: Record, _ now: MonotonicTime) throws(RelayError) {
+    if parkedIsHeld {
+      guard let sink, now >= sink.retryTime else { return }
+    } else if ledger.outstanding > parkedUntilOutstanding {
+      return
+    }
+    parked = nil
+    parkedIsHeld = false
+    try send(record)
+  }
+
+  private func commit(_ endLSN: LSN) {
+    isReading = false
+    tally.transactions += 1
+    tally.receivedLSN = max(tally.receivedLSN, endLSN)
+    if knownRows != .max { ledger.close(endLSN: endLSN) }
+  }
+
+  private func keepalive(_ walEnd: LSN) {
+    if !isReading {
+      ledger.advance(to: walEnd)
+      tally.receivedLSN = max(tally.receivedLSN, walEnd)
+    }
+  }
+
+  private func ignoreUpdate() {
+    metrics.ignoredUpdates.wrappingAdd(1, ordering: .relaxed)
+    log.warning(
+      "an UPDATE of an outbox table was ignored: only INSERTs are events",
+      ("lsn", commitLSN.description), ("remedy", "Set publish = 'insert' in the publication."))
+  }
+
+  private func ignoreTruncate() {
+    metrics.ignoredTruncates.wrappingAdd(1, ordering: .relaxed)
+    log.warning(
+      "a TRUNCATE of an outbox table was ignored: only INSERTs are events",
+      ("lsn", commitLSN.description), ("remedy", "Set publish = 'insert' in the publication."))
+  }
+
+  // MARK: Rejection
+
+  /// The place for policies other than `halt`: what is thrown here ends the stream.
+  private func rejected(_ error: RelayError) -> RelayError {
+    switch error.kind {
+    case .rowRejected: metrics.rowsRejected.wrappingAdd(1, ordering: .relaxed)
+    case .recordRejected: metrics.recordsRejected.wrappingAdd(1, ordering: .relaxed)
+    default: break
+    }
+    return error
+  }
+
+  private func identified(_ error: RelayError, _ record: Record) -> RelayError {
+    var error = error
+    let topic = String(decoding: record.topic, as: UTF8.self)
+    error.message =
+      "event \(RecordIdentity.id(of: record)) for topic \(topic), of the transaction that committed at "
+      + "\(commitLSN), was refused: \(error.message)"
+    return error
+  }
+
+  // MARK: Deliveries and checkpoint
+
+  private func settle() throws(RelayError) {
+    guard let sink else { return }
+    let now = postgresNow()
+    var thrown: RelayError?
+    do throws(RelayError) {
+      try sink.drain { delivery in
+        if let failure = delivery.failure {
+          self.undelivered(failure)
+        } else if let commitTime = self.ledger.settle(delivery.tag) {
+          self.tally.delivered(latency: now - commitTime)
+        }
+      }
+    } catch {
+      thrown = error
+    }
+    if tally.deliveries > 0 { metrics.lastDelivery.store(now, ordering: .relaxed) }
+    if let failure {
+      self.failure = nil
+      throw failure
+    }
+    if let thrown { throw thrown }
+  }
+
+  /// The first failure decides; those that follow are its consequences.
+  private func undelivered(_ failure: DeliveryFailure) {
+    guard self.failure == nil else { return }
+    guard failure.error.kind == .recordRejected else {
+      self.failure = failure.error
+      return
+    }
+    if failure.mayBeNeighbour, commitLSN > isolateThrough || ledger.outstanding > 1 {
+      isolateThrough = max(isolateThrough, commitLSN)
+      self.failure = RelayError(
+        .sinkFailed,
+        "Kafka refused a batch of records: \(failure.error.message). They are sent again one by one, up to "
+          + "\(commitLSN), to find the one that is refused", code: failure.error.code)
+      return
+    }
+    self.failure = rejected(identified(failure.error, failure.record))
+  }
+
+  private func progress(_ source: any ChangeSource, _ now: MonotonicTime) throws(RelayError) {
+    durable = max(durable, store.store(ledger.checkpoint))
+    try source.report(flushed: durable, now: now)
+    publish(source)
+  }
+
+  private func publish(_ source: (any ChangeSource)?) {
+    tally.publish(to: metrics)
+    metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+    metrics.inFlightEvents.store(ledger.outstanding, ordering: .relaxed)
+    metrics.inFlightTransactions.store(ledger.transactions, ordering: .relaxed)
+    metrics.confirmedLSN.store(durable.rawValue, ordering: .relaxed)
+    metrics.acknowledgedLSN.store(ledger.checkpoint.rawValue, ordering: .relaxed)
+    metrics.oldestUnacknowledged.store(ledger.oldestCommitTime ?? .max, ordering: .relaxed)
+    if let source {
+      metrics.receivedBytes.store(source.receivedBytes, ordering: .relaxed)
+    }
+  }
+
+  // MARK: Waiting
+
+  private func wait(_ source: (any ChangeSource)?, until deadline: MonotonicTime, beyondStop: Bool = false) {
+    var timeout = 1000
+    let now = MonotonicTime.now()
+    timeout = now.milliseconds(until: deadline, limit: timeout)
+    withUnsafeTemporaryAllocation(of: pollfd.self, capacity: 3) { entries in
+      // SAFETY: three entries at most are initialised, and poll(2) is given their number.
+      var count = 0
+      func watch(_ descriptor: Int32, _ events: Int32) {
+        entries.initializeElement(at: count, to: pollfd(fd: descriptor, events: Int16(events), revents: 0))
+        count += 1
+      }
+      if let sink {
+        watch(sink.descriptor, POLLIN)
+        if parkedIsHeld, parked != nil { timeout = now.milliseconds(until: sink.retryTime, limit: timeout) }
+      }
+      if !beyondStop, !stop.isRequested { watch(stop.descriptor, POLLIN) }
+      if let source {
+        timeout = now.milliseconds(until: source.reportTime, limit: timeout)
+        // While a record is parked nothing is read: the socket backs up to the server.
+        let events = (parked == nil ? POLLIN : 0) | (source.wantsWrite ? POLLOUT : 0)
+        watch(source.descriptor, events)
+      }
+      _ = poll(entries.baseAddress, nfds_t(count), Int32(timeout))
+    }
+  }
+}

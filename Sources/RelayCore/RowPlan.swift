@@ -1,0 +1,252 @@
+// Owns: the binding of a mapping to one shape of a table: column indexes, literals, constants.
+// Must not know: the values of a row.
+
+/// Compiled once for each Relation message, used for each row.
+final class RowPlan {
+  /// A value of the row.
+  struct Source {
+    var index: Int
+    var type: ColumnType
+    var name: String
+  }
+
+  enum Segment {
+    case literal(LentBytes)
+    case column(Source)
+  }
+
+  /// A template with its placeholders bound.
+  struct Text {
+    var part: String
+    var segments: [Segment]
+    /// The whole text where no column is in it.
+    var constant: LentBytes?
+  }
+
+  /// An extension attribute from a column.
+  struct Extension {
+    var source: Source
+    var name: LentBytes
+    var header: LentBytes
+  }
+
+  let mapping: OutboxMapping
+  let relation: Relation
+  let id: Source
+  let type: Source
+  let payload: Source
+  let subject: Source?
+  let time: Source?
+  let headers: Source?
+  let datacontenttype: Source?
+  /// The media type where no column says otherwise.
+  let defaultContentType: LentBytes
+  let source: Text
+  let topic: Text
+  let key: Text?
+  let dataschema: Text?
+  let extensions: [Extension]
+  let isStructured: Bool
+  private let literals = Literals()
+
+  /// - Throws: `tableUnsuitable`, naming the column that is missing or has a type that does not serve.
+  init(mapping: OutboxMapping, relation: Relation, database: String) throws(RelayError) {
+    let binder = Binder(mapping: mapping, relation: relation, database: database, literals: literals)
+    self.mapping = mapping
+    self.relation = relation
+    id = try binder.required("id", mapping.columns.id)
+    type = try binder.required("type", mapping.columns.type)
+    payload = try binder.required("payload", mapping.columns.payload)
+    subject = try binder.optional("subject", mapping.columns.subject)
+    time = try binder.time()
+    headers = try binder.headers()
+    datacontenttype = try binder.optional("datacontenttype", mapping.columns.datacontenttype)
+    defaultContentType = try binder.contentType(payload)
+    source = try binder.bind(mapping.source, part: "source")
+    topic = try binder.bind(mapping.topic, part: "topic")
+    if let template = mapping.key {
+      key = try binder.bind(template, part: "key")
+    } else {
+      key = nil
+    }
+    if let template = mapping.dataschema {
+      dataschema = try binder.bind(template, part: "dataschema")
+    } else {
+      dataschema = nil
+    }
+    var extensions: [Extension] = []
+    for item in mapping.extensions {
+      extensions.append(
+        Extension(
+          source: try binder.text(binder.column(item.column, for: "extension \(item.name)")),
+          name: literals.lend(item.name), header: literals.lend("ce_" + item.name)))
+    }
+    self.extensions = extensions
+    isStructured = mapping.contentMode == .structured
+    try binder.checkConstants(source: source, topic: topic, dataschema: dataschema)
+  }
+}
+
+/// Finds columns by name and turns templates into segments.
+private struct Binder {
+  let mapping: OutboxMapping
+  let relation: Relation
+  let database: String
+  let literals: Literals
+
+  func unsuitable(_ reason: String, remedy: String? = nil) -> RelayError {
+    RelayError(
+      .tableUnsuitable, "table \(relation.schema).\(relation.table) \(reason)",
+      remedy: remedy
+        ?? "Correct `columns` of the outbox \(mapping.qualifiedName) in the configuration, or the table.")
+  }
+
+  func find(_ name: String) -> RowPlan.Source? {
+    relation.columns.firstIndex { $0.name == name }.map {
+      RowPlan.Source(index: $0, type: relation.columns[$0].type, name: name)
+    }
+  }
+
+  func column(_ name: String, for part: String) throws(RelayError) -> RowPlan.Source {
+    if let source = find(name) { return source }
+    let names = relation.columns.map(\.name).joined(separator: ", ")
+    throw unsuitable("has no column \"\(name)\", which \(part) is mapped to (it has: \(names))")
+  }
+
+  /// The column of a role: the mapped one, which must exist, or the first of the usual names.
+  func optional(_ role: String, _ mapped: String?) throws(RelayError) -> RowPlan.Source? {
+    if let mapped { return try text(column(mapped, for: role)) }
+    let usual = OutboxMapping.Columns.defaults.first { $0.role == role }?.names ?? []
+    for name in usual {
+      if let source = find(name) { return try text(source) }
+    }
+    return nil
+  }
+
+  func required(_ role: String, _ mapped: String?) throws(RelayError) -> RowPlan.Source {
+    if let source = try optional(role, mapped) { return source }
+    let usual = OutboxMapping.Columns.defaults.first { $0.role == role }?.names ?? []
+    throw unsuitable(
+      "has no column for the event's \(role) (looked for: \(usual.joined(separator: ", ")))",
+      remedy: "Name it as columns.\(role) of the outbox \(mapping.qualifiedName) in the configuration.")
+  }
+
+  /// Refuses types without a text form, by name.
+  func text(_ source: RowPlan.Source) throws(RelayError) -> RowPlan.Source { source }
+
+  func time() throws(RelayError) -> RowPlan.Source? {
+    guard let source = try optional("time", mapping.columns.time) else { return nil }
+    if source.type == .timestamptz || source.type == .timestamp { return source }
+    if mapping.columns.time == nil { return nil }
+    throw unsuitable("has a column \"\(source.name)\" for time that is neither timestamptz nor timestamp")
+  }
+
+  func headers() throws(RelayError) -> RowPlan.Source? {
+    guard let source = try optional("headers", mapping.columns.headers) else { return nil }
+    switch source.type {
+    case .json, .jsonb, .text: return source
+    default:
+      if mapping.columns.headers == nil { return nil }
+      throw unsuitable("has a column \"\(source.name)\" for headers that is not json, jsonb or text")
+    }
+  }
+
+  func contentType(_ payload: RowPlan.Source) throws(RelayError) -> LentBytes {
+    let byType: String
+    switch payload.type {
+    case .json, .jsonb: byType = "application/json"
+    case .text: byType = "text/plain; charset=utf-8"
+    case .xml: byType = "application/xml"
+    case .bytea: byType = "application/octet-stream"
+    default:
+      throw unsuitable(
+        "has a payload column \"\(payload.name)\" of a type that is not jsonb, json, text, bytea or xml")
+    }
+    let mediaType = mapping.datacontenttype ?? byType
+    guard CloudEventRules.isMediaType(mediaType) else {
+      throw RelayError(
+        .configurationInvalid,
+        "the datacontenttype \"\(mediaType)\" of the outbox \(mapping.qualifiedName) is not a media type",
+        remedy: "Write it as type/subtype, for example application/json.")
+    }
+    return literals.lend(mediaType)
+  }
+
+  /// A placeholder is, in this order: database, schema or table; a column; a role or attribute; an
+  /// extension's name.
+  func bind(_ template: Template, part: String) throws(RelayError) -> RowPlan.Text {
+    var segments: [RowPlan.Segment] = []
+    var constant = ""
+    for item in template.parts {
+      switch item {
+      case .literal(let text):
+        constant += text
+        segments.append(.literal(literals.lend(text)))
+      case .placeholder(let name):
+        if let text = constantPlaceholder(name) {
+          constant += text
+          segments.append(.literal(literals.lend(text)))
+        } else {
+          segments.append(.column(try placeholder(name, part: part)))
+        }
+      }
+    }
+    let isConstant = segments.allSatisfy { if case .literal = $0 { true } else { false } }
+    return RowPlan.Text(
+      part: part, segments: segments, constant: isConstant ? literals.lend(constant) : nil)
+  }
+
+  private func constantPlaceholder(_ name: String) -> String? {
+    if find(name) != nil { return nil }
+    switch name {
+    case "database": return database
+    case "schema": return relation.schema
+    case "table": return relation.table
+    default: return nil
+    }
+  }
+
+  private func placeholder(_ name: String, part: String) throws(RelayError) -> RowPlan.Source {
+    if let source = find(name) { return try text(source) }
+    let columns = mapping.columns
+    let role: RowPlan.Source? =
+      switch name {
+      case "aggregateid", "subject": try optional("subject", columns.subject)
+      case "aggregatetype": try optional("aggregatetype", columns.aggregatetype)
+      case "id": try optional("id", columns.id)
+      case "type": try optional("type", columns.type)
+      default: nil
+      }
+    if let role { return role }
+    if let item = mapping.extensions.first(where: { $0.name == name }) {
+      return try text(column(item.column, for: "extension \(name)"))
+    }
+    let names = relation.columns.map(\.name).joined(separator: ", ")
+    throw unsuitable(
+      "has no column for {\(name)} in \(part) (it has: \(names))",
+      remedy: "Correct `\(part)` of the outbox \(mapping.qualifiedName) in the configuration, or name the "
+        + "column under `columns`.")
+  }
+
+  func checkConstants(
+    source: RowPlan.Text, topic: RowPlan.Text, dataschema: RowPlan.Text?
+  ) throws(RelayError) {
+    if let text = source.constant, !CloudEventRules.isURIReference(text) {
+      throw invalid("source", text, "a URI reference (RFC 3986)")
+    }
+    if let text = topic.constant, !CloudEventRules.isTopic(text) {
+      throw invalid("topic", text, "a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
+    }
+    if let text = dataschema?.constant, !CloudEventRules.isURI(text) {
+      throw invalid("dataschema", text, "an absolute URI (RFC 3986)")
+    }
+  }
+
+  private func invalid(_ part: String, _ text: LentBytes, _ what: String) -> RelayError {
+    RelayError(
+      .configurationInvalid,
+      "the \(part) \"\(String(decoding: text, as: UTF8.self))\" of the outbox \(mapping.qualifiedName) is not "
+        + what,
+      remedy: "Correct `\(part)` of that outbox in the configuration.")
+  }
+}

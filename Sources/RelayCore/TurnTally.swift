@@ -1,0 +1,54 @@
+// Owns: the counts of one turn of the loop, so that a row costs no atomic.
+import Synchronization
+
+/// Plain counters, published together.
+struct TurnTally: ~Copyable {
+  var received: UInt64 = 0
+  var resent: UInt64 = 0
+  var transactions: UInt64 = 0
+  var queueFull: UInt64 = 0
+  var receivedLSN = LSN.zero
+  private(set) var deliveries: UInt64 = 0
+  private var latencySum: UInt64 = 0
+  private let buckets: UnsafeMutableBufferPointer<UInt64>
+
+  init() {
+    buckets = .allocate(capacity: RelayMetrics.latencyBounds.count + 1)
+    buckets.initialize(repeating: 0)
+  }
+
+  deinit { buckets.deallocate() }
+
+  /// Counts a delivery with its latency in microseconds. A clock that was set back counts as zero.
+  mutating func delivered(latency: Int64) {
+    deliveries += 1
+    let latency = max(0, latency)
+    latencySum += UInt64(latency)
+    var index = 0
+    for bound in RelayMetrics.latencyBounds {
+      if latency <= bound { break }
+      index += 1
+    }
+    // SAFETY: the index is the number of bounds at most, and the buffer has one more place than bounds.
+    buckets[index] += 1
+  }
+
+  mutating func publish(to metrics: RelayMetrics) {
+    if received > 0 { metrics.eventsReceived.wrappingAdd(received, ordering: .relaxed) }
+    if resent > 0 { metrics.eventsResent.wrappingAdd(resent, ordering: .relaxed) }
+    if transactions > 0 { metrics.transactions.wrappingAdd(transactions, ordering: .relaxed) }
+    if queueFull > 0 { metrics.queueFull.wrappingAdd(queueFull, ordering: .relaxed) }
+    if deliveries > 0 {
+      metrics.eventsDelivered.wrappingAdd(deliveries, ordering: .relaxed)
+      metrics.latency.add(buckets: UnsafeBufferPointer(buckets), sum: latencySum)
+      buckets.update(repeating: 0)
+    }
+    metrics.receivedLSN.store(receivedLSN.rawValue, ordering: .relaxed)
+    received = 0
+    resent = 0
+    transactions = 0
+    queueFull = 0
+    deliveries = 0
+    latencySum = 0
+  }
+}

@@ -1,0 +1,252 @@
+import Testing
+
+@testable import RelayCore
+
+/// Encodes one row; the golden texts below are what a consumer gets.
+private func encode(
+  _ row: Row, _ relation: Relation, _ mapping: OutboxMapping = OutboxMapping(),
+  commitLSN: UInt64 = 0x16_B374D848,
+  index: UInt32 = 7
+) throws -> CopiedRecord {
+  var encoder = EventEncoder(mappings: [mapping], database: "shop")
+  encoder.prepare(relation)
+  return CopiedRecord(
+    try encoder.encode(row.view, commitLSN: LSN(commitLSN), commitTime: 817_034_302_123_456, index: index))
+}
+
+private func rejection(
+  _ row: Row, _ relation: Relation, _ mapping: OutboxMapping = OutboxMapping()
+) -> RelayError? {
+  do {
+    _ = try encode(row, relation, mapping)
+    return nil
+  } catch {
+    return error as? RelayError
+  }
+}
+
+private func structured() -> OutboxMapping {
+  var mapping = OutboxMapping()
+  mapping.contentMode = .structured
+  return mapping
+}
+
+@Suite struct EventEncoderTests {
+  @Test func `binary mode: eight headers, payload untouched, key is the aggregate id`() throws {
+    let record = try encode(outboxRow(), outboxRelation())
+    #expect(record.topic == "outbox.event.order")
+    #expect(record.keyText == "o-1")
+    #expect(record.text == #"{"n": 1.0}"#)
+    #expect(
+      record.headers == [
+        "content-type: application/json", "ce_specversion: 1.0",
+        "ce_id: 01234567-89ab-cdef-1032-547698badcfe", "ce_source: /shop/public/outbox",
+        "ce_type: OrderPlaced", "ce_subject: o-1", "ce_time: 2025-11-21T09:58:22.123456Z",
+        "ce_sequence: 00000016b374d848-00000007",
+      ])
+  }
+
+  @Test func `structured mode: one JSON object, the payload spliced as it is`() throws {
+    let record = try encode(outboxRow(), outboxRelation(), structured())
+    #expect(record.headers == ["content-type: application/cloudevents+json; charset=UTF-8"])
+    #expect(
+      record.text
+        == #"{"specversion":"1.0","id":"01234567-89ab-cdef-1032-547698badcfe","source":"/shop/public/outbox","#
+        + #""type":"OrderPlaced","subject":"o-1","time":"2025-11-21T09:58:22.123456Z","#
+        + #""sequence":"00000016b374d848-00000007","datacontenttype":"application/json","data":{"n": 1.0}}"#)
+  }
+
+  @Test func `a NULL payload is a null value in binary mode and no data in structured mode`() throws {
+    let binary = try encode(outboxRow(payload: .null), outboxRelation())
+    #expect(binary.value == nil)
+    #expect(binary.header("content-type") == nil)
+    let text = try #require(try encode(outboxRow(payload: .null), outboxRelation(), structured()).text)
+    #expect(!text.contains("data"))
+  }
+
+  @Test func `an empty payload is an empty value, not a null one`() throws {
+    let record = try encode(outboxRow(payload: .text("")), outboxRelation(payload: .text))
+    #expect(record.value == [])
+    #expect(record.header("content-type") == "text/plain; charset=utf-8")
+  }
+
+  @Test func `bytea travels as it is in binary mode and as base64 in structured mode`() throws {
+    let bytes = outboxRow(payload: .bytes([0, 0xFF, 0x10, 0x20]))
+    #expect(try encode(bytes, outboxRelation(payload: .bytea)).value == [0, 0xFF, 0x10, 0x20])
+    let text = try #require(try encode(bytes, outboxRelation(payload: .bytea), structured()).text)
+    #expect(text.hasSuffix(#""datacontenttype":"application/octet-stream","data_base64":"AP8QIA=="}"#))
+  }
+
+  @Test func `text that is not JSON becomes a JSON string`() throws {
+    let text = try #require(
+      try encode(outboxRow(payload: .text("a\"b\n\u{1}é")), outboxRelation(payload: .text), structured()).text
+    )
+    #expect(text.hasSuffix(#""data":"a\"b\n\u0001é"}"#))
+  }
+
+  @Test func `text declared as JSON is spliced only when it is JSON`() throws {
+    var mapping = structured()
+    mapping.datacontenttype = "application/json"
+    let good = try encode(outboxRow(payload: .text(" [1,2] ")), outboxRelation(payload: .text), mapping)
+    #expect(try #require(good.text).hasSuffix(#""data": [1,2] }"#))
+    let bad = rejection(outboxRow(payload: .text("{]")), outboxRelation(payload: .text), mapping)
+    #expect(bad?.kind == .rowRejected)
+    #expect(bad?.message.contains("not valid JSON") == true)
+  }
+
+  @Test(
+    arguments: [
+      (ColumnType.int2, bigEndian(Int16(-5)), "-5"),
+      (.int4, bigEndian(Int32.min), "-2147483648"),
+      (.int8, bigEndian(Int64.min), "-9223372036854775808"),
+      (.bool, [1], "true"),
+      (.uuid, sampleUUID, "01234567-89ab-cdef-1032-547698badcfe"),
+      (.timestamptz, bigEndian(Int64(0)), "2000-01-01T00:00:00.000000Z"),
+      (.timestamp, bigEndian(Int64(-1)), "1999-12-31T23:59:59.999999Z"),
+      (.date, bigEndian(Int32(59)), "2000-02-29"),
+      (.numeric, numeric(weight: 1, sign: 0, scale: 2, digits: [12, 3456, 7800]), "123456.78"),
+      (.numeric, numeric(weight: -1, sign: 0x4000, scale: 5, digits: [12, 3000]), "-0.00123"),
+      (.numeric, numeric(weight: 2, sign: 0, scale: 0, digits: [1]), "100000000"),
+      (.numeric, numeric(weight: 0, sign: 0, scale: 0, digits: []), "0"),
+      (.numeric, numeric(weight: 0, sign: 0xC000, scale: 0, digits: []), "NaN"),
+      (.float8, bigEndian((0.5).bitPattern), "0.5"),
+      (.bytea, [0xFB, 0xFF], "+/8="),
+      (.jsonb, [1] + Array("\"x\"".utf8), "\"x\""),
+      (.other(oid: 99_999, name: "mood"), Array("happy".utf8), "happy"),
+    ] as [(ColumnType, [UInt8], String)])
+  func `every type serves as an attribute`(type: ColumnType, bytes: [UInt8], text: String) throws {
+    var mapping = OutboxMapping()
+    mapping.extensions = [.init(name: "x", column: "x")]
+    let record = try encode(
+      outboxRow(extra: [.bytes(bytes)]), outboxRelation(extra: [("x", type)]), mapping)
+    #expect(record.header("ce_x") == text)
+  }
+
+  @Test func `a value of the wrong size is rejected, never a trap`() {
+    var mapping = OutboxMapping()
+    mapping.extensions = [.init(name: "x", column: "x")]
+    let types: [ColumnType] = [
+      .int2, .int4, .int8, .bool, .uuid, .timestamptz, .timestamp, .date, .numeric, .float4, .float8, .jsonb,
+    ]
+    for type in types {
+      for count in [0, 3, 9, 17] {
+        let row = outboxRow(extra: [.bytes([UInt8](repeating: 2, count: count))])
+        #expect(
+          rejection(row, outboxRelation(extra: [("x", type)]), mapping)?.kind == .rowRejected,
+          "\(type) of \(count) bytes")
+      }
+    }
+  }
+
+  @Test func `topics: per entity, type, version and column`() throws {
+    var mapping = OutboxMapping()
+    let relation = outboxRelation(extra: [("version", .int4), ("destination", .text)])
+    let row = outboxRow(extra: [.bytes(bigEndian(Int32(2))), .text("billing.in")])
+    for (template, topic) in [
+      ("{aggregatetype}", "order"), ("events.{type}", "events.OrderPlaced"),
+      ("orders.v{version}", "orders.v2"),
+      ("{destination}", "billing.in"), ("fixed", "fixed"), ("{schema}.{table}", "public.outbox"),
+    ] {
+      mapping.topic = try Template(template)
+      #expect(try encode(row, relation, mapping).topic == topic)
+    }
+  }
+
+  @Test(arguments: ["", ".", "..", "a/b", "a b", "é", String(repeating: "x", count: 250)])
+  func `what is no topic name is rejected`(name: String) throws {
+    var mapping = OutboxMapping()
+    mapping.topic = try Template("{destination}")
+    let error = rejection(
+      outboxRow(extra: [.text(name)]), outboxRelation(extra: [("destination", .text)]), mapping)
+    #expect(error?.kind == .rowRejected)
+    #expect(error?.message.contains("01234567-89ab-cdef-1032-547698badcfe") == true)
+    #expect(error?.message.contains("16/B374D848") == true)
+  }
+
+  @Test func `a NULL aggregate id is rejected unless records have no key by choice`() throws {
+    let row = Row([.bytes(sampleUUID), .text("order"), .null, .text("T"), .bytes([1, 0x7B, 0x7D])])
+    #expect(rejection(row, outboxRelation())?.message.contains("key: a column in it is NULL") == true)
+    var mapping = OutboxMapping()
+    mapping.key = nil
+    let record = try encode(row, outboxRelation(), mapping)
+    #expect(record.key == nil)
+    #expect(record.header("ce_subject") == nil)
+  }
+
+  @Test func `the other common spelling of the columns is recognised`() throws {
+    let other = relation([
+      ("id", .int8), ("aggregate_type", .text), ("aggregate_id", .text), ("event_type", .text),
+      ("payload", .json), ("created_at", .timestamptz), ("headers", .jsonb),
+    ])
+    let row = Row([
+      .bytes(bigEndian(Int64(42))), .text("order"), .text("o-9"), .text("Placed"), .text("[]"),
+      .bytes(bigEndian(Int64(0))),
+      .bytes(
+        [1]
+          + Array(
+            #"{"correlationid": "c\u00e9", "Trace-Id": "t", "n": 3, "off": null, "deep": {"a":1}}"#.utf8)),
+    ])
+    let record = try encode(row, other)
+    #expect(record.topic == "outbox.event.order")
+    #expect(record.header("ce_time") == "2000-01-01T00:00:00.000000Z")
+    #expect(record.header("ce_correlationid") == "cé")
+    #expect(record.header("Trace-Id") == "t")
+    #expect(record.header("ce_n") == "3")
+    #expect(record.header("ce_deep") == #"{"a":1}"#)
+    #expect(record.header("ce_off") == nil)
+    let text = try #require(try encode(row, other, structured()).text)
+    #expect(text.contains(#","correlationid":"cé","n":3,"deep":"{\"a\":1}","data":[]}"#))
+  }
+
+  @Test(arguments: [
+    #"[1]"#, #"{"a":"#, #"{"ce_id":"x"}"#, #"{"Content-Type":"x"}"#, #"{"a":"1","a":"2"}"#,
+    #"{"a":"\ud800"}"#,
+    #"{"a":"\u0007"}"#, #"{"":"x"}"#,
+  ])
+  func `hostile headers are rejected in both modes`(headers: String) {
+    let relation = outboxRelation(extra: [("headers", .json)])
+    for mapping in [OutboxMapping(), structured()] {
+      #expect(rejection(outboxRow(extra: [.text(headers)]), relation, mapping)?.kind == .rowRejected)
+    }
+  }
+
+  @Test func `ten thousand headers are rejected`() {
+    let headers = "{" + (0..<10_000).map { "\"k\($0)\":\"v\"" }.joined(separator: ",") + "}"
+    let relation = outboxRelation(extra: [("headers", .json)])
+    #expect(rejection(outboxRow(extra: [.text(headers)]), relation)?.message.contains("more than 64") == true)
+  }
+
+  @Test func `a missing column halts at the first row and is named`() {
+    let bare = relation([("id", .uuid), ("type", .text), ("payload", .jsonb)])
+    let row = Row([.bytes(sampleUUID), .text("T"), .bytes([1, 0x7B, 0x7D])])
+    let error = rejection(row, bare)
+    #expect(error?.kind == .tableUnsuitable)
+    #expect(error?.message.contains("{aggregatetype}") == true)
+  }
+
+  @Test func `a table that no outbox names is refused`() {
+    let error = rejection(outboxRow(), relation([("id", .uuid)], table: "other"))
+    #expect(error?.kind == .publicationUnsuitable)
+  }
+
+  @Test func `partitionkey is written only on request, and equals the key`() throws {
+    var mapping = OutboxMapping()
+    mapping.partitionkey = true
+    #expect(try encode(outboxRow(), outboxRelation(), mapping).header("ce_partitionkey") == "o-1")
+  }
+
+  @Test func `the id of a record is found in both modes`() throws {
+    for mapping in [OutboxMapping(), structured()] {
+      var encoder = EventEncoder(mappings: [mapping], database: "shop")
+      encoder.prepare(outboxRelation())
+      let row = outboxRow()
+      let record = try encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0)
+      #expect(RecordIdentity.id(of: record) == "01234567-89ab-cdef-1032-547698badcfe")
+    }
+  }
+}
+
+private func numeric(weight: Int16, sign: UInt16, scale: UInt16, digits: [UInt16]) -> [UInt8] {
+  bigEndian(UInt16(digits.count)) + bigEndian(weight) + bigEndian(sign) + bigEndian(scale)
+    + digits.flatMap(bigEndian)
+}

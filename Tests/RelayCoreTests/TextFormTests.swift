@@ -1,0 +1,86 @@
+import Testing
+
+@testable import RelayCore
+
+@Suite struct TextFormTests {
+  @Test func `an LSN reads and prints as Postgres writes it`() {
+    #expect(LSN("16/B374D848")?.rawValue == 0x16_B374_D848)
+    #expect(LSN(0x16_B374_D848).description == "16/B374D848")
+    for text in ["", "/", "16", "16/", "/1", "1/2/3", "G/1", "+1/2", "123456789/1", " 1/2"] {
+      #expect(LSN(text) == nil, "\(text)")
+    }
+  }
+
+  @Test(arguments: [
+    (Int64(0), "2000-01-01T00:00:00.000000Z"), (-946_684_800_000_000, "1970-01-01T00:00:00.000000Z"),
+    (5_097_599_999_999, "2000-02-28T23:59:59.999999Z"), (5_097_600_000_000, "2000-02-29T00:00:00.000000Z"),
+    (RFC3339.lowest, "0001-01-01T00:00:00.000000Z"), (RFC3339.end - 1, "9999-12-31T23:59:59.999999Z"),
+    (Int64.max, "infinity"), (Int64.min, "-infinity"), (RFC3339.lowest - 1, "-infinity"),
+    (RFC3339.end, "infinity"),
+  ])
+  func `a time has its RFC 3339 form`(time: Int64, text: String) {
+    #expect(RFC3339.string(microseconds: time) == text)
+  }
+
+  @Test func `templates keep literals, placeholders and doubled braces`() throws {
+    #expect(
+      try Template("a.{b}-{{c}}").parts == [.literal("a."), .placeholder("b"), .literal("-{c}")])
+    #expect(try Template("a.{b}-{{c}}").description == "a.{b}-{{c}}")
+    for text in ["{", "}", "a{}", "{a{b}}", "x}y"] {
+      #expect(throws: RelayError.self, "\(text)") { try Template(text) }
+    }
+  }
+
+  @Test(arguments: [
+    ("{}", true), ("[1, 2.5e-3, true, null, \"\\u00e9\"]", true), ("-0", true), ("01", false), ("1.", false),
+    ("{\"a\":1,}", false), ("[1 2]", false), ("\"\u{1}\"", false), ("nul", false), ("", false),
+    ("{} x", false),
+    ("\"\\x\"", false), ("1e999", true), (String(repeating: "[", count: 10_000), false),
+  ])
+  func `JSON is told from what is not`(text: String, valid: Bool) {
+    #expect(Array(text.utf8).withUnsafeBytes(JSONScanner.isValid) == valid)
+  }
+
+  @Test func `random bytes never trap the JSON scanner, the UTF-8 rules or the media type`() {
+    let seed = freshSeed()
+    print("text rules seed \(seed)")
+    var random = SeededGenerator(seed: seed)
+    let alphabet = Array(#"{}[]",:\u0123456789eE+-. truefalsn/;"#.utf8) + [0, 0x80, 0xC3, 0xED, 0xF4, 0xFF]
+    for _ in 0..<50_000 {
+      let count = Int.random(in: 0...24, using: &random)
+      let bytes = (0..<count).map { _ in alphabet.randomElement(using: &random)! }
+      bytes.withUnsafeBytes {
+        _ = JSONScanner.isValid($0)
+        _ = CloudEventRules.isString($0)
+        _ = CloudEventRules.isMediaType($0)
+        _ = CloudEventRules.isURI($0)
+      }
+    }
+  }
+
+  @Test func `the String rule of CloudEvents forbids control characters and noncharacters`() {
+    func check(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes { CloudEventRules.isString($0) } }
+    #expect(check(Array("grün 日本 🎉".utf8)))
+    for bytes in [
+      [0x07], [0x7F], [0xC2, 0x85], [0xEF, 0xBF, 0xBF], [0xEF, 0xB7, 0x90], [0xED, 0xA0, 0x80], [0xC3],
+    ]
+      as [[UInt8]]
+    {
+      #expect(!check(bytes), "\(bytes)")
+    }
+  }
+
+  @Test(arguments: Log.Format.allCases)
+  func `a log line cannot be broken by what stands in it`(format: Log.Format) {
+    let line = LogLine.render(
+      time: 0, level: .info, message: "hello", fields: [("f", "a b\n\"c\"")], format: format)
+    #expect(!line.contains("\n"))
+    switch format {
+    case .text: #expect(line == #"2000-01-01T00:00:00.000Z info    hello f="a b\n\"c\"""#)
+    case .logfmt: #expect(line == #"ts=2000-01-01T00:00:00.000Z level=info msg=hello f="a b\n\"c\"""#)
+    case .json:
+      #expect(
+        line == #"{"ts":"2000-01-01T00:00:00.000Z","level":"info","msg":"hello","f":"a b\n\"c\""}"#)
+    }
+  }
+}
