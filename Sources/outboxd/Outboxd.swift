@@ -1,4 +1,11 @@
+// Owns: the entry point, and nothing else: what is written here is bound to the main actor.
+import Glibc
+
 @main
 struct Outboxd {
-  static func main() {}
+  static func main() {
+    exit(
+      CommandLineProgram.run(
+        Array(CommandLine.arguments.dropFirst()), environment: CommandLineProgram.processEnvironment()))
+  }
 }

@@ -1,0 +1,170 @@
+// Owns: the table of all commands. A new command or option is a line here; help, completions and parsing
+// follow.
+// Must not know: how a command does its work.
+import RelayCore
+
+enum CommandTable {
+  static let all: [CommandDescription] = [
+    run, initialize, check, status, config, demo, completions, version, help, mockBroker,
+  ]
+
+  static var visible: [CommandDescription] { all.filter { !$0.isHidden } }
+
+  static func named(_ name: String) -> CommandDescription? { all.first { $0.name == name } }
+
+  /// What every command takes that reads the configuration.
+  static let configurationOptions = [
+    CommandOption(
+      name: "config", short: "c", value: "FILE", isFile: true,
+      help: "The configuration. Default: outboxd.yaml here, then /etc/outboxd/outboxd.yaml."),
+    CommandOption(
+      name: "set", value: "KEY=VALUE", isRepeatable: true,
+      help: "Overrides one key, as in --set postgres.slot=orders. May be repeated."),
+    CommandOption(
+      name: "log-level", value: "LEVEL", choices: Log.Level.allCases.map(\.name),
+      help: "Overrides log.level."),
+    CommandOption(
+      name: "log-format", value: "FORMAT", choices: Log.Format.allCases.map(\.rawValue),
+      help: "Overrides log.format."),
+  ]
+
+  static let jsonOption = CommandOption(name: "json", help: "Print JSON, for machines.")
+
+  private static let run = CommandDescription(
+    name: "run", summary: "Relay committed outbox rows to Kafka until stopped.",
+    details: """
+      Streams from the replication slot, publishes each row as a CloudEvents event, and moves the slot on
+      when Kafka has acknowledged. A second copy waits as standby. SIGTERM or SIGINT: stop reading, wait for
+      acknowledgements, confirm, end. A second signal ends at once.
+      """,
+    options: configurationOptions,
+    examples: [
+      CommandExample(command: "outboxd run", meaning: "with ./outboxd.yaml"),
+      CommandExample(
+        command: "outboxd run --config /etc/outboxd/orders.yaml --log-format json",
+        meaning: "as a service runs it"),
+      CommandExample(
+        command: "OUTBOXD_POSTGRES_CONNINFO=... OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS=... outboxd run",
+        meaning: "without a file"),
+    ],
+    exitCodes: Array(10...26) + [130],
+    run: { invocation throws(RelayError) in try RunCommand.run(invocation) })
+
+  private static let initialize = CommandDescription(
+    name: "init", summary: "Print, or apply, the SQL that the database needs.",
+    details: """
+      Publication, replication slot, journal table, role and grants, for the tables in the configuration.
+      Prints SQL for a DBA to read; with --apply it is run, and what exists already is left as it is.
+      """,
+    options: configurationOptions + [
+      CommandOption(name: "apply", help: "Run the SQL in place of printing it."),
+      CommandOption(
+        name: "role", value: "NAME",
+        help: "The role that outboxd connects as. Default: the user of the conninfo."),
+    ],
+    examples: [
+      CommandExample(command: "outboxd init > outboxd.sql", meaning: "SQL to review"),
+      CommandExample(
+        command: "outboxd init --apply --set postgres.conninfo='dbname=orders user=postgres'",
+        meaning: "as a role that may create things"),
+    ],
+    exitCodes: [1, 75, 77],
+    run: { invocation throws(RelayError) in try InitCommand.run(invocation) })
+
+  private static let check = CommandDescription(
+    name: "check", summary: "Examine configuration, Postgres, Kafka, tables and topics.",
+    details: "Prints one line for each finding, and with each fault the SQL or command that mends it.",
+    options: configurationOptions + [jsonOption],
+    examples: [
+      CommandExample(command: "outboxd check", meaning: "before the first run, and after each change"),
+      CommandExample(command: "outboxd check --json", meaning: "for a pipeline"),
+    ],
+    exitCodes: [1],
+    run: { invocation throws(RelayError) in try CheckCommand.run(invocation) })
+
+  private static let status = CommandDescription(
+    name: "status", summary: "Show the slot, the checkpoints and the lags.",
+    details: "Asks the database and, where it answers, the running outboxd's admin server.",
+    options: configurationOptions + [
+      jsonOption,
+      CommandOption(name: "watch", short: "w", help: "Print again every two seconds, until interrupted."),
+    ],
+    examples: [
+      CommandExample(command: "outboxd status", meaning: "active or standby, and how far"),
+      CommandExample(command: "outboxd status --watch", meaning: "while a backlog drains"),
+    ],
+    exitCodes: [1, 75, 77],
+    run: { invocation throws(RelayError) in try StatusCommand.run(invocation) })
+
+  private static let config = CommandDescription(
+    name: "config", summary: "Print the effective configuration, without secrets.",
+    details: """
+      File, environment and flags together, as YAML. Connects to nothing. Faults are printed as
+      file:line:column: message, all of them.
+      """,
+    options: configurationOptions + [
+      CommandOption(name: "schema", help: "Print the JSON Schema of the file, for editors."),
+      CommandOption(name: "keys", help: "Print each key with its default, its variable and its meaning."),
+    ],
+    examples: [
+      CommandExample(command: "outboxd config", meaning: "what run would use"),
+      CommandExample(command: "outboxd config --schema > outboxd.schema.json", meaning: "for editors"),
+    ],
+    run: { invocation throws(RelayError) in try ConfigCommand.run(invocation) })
+
+  private static let demo = CommandDescription(
+    name: "demo", summary: "Show everything on this machine, with nothing running before.",
+    details: """
+      Starts a throw-away Postgres and an embedded Kafka, creates the outbox tables of four services, writes
+      business rows and events in the same transactions, relays them, and shows the events as they arrive.
+      """,
+    options: [
+      CommandOption(name: "events", value: "NUMBER", help: "End after so many events. Default: at Ctrl-C."),
+      CommandOption(
+        name: "postgres", value: "CONNINFO", help: "Use this Postgres (wal_level must be logical)."),
+      CommandOption(name: "brokers", value: "HOST:PORT", help: "Use this Kafka."),
+    ],
+    examples: [
+      CommandExample(command: "outboxd demo", meaning: "until Ctrl-C"),
+      CommandExample(command: "outboxd demo --events 20", meaning: "and then end cleanly"),
+    ],
+    exitCodes: [1],
+    run: { invocation throws(RelayError) in try DemoCommand.run(invocation) })
+
+  private static let completions = CommandDescription(
+    name: "completions", summary: "Print completions for a shell.",
+    arguments: [
+      CommandArgument(
+        name: "SHELL", isRequired: true, choices: Completions.Shell.allCases.map(\.rawValue),
+        help: "bash, zsh or fish.")
+    ],
+    examples: [
+      CommandExample(command: "source <(outboxd completions bash)", meaning: "in ~/.bashrc"),
+      CommandExample(
+        command: "outboxd completions zsh > \"${fpath[1]}/_outboxd\"", meaning: "once"),
+      CommandExample(
+        command: "outboxd completions fish > ~/.config/fish/completions/outboxd.fish", meaning: "once"),
+    ],
+    run: { invocation throws(RelayError) in try CompletionsCommand.run(invocation) })
+
+  private static let version = CommandDescription(
+    name: "version", summary: "Print the versions of outboxd and its libraries.",
+    options: [jsonOption],
+    examples: [CommandExample(command: "outboxd version --json", meaning: "for a bug report")],
+    run: { invocation throws(RelayError) in VersionCommand.run(invocation) })
+
+  private static let help = CommandDescription(
+    name: "help", summary: "Explain a command.",
+    arguments: [CommandArgument(name: "COMMAND", help: "The command. Without it: the list of commands.")],
+    examples: [CommandExample(command: "outboxd help run", meaning: "the same as outboxd run --help")],
+    run: { invocation throws(RelayError) in try HelpCommand.run(invocation) })
+
+  private static let mockBroker = CommandDescription(
+    name: "mock-broker", summary: "Run librdkafka's mock cluster, for the demo and for tests.",
+    options: [
+      CommandOption(name: "brokers", value: "NUMBER", help: "How many brokers. Default: 1.")
+    ],
+    examples: [CommandExample(command: "outboxd mock-broker", meaning: "prints its bootstrap.servers")],
+    isHidden: true,
+    run: { invocation throws(RelayError) in try MockBrokerCommand.run(invocation) })
+}

@@ -1,0 +1,32 @@
+// Owns: what each exit code means, in words. The numbers are `RelayError.Kind.exitCode`'s.
+
+enum ExitCodes {
+  static let all: [(code: Int32, meaning: String)] = [
+    (0, "done, or stopped as asked with nothing lost"),
+    (1, "failed"),
+    (2, "the command line is wrong"),
+    (10, "the slot is missing"),
+    (11, "the slot is lost: its WAL is gone"),
+    (12, "the slot is not fit: other plugin or database"),
+    (13, "the slot was moved: events were skipped"),
+    (14, "this is another database system than before"),
+    (15, "the timeline has forked before the checkpoint"),
+    (16, "the server's WAL ends before the checkpoint"),
+    (17, "the server is not fit: version or settings"),
+    (18, "the publication is missing"),
+    (19, "the publication does not publish what is configured"),
+    (20, "the journal table cannot be used"),
+    (21, "the stream is malformed"),
+    (22, "an outbox table lacks a column"),
+    (23, "a row cannot become an event"),
+    (24, "Kafka refuses a record for good"),
+    (25, "a topic is missing, and missing_topic is refuse"),
+    (26, "stopped before Kafka had acknowledged everything: it is sent again at the next start"),
+    (75, "Postgres or Kafka cannot be reached now: try again"),
+    (77, "Postgres or Kafka refuses the login or a right"),
+    (78, "the configuration has faults"),
+    (130, "interrupted by a second signal"),
+  ]
+
+  static func meaning(of code: Int32) -> String? { all.first { $0.code == code }?.meaning }
+}

@@ -1,0 +1,29 @@
+// Owns: standard output and standard error, and whether they are terminals.
+// Must not know: what is printed.
+import Glibc
+
+enum Terminal {
+  /// Writes all of it, or as much as the reader takes: one that went away (`| head`) is no failure.
+  static func printOutput(_ text: String) { write(text, to: STDOUT_FILENO) }
+
+  static func printError(_ text: String) { write(text, to: STDERR_FILENO) }
+
+  /// Bold and the like: only for a terminal, and not where NO_COLOR is set (no-color.org).
+  static func wantsStyle(_ descriptor: Int32, environment: [String: String]) -> Bool {
+    isatty(descriptor) == 1 && (environment["NO_COLOR"] ?? "").isEmpty && environment["TERM"] != "dumb"
+  }
+
+  private static func write(_ text: String, to descriptor: Int32) {
+    var text = text
+    text.withUTF8 { bytes in
+      var rest = UnsafeRawBufferPointer(bytes)
+      while !rest.isEmpty {
+        // SAFETY: the bytes live for the duration of the closure, and write(2) reads `count` of them.
+        let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
+        if count < 0, errno == EINTR { continue }
+        guard count > 0 else { return }
+        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
+      }
+    }
+  }
+}

@@ -1,0 +1,21 @@
+// Owns: `outboxd help`.
+import Glibc
+import RelayCore
+
+enum HelpCommand {
+  static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
+    let help = HelpText(isStyled: Terminal.wantsStyle(STDOUT_FILENO, environment: invocation.environment))
+    guard let name = invocation.arguments.first else {
+      Terminal.printOutput(help.overview())
+      return 0
+    }
+    guard let command = CommandTable.named(name) else {
+      let question = NearestName.question(name, among: CommandTable.visible.map(\.name))
+      throw RelayError(
+        .usage, "there is no command \"\(name)\"" + (question.map { "; \($0)" } ?? ""),
+        remedy: "See \"outboxd help\".")
+    }
+    Terminal.printOutput(help.command(command))
+    return 0
+  }
+}

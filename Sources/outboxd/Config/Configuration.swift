@@ -1,0 +1,37 @@
+// Owns: what an operator says, as values. Each has the default of the configuration file.
+// Must not know: YAML, the environment, flags.
+import KafkaSink
+import PostgresSource
+import RelayCore
+
+struct Configuration: Equatable, Sendable {
+  var postgres = PostgresSettings()
+  var kafka = KafkaSettings()
+  var outboxes = [OutboxMapping()]
+  /// Nil: no admin server.
+  var admin: AdminSettings? = AdminSettings()
+  var relay = RelaySettings()
+  var log = LogSettings()
+}
+
+struct AdminSettings: Equatable, Sendable {
+  /// A host name or address, without the brackets of IPv6. Empty: every address of the machine.
+  var host = "127.0.0.1"
+  /// 0 lets the system choose.
+  var port: UInt16 = 9464
+
+  /// As the configuration writes it.
+  var text: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+struct RelaySettings: Equatable, Sendable {
+  /// In milliseconds: how long a stop waits for Kafka's acknowledgements.
+  var drainTimeout = 25_000
+}
+
+struct LogSettings: Equatable, Sendable {
+  var level = Log.Level.info
+  var format = Log.Format.text
+
+  func makeLog() -> Log { Log(level: level, format: format) }
+}

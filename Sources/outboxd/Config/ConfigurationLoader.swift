@@ -1,0 +1,348 @@
+// Owns: the way from file, environment and flags to a `Configuration`, with all faults at once.
+// Must not know: connections. Nothing is touched here but the file and the secrets' files.
+import KafkaSink
+import PostgresSource
+import RelayCore
+
+/// What there is to load from. Flags win over the environment, that over the file, that over the defaults.
+struct ConfigurationRequest: Sendable {
+  /// `--config`. Nil: the first of `searchPaths` that exists, or none.
+  var file: String?
+  var settings: [(key: String, value: String)] = []
+  var environment: [String: String] = [:]
+  var searchPaths = ["outboxd.yaml", "/etc/outboxd/outboxd.yaml"]
+}
+
+struct LoadedConfiguration: Equatable, Sendable {
+  var configuration: Configuration
+  /// The file that was read. Nil: none was found.
+  var file: String?
+  var warnings: [ConfigurationFault]
+}
+
+struct ConfigurationLoader {
+  private let request: ConfigurationRequest
+  private var faults: [ConfigurationFault] = []
+  private var warnings: [ConfigurationFault] = []
+  /// Where the file could not be read, what is missing in it would only be noise.
+  private var isFileUnreadable = false
+
+  /// - Throws: every fault that there is. No value is returned where there is one.
+  static func load(_ request: ConfigurationRequest) throws(ConfigurationInvalid) -> LoadedConfiguration {
+    var loader = ConfigurationLoader(request: request)
+    let found = loader.readFile()
+    var layer = found?.layer ?? ConfigurationLayer()
+    layer.override(
+      by: ConfigurationNames.layer(
+        environment: request.environment, faults: &loader.faults, warnings: &loader.warnings))
+    layer.override(
+      by: ConfigurationNames.layer(
+        settings: request.settings, faults: &loader.faults, warnings: &loader.warnings))
+    let configuration = loader.configuration(from: layer, file: found?.file)
+    guard loader.faults.isEmpty else { throw ConfigurationInvalid(faults: Self.sorted(loader.faults)) }
+    return LoadedConfiguration(configuration: configuration, file: found?.file, warnings: loader.warnings)
+  }
+
+  private init(request: ConfigurationRequest) { self.request = request }
+
+  /// By place within a file; files, variables and flags in the order in which they came up.
+  private static func sorted(_ faults: [ConfigurationFault]) -> [ConfigurationFault] {
+    var ranks: [String: Int] = [:]
+    for fault in faults where ranks[fault.file] == nil { ranks[fault.file] = ranks.count }
+    return faults.sorted { left, right in
+      (ranks[left.file] ?? 0, left.line, left.column) < (ranks[right.file] ?? 0, right.line, right.column)
+    }
+  }
+
+  // MARK: The file
+
+  private mutating func readFile() -> (file: String, layer: ConfigurationLayer)? {
+    var name = request.file
+    if name == nil { name = request.searchPaths.first { FileContents.exists($0) } }
+    guard let name else { return nil }
+    let text: [UInt8]
+    do throws(FileContents.Failure) {
+      text = try FileContents.read(name, limit: YAMLDocument.maximumSize + 1)
+    } catch {
+      faults.append(ConfigurationFault(.flag(name), "cannot read the file: \(error.reason)"))
+      isFileUnreadable = true
+      return nil
+    }
+    let before = faults.count
+    let root = YAMLDocument.parse(text, file: name, faults: &faults)
+    guard let root else {
+      isFileUnreadable = faults.count > before
+      return (name, ConfigurationLayer())
+    }
+    var reader = ConfigurationFile(file: name, environment: request.environment)
+    let layer = reader.layer(from: root)
+    faults += reader.faults
+    return (name, layer)
+  }
+
+  // MARK: The values
+
+  private mutating func configuration(from layer: ConfigurationLayer, file: String?) -> Configuration {
+    var configuration = Configuration()
+    postgres(layer, file: file, into: &configuration.postgres)
+    kafka(layer, file: file, into: &configuration.kafka)
+    if let items = layer.outboxes { configuration.outboxes = outboxes(items) }
+    if let address = value(layer, "admin.listen", ConfigurationValues.address) {
+      configuration.admin = address
+    }
+    if let timeout = value(layer, "relay.drain_timeout", ConfigurationValues.duration) {
+      configuration.relay.drainTimeout = timeout
+    }
+    if let name = choice(layer, "log.level"), let level = Log.Level(name: name) {
+      configuration.log.level = level
+    }
+    choose(layer, "log.format", &configuration.log.format)
+    return configuration
+  }
+
+  private mutating func postgres(
+    _ layer: ConfigurationLayer, file: String?, into settings: inout PostgresSettings
+  ) {
+    if let conninfo = layer.values["postgres.conninfo"] {
+      settings.conninfo = conninfo.text
+      if let problem = PostgresSettings.conninfoProblem(conninfo.text) {
+        fault(conninfo.origin, "postgres.conninfo: \(problem)")
+      }
+      if let passwordFile = layer.values["postgres.password_file"],
+        Redaction.hasPassword(conninfo: conninfo.text)
+      {
+        fault(
+          passwordFile.origin, "postgres.password_file is set, and postgres.conninfo has a password too",
+          "keep one of them")
+      }
+    } else if !layer.faulty.contains("postgres.conninfo") {
+      missingKey("postgres.conninfo", section: "postgres", layer: layer, file: file)
+    }
+    if let passwordFile = layer.values["postgres.password_file"] {
+      settings.passwordFile = passwordFile.text
+      checkFile(passwordFile, name: "postgres.password_file", isSecret: true)
+    }
+    if let slot = checked(layer, "postgres.slot", ConfigurationValues.checkSlotName) { settings.slot = slot }
+    if let publication = checked(layer, "postgres.publication", ConfigurationValues.checkName) {
+      settings.publication = publication
+    }
+    choose(layer, "postgres.journal", &settings.journal)
+  }
+
+  private mutating func kafka(_ layer: ConfigurationLayer, file: String?, into settings: inout KafkaSettings)
+  {
+    let entries = layer.maps[ConfigurationKey.kafkaProperties] ?? []
+    var origins: [String: SettingOrigin] = [:]
+    for entry in entries {
+      let name = ConfigurationLayer.withoutFileSuffix(entry.name)
+      if origins[name] != nil {
+        fault(
+          entry.nameOrigin, "kafka.properties has both \(name) and \(name)_file", "keep one of them")
+        continue
+      }
+      origins[name] = entry.nameOrigin
+      if entry.name == name {
+        settings.properties[name] = entry.setting.text
+      } else {
+        settings.propertyFiles[name] = entry.setting.text
+        checkFile(
+          entry.setting, name: "kafka.properties.\(entry.name)", isSecret: Redaction.isSecret(property: name))
+      }
+    }
+    for problem in KafkaPropertyCheck.kafkaPropertyFaults(settings) {
+      guard let origin = origins[problem.property] else { continue }
+      fault(origin, problem.message, problem.suggestion)
+    }
+    let servers = ["bootstrap.servers", "metadata.broker.list"]
+    let given = Set(origins.keys).union(
+      layer.faulty.map {
+        ConfigurationLayer.withoutFileSuffix(
+          String($0.dropFirst("\(ConfigurationKey.kafkaProperties).".count)))
+      })
+    if given.isDisjoint(with: servers) {
+      let section = layer.sections["kafka"] == nil ? "" : "kafka"
+      missingKey("kafka.properties: bootstrap.servers", section: section, layer: layer, file: file)
+    }
+    choose(layer, "kafka.missing_topic", &settings.missingTopic)
+  }
+
+  private mutating func outboxes(_ items: [ConfigurationLayer]) -> [OutboxMapping] {
+    var mappings: [OutboxMapping] = []
+    var tables: Set<String> = []
+    for item in items {
+      var mapping = outbox(item)
+      if let name = value(item, "outboxes[].table", ConfigurationValues.table) {
+        mapping.schema = name.schema
+        mapping.table = name.table
+        if !tables.insert("\(name.schema)\u{0}\(name.table)").inserted,
+          let table = item.values["outboxes[].table"]
+        {
+          fault(
+            table.origin, "the table \(mapping.qualifiedName) stands in outboxes twice", "remove one of them")
+        }
+      }
+      mappings.append(mapping)
+    }
+    return mappings
+  }
+
+  private mutating func outbox(_ item: ConfigurationLayer) -> OutboxMapping {
+    var mapping = OutboxMapping()
+    if item.values["outboxes[].table"] == nil, !item.faulty.contains("outboxes[].table"),
+      let origin = item.sections["outboxes[]"]
+    {
+      fault(origin, "this outbox has no table", "add table: schema.table")
+    }
+    if let source = value(item, "outboxes[].source", ConfigurationValues.template) { mapping.source = source }
+    if let topic = value(item, "outboxes[].topic", ConfigurationValues.template) {
+      if valid(item, "outboxes[].topic", topic, ConfigurationValues.checkTopic) { mapping.topic = topic }
+    }
+    if item.values["outboxes[].key"]?.text == "none" {
+      mapping.key = nil
+    } else if let key = value(item, "outboxes[].key", ConfigurationValues.template) {
+      mapping.key = key
+    }
+    choose(item, "outboxes[].content_mode", &mapping.contentMode)
+    choose(item, "outboxes[].on_rejection", &mapping.onRejection)
+    mapping.datacontenttype = checked(item, "outboxes[].datacontenttype", ConfigurationValues.checkMediaType)
+    mapping.dataschema = value(item, "outboxes[].dataschema", ConfigurationValues.template)
+    if let flag = value(item, "outboxes[].partitionkey", ConfigurationValues.boolean) {
+      mapping.partitionkey = flag
+      if flag, mapping.key == nil, let setting = item.values["outboxes[].partitionkey"] {
+        fault(setting.origin, "partitionkey carries the record's key, and key is none", "remove one of them")
+      }
+    }
+    columns(item, into: &mapping.columns)
+    extensions(item, into: &mapping)
+    return mapping
+  }
+
+  private mutating func columns(_ item: ConfigurationLayer, into columns: inout OutboxMapping.Columns) {
+    func read(_ name: String) -> String? {
+      checked(item, "outboxes[].columns.\(name)", ConfigurationValues.checkName)
+    }
+    columns.id = read("id")
+    columns.type = read("type")
+    columns.payload = read("payload")
+    columns.subject = read("subject")
+    columns.aggregatetype = read("aggregatetype")
+    columns.time = read("time")
+    columns.headers = read("headers")
+    columns.datacontenttype = read("datacontenttype")
+  }
+
+  private mutating func extensions(_ item: ConfigurationLayer, into mapping: inout OutboxMapping) {
+    for entry in item.maps["outboxes[].extensions"] ?? [] {
+      do throws(ValueFault) {
+        try ConfigurationValues.checkExtension(entry.name)
+      } catch {
+        fault(entry.nameOrigin, error.message, error.suggestion)
+        continue
+      }
+      if entry.name == "partitionkey", mapping.partitionkey {
+        fault(
+          entry.nameOrigin, "partitionkey is an extension, and partitionkey: true adds it too",
+          "keep one of them")
+      }
+      if entry.name.utf8.count > 20 {
+        warnings.append(
+          ConfigurationFault(
+            entry.nameOrigin,
+            "the extension \"\(entry.name)\" is longer than the 20 characters of CloudEvents' advice"))
+      }
+      do throws(ValueFault) {
+        try ConfigurationValues.checkName(entry.setting.text)
+        mapping.extensions.append(OutboxMapping.Extension(name: entry.name, column: entry.setting.text))
+      } catch {
+        fault(entry.setting.origin, error.message, error.suggestion)
+      }
+    }
+  }
+
+  // MARK: One value
+
+  private mutating func value<Value>(
+    _ layer: ConfigurationLayer, _ path: String, _ parse: (String) throws(ValueFault) -> Value
+  ) -> Value? {
+    guard let setting = layer.values[path] else { return nil }
+    do throws(ValueFault) {
+      return try parse(setting.text)
+    } catch {
+      fault(
+        setting.origin, "\(ConfigurationKey.named(path)?.name ?? path): \(error.message)", error.suggestion)
+      return nil
+    }
+  }
+
+  private mutating func checked(
+    _ layer: ConfigurationLayer, _ path: String, _ check: (String) throws(ValueFault) -> Void
+  ) -> String? {
+    value(layer, path) { (text) throws(ValueFault) -> String in
+      try check(text)
+      return text
+    }
+  }
+
+  private mutating func valid<Value>(
+    _ layer: ConfigurationLayer, _ path: String, _ candidate: Value,
+    _ check: (Value) throws(ValueFault) -> Void
+  ) -> Bool {
+    value(layer, path) { (_) throws(ValueFault) -> Void in try check(candidate) } != nil
+  }
+
+  /// One of the key's choices, or nil.
+  private mutating func choice(_ layer: ConfigurationLayer, _ path: String) -> String? {
+    guard let setting = layer.values[path], case .choice(let names) = ConfigurationKey.named(path)?.kind
+    else {
+      return nil
+    }
+    if names.contains(setting.text) { return setting.text }
+    let question = NearestName.of(setting.text, among: names).map { "did you mean \($0)?" }
+    fault(
+      setting.origin,
+      "\(ConfigurationKey.named(path)?.name ?? path): \"\(setting.text)\" is not one of \(names.joined(separator: ", "))",
+      question)
+    return nil
+  }
+
+  private mutating func choose<Value: RawRepresentable<String>>(
+    _ layer: ConfigurationLayer, _ path: String, _ target: inout Value
+  ) {
+    if let name = choice(layer, path), let value = Value(rawValue: name) { target = value }
+  }
+
+  private mutating func missingKey(
+    _ name: String, section: String, layer: ConfigurationLayer, file: String?
+  ) {
+    let suggestion =
+      name.hasPrefix("kafka")
+      ? "set it in the file or as OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS"
+      : "set it in the file or as OUTBOXD_POSTGRES_CONNINFO"
+    if isFileUnreadable { return }
+    guard let file else {
+      let searched = request.file ?? request.searchPaths.joined(separator: ", ")
+      fault(.flag("no configuration file (\(searched))"), "\(name) is missing", suggestion)
+      return
+    }
+    let start = SettingOrigin.file(file, SourcePosition(line: 1, column: 1))
+    fault(layer.sections[section] ?? start, "\(name) is missing", suggestion)
+  }
+
+  private mutating func checkFile(_ setting: Setting, name: String, isSecret: Bool) {
+    do throws(FileContents.Failure) {
+      let status = try FileContents.status(setting.text)
+      if isSecret, status.isWorldReadable {
+        warnings.append(
+          ConfigurationFault(
+            setting.origin, "\(name): every user of the machine can read \(setting.text)",
+            suggestion: "chmod 600 \(setting.text)"))
+      }
+    } catch {
+      fault(setting.origin, "\(name): cannot read \(setting.text): \(error.reason)")
+    }
+  }
+
+  private mutating func fault(_ origin: SettingOrigin, _ message: String, _ suggestion: String? = nil) {
+    faults.append(ConfigurationFault(origin, message, suggestion: suggestion))
+  }
+}

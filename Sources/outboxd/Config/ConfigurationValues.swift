@@ -1,0 +1,199 @@
+// Owns: the text form of each kind of value: durations, addresses, tables, names.
+// Must not know: where the text comes from.
+import RelayCore
+
+/// Why a text is not a value. The place is added by whoever has it.
+struct ValueFault: Error, Equatable {
+  var message: String
+  var suggestion: String?
+
+  init(_ message: String, _ suggestion: String? = nil) {
+    self.message = message
+    self.suggestion = suggestion
+  }
+}
+
+enum ConfigurationValues {
+  /// `500ms`, `25s`, `2m` as milliseconds.
+  static func duration(_ text: String) throws(ValueFault) -> Int {
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    let factor: Int? =
+      switch text.dropFirst(digits.count) {
+      case "ms": 1
+      case "s": 1000
+      case "m": 60_000
+      default: nil
+      }
+    // A day at most: nothing here is meant to last longer, and no timer overflows.
+    guard let factor, let number = Int(digits), number <= 86_400_000 / factor else {
+      throw ValueFault("\"\(text)\" is not a duration", "write 25s, 500ms or 2m, at most 24 hours")
+    }
+    return number * factor
+  }
+
+  static func durationText(milliseconds: Int) -> String {
+    milliseconds % 1000 == 0 ? "\(milliseconds / 1000)s" : "\(milliseconds)ms"
+  }
+
+  static func boolean(_ text: String) throws(ValueFault) -> Bool {
+    switch text {
+    case "true": return true
+    case "false": return false
+    default: throw ValueFault("\"\(text)\" is neither true nor false")
+    }
+  }
+
+  /// `host:port`, `[address]:port`, `:port`; `off` is nil.
+  static func address(_ text: String) throws(ValueFault) -> AdminSettings? {
+    if text == "off" { return nil }
+    let fault = ValueFault("\"\(text)\" is not an address", "write host:port, [::1]:9464, or off")
+    guard let colon = text.lastIndex(of: ":") else { throw fault }
+    let digits = text[text.index(after: colon)...]
+    guard !digits.isEmpty, digits.allSatisfy({ $0.isASCII && $0.isNumber }), let port = UInt16(digits)
+    else { throw fault }
+    var host = String(text[..<colon])
+    if host.hasPrefix("["), host.hasSuffix("]") {
+      host = String(host.dropFirst().dropLast())
+    } else if host.contains(":") {
+      throw fault
+    }
+    guard !host.contains(where: { $0.isWhitespace || $0 == "[" || $0 == "/" }) else { throw fault }
+    return AdminSettings(host: host, port: port)
+  }
+
+  /// `schema.table`; a name in double quotes keeps its case, and `""` in it is a quote.
+  static func table(_ text: String) throws(ValueFault) -> (schema: String, table: String) {
+    var rest = Substring(text)
+    let first = try identifier(&rest, of: text)
+    guard !rest.isEmpty else {
+      throw ValueFault("the table \"\(text)\" has no schema", "write public.\(text)")
+    }
+    guard rest.popFirst() == "." else { throw ValueFault("\"\(text)\" is not schema.table") }
+    let second = try identifier(&rest, of: text)
+    guard rest.isEmpty else {
+      throw ValueFault("\"\(text)\" is not schema.table", "a name with a dot in it needs double quotes")
+    }
+    return (first, second)
+  }
+
+  private static func identifier(_ rest: inout Substring, of text: String) throws(ValueFault) -> String {
+    var name = ""
+    if rest.first == "\"" {
+      rest.removeFirst()
+      while true {
+        guard let character = rest.popFirst() else {
+          throw ValueFault("\"\(text)\" has a double quote without its partner")
+        }
+        if character != "\"" {
+          name.append(character)
+        } else if rest.first == "\"" {
+          rest.removeFirst()
+          name.append("\"")
+        } else {
+          break
+        }
+      }
+    } else {
+      name = String(rest.prefix { $0 != "." })
+      rest = rest.dropFirst(name.count)
+      if let character = name.first(where: { $0.isUppercase || $0.isWhitespace || $0 == "\"" || $0 == "-" }) {
+        throw ValueFault(
+          "the name \(name) has \"\(character)\" in it, which Postgres only keeps in double quotes",
+          "write '\"\(name)\"' in place of \(name), or its real name in lower case")
+      }
+    }
+    try checkName(name)
+    return name
+  }
+
+  /// A name of Postgres: 1 to 63 bytes, no NUL.
+  static func checkName(_ text: String) throws(ValueFault) {
+    guard (1...63).contains(text.utf8.count), !text.utf8.contains(0) else {
+      throw ValueFault("\"\(text)\" is not a name", "a name of Postgres has 1 to 63 bytes")
+    }
+  }
+
+  static func checkSlotName(_ text: String) throws(ValueFault) {
+    let isValid =
+      (1...63).contains(text.utf8.count)
+      && text.utf8.allSatisfy { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x5F }
+    guard isValid else {
+      throw ValueFault("\"\(text)\" is not a slot's name", "use lower-case letters, digits and _, 63 at most")
+    }
+  }
+
+  /// RFC 2046: `type/subtype`, with parameters.
+  static func checkMediaType(_ text: String) throws(ValueFault) {
+    func isToken(_ text: Substring) -> Bool {
+      !text.isEmpty
+        && text.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7F && !"()<>@,;:\\\"/[]?=".utf8.contains($0) }
+    }
+    let essence = text.prefix { $0 != ";" }
+    let parts = essence.split(separator: "/", omittingEmptySubsequences: false)
+    let isPrintable = text.unicodeScalars.allSatisfy { $0.value >= 0x20 && $0.value < 0x7F }
+    let isValid = parts.count == 2 && isToken(parts[0]) && isToken(parts[1].trimmingSpaces) && isPrintable
+    guard isValid else {
+      throw ValueFault("\"\(text)\" is not a media type", "write for example application/json")
+    }
+  }
+
+  static func template(_ text: String) throws(ValueFault) -> Template {
+    do throws(RelayError) {
+      return try Template(text)
+    } catch {
+      throw ValueFault(error.message, "write a placeholder as {column}, and a brace itself as {{ or }}")
+    }
+  }
+
+  /// What stands in a topic's template as it is must be fit for a topic's name: `[A-Za-z0-9._-]`, 249 at most.
+  static func checkTopic(_ template: Template) throws(ValueFault) {
+    var length = 0
+    for case .literal(let text) in template.parts {
+      length += text.utf8.count
+      let bad = text.unicodeScalars.first {
+        !($0.isASCII
+          && ($0.properties.isAlphabetic || $0.properties.numericType != nil
+            || "._-".unicodeScalars.contains($0)))
+      }
+      if let bad {
+        throw ValueFault(
+          "the topic \"\(template)\" has \"\(Character(bad))\" in it",
+          "a topic's name is made of [A-Za-z0-9._-]")
+      }
+    }
+    guard length <= 249 else {
+      throw ValueFault("the topic has \(length) characters; at most 249 are allowed")
+    }
+    guard template.description != ".", template.description != ".." else {
+      throw ValueFault("\"\(template)\" cannot be a topic's name")
+    }
+  }
+
+  /// CloudEvents 1.0, "Naming conventions". `sequence` is written by outboxd itself.
+  static let reservedAttributes = [
+    "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
+    "sequence",
+  ]
+
+  static func checkExtension(_ name: String) throws(ValueFault) {
+    if reservedAttributes.contains(name) {
+      throw ValueFault(
+        "\"\(name)\" is an attribute of its own and cannot be an extension", "choose another name")
+    }
+    let isValid =
+      !name.isEmpty && name.utf8.allSatisfy { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) }
+    guard !isValid else { return }
+    let letters = name.lowercased().filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
+    throw ValueFault(
+      "\"\(name)\" cannot be the name of an attribute: CloudEvents allows [a-z0-9]",
+      letters.isEmpty || reservedAttributes.contains(letters) ? nil : "write \(letters)")
+  }
+}
+
+extension Substring {
+  fileprivate var trimmingSpaces: Substring {
+    var text = self
+    while text.last == " " { text.removeLast() }
+    return text
+  }
+}
