@@ -28,9 +28,10 @@ struct ConfigurationFile {
     }
     for entry in entries {
       let entryPath = path.isEmpty ? entry.key : "\(path).\(entry.key)"
-      if let key = ConfigurationKey.named(entryPath) {
+      let isName = !entry.key.contains { $0 == "." || $0 == "[" }
+      if isName, let key = ConfigurationKey.named(entryPath) {
         value(entry, of: key, into: &layer)
-      } else if !entry.key.contains("."), !entry.key.contains("["), ConfigurationKey.isSection(entryPath) {
+      } else if isName, ConfigurationKey.isSection(entryPath) {
         section(entry.value, path: entryPath, into: &layer)
         layer.sections[entryPath] = .file(file, entry.keyPosition)
       } else {
@@ -114,8 +115,10 @@ struct ConfigurationFile {
     let place = path.isEmpty ? "" : " in \(display(path))"
     let siblings = ConfigurationKey.names(in: path)
     let elsewhere = ConfigurationKey.all.first { $0.name == entry.key && !$0.path.contains("[]") }
+    let dotted = entry.key.contains(".") ? ConfigurationKey.named(entry.key) : nil
     let suggestion =
-      NearestName.question(entry.key, among: siblings)
+      dotted.map { "in the file, write \($0.name) within \($0.path.dropLast($0.name.count + 1))" }
+      ?? NearestName.question(entry.key, among: siblings)
       ?? elsewhere.map { "it belongs to \($0.path.dropLast($0.name.count + 1))" }
       ?? "known are \(siblings.joined(separator: ", "))"
     fault(entry.keyPosition, "unknown key \"\(entry.key)\"\(place)", suggestion)

@@ -1,0 +1,268 @@
+// Owns: each fault of the configuration, with the exact place that it names.
+import Foundation
+import RelayCore
+import Testing
+
+@testable import outboxd
+
+/// What stands before and after the faulty lines, so that they are the only fault.
+private let postgres = "postgres: {conninfo: dbname=x}\n"
+private let kafka = "kafka: {properties: {bootstrap.servers: k:9092}}\n"
+private let both = postgres + kafka
+
+/// The faults of a text, each as `line:column: message; suggestion`.
+private func faults(_ text: String, environment: [String: String] = [:]) throws -> [String] {
+  let folder = try TemporaryFolder()
+  let file = try folder.write(text, to: "outboxd.yaml")
+  do {
+    _ = try ConfigurationLoader.load(ConfigurationRequest(file: file, environment: environment))
+    return []
+  } catch {
+    return error.faults.map { $0.description.replacingOccurrences(of: "\(file):", with: "") }
+  }
+}
+
+struct FaultCase: CustomTestStringConvertible, Sendable {
+  var text: String
+  var expected: [String]
+  var testDescription: String { expected.first ?? "none" }
+
+  init(_ text: String, _ expected: String...) {
+    self.text = text
+    self.expected = expected
+  }
+}
+
+@Suite struct ConfigurationFaultTests {
+  static let cases: [FaultCase] = [
+    // The shape of the file.
+    FaultCase(
+      both + "log:\n\tlevel: info\n",
+      "4:1: while scanning for the next token: found character that cannot start any token; YAML is indented with spaces; here is a tab"
+    ),
+    FaultCase(
+      both + "log: {level: info\n", "4:1: while parsing a flow mapping: did not find expected ',' or '}'"),
+    FaultCase(
+      both + "log: {}\nlog: {}\n",
+      "4:1: the key \"log\" stands here a second time; the first is in line 3"),
+    FaultCase(
+      postgres + "kafka:\n  properties: &p\n    bootstrap.servers: k\n",
+      "3:15: anchors (&) are not supported; write the value out"),
+    FaultCase(
+      both + "log: {level: *p}\n", "3:14: aliases (*) are not supported; write the value out",
+      "3:14: log.level has no value; remove the line for the default, info"),
+    FaultCase(both + "log: {level: !!str info}\n", "3:14: tags (!) are not supported; remove the tag"),
+    FaultCase(both + "---\nlog: {}\n", "3:1: a second document begins here; keep one document in the file"),
+    FaultCase(
+      "[1, 2]\n", "1:1: the file must be a mapping of keys to values, not a list",
+      "1:1: postgres.conninfo is missing; set it in the file or as OUTBOXD_POSTGRES_CONNINFO",
+      "1:1: kafka.properties: bootstrap.servers is missing; set it in the file or as OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS"
+    ),
+    FaultCase(both + "? [a]\n: b\n", "3:3: a key must be a single value, not a list"),
+    // Unknown keys.
+    FaultCase(
+      "postgres:\n  conninfo: dbname=x\n  slto: a\n" + kafka,
+      "3:3: unknown key \"slto\" in postgres; did you mean \"slot\"?"),
+    FaultCase(both + "slot: a\n", "3:1: unknown key \"slot\"; it belongs to postgres"),
+    FaultCase(
+      both + "log: {colour: red}\n",
+      "3:7: unknown key \"colour\" in log; known are level, format"),
+    FaultCase(
+      both + "outboxes:\n- table: a.b\n  tpoic: x\n",
+      "5:3: unknown key \"tpoic\" in outboxes[]; did you mean \"topic\"?"),
+    FaultCase(
+      both + "log.level: info\n",
+      "3:1: unknown key \"log.level\"; in the file, write level within log"),
+    // Types.
+    FaultCase(both + "log: [info]\n", "3:6: log must be a mapping of keys to values, not a list"),
+    FaultCase(both + "log: {level: [info]}\n", "3:14: log.level must be a single value, not a list"),
+    FaultCase(
+      both + "log: {level: }\n",
+      "3:14: log.level has no value; remove the line for the default, info"),
+    FaultCase(both + "log: {level: \"\"}\n", "3:14: log.level is empty"),
+    FaultCase(
+      both + "log: {level: inof}\n",
+      "3:14: level: \"inof\" is not one of debug, info, notice, warning, error; did you mean info?"),
+    FaultCase(
+      both + "outboxes: {}\n",
+      "3:11: outboxes must be a list of outbox tables, not a mapping; begin each with \"- table: schema.table\""
+    ),
+    FaultCase(
+      both + "outboxes: []\n",
+      "3:11: outboxes must be a list of outbox tables, not an empty one; begin each with \"- table: schema.table\""
+    ),
+    FaultCase(
+      postgres + "kafka:\n  properties: [a]\n",
+      "2:1: kafka.properties: bootstrap.servers is missing; set it in the file or as OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS",
+      "3:15: kafka.properties must be a mapping of names to values, not a list"),
+    FaultCase(
+      both + "relay: {drain_timeout: 25}\n",
+      "3:24: drain_timeout: \"25\" is not a duration; write 25s, 500ms or 2m, at most 24 hours"),
+    FaultCase(
+      both + "relay: {drain_timeout: -1s}\n",
+      "3:24: drain_timeout: \"-1s\" is not a duration; write 25s, 500ms or 2m, at most 24 hours"),
+    FaultCase(
+      both + "relay: {drain_timeout: 99999999999999999999s}\n",
+      "3:24: drain_timeout: \"99999999999999999999s\" is not a duration; write 25s, 500ms or 2m, at most 24 hours"
+    ),
+    FaultCase(
+      both + "admin: {listen: 9464}\n",
+      "3:17: listen: \"9464\" is not an address; write host:port, [::1]:9464, or off"),
+    FaultCase(
+      both + "admin: {listen: \"::1:9464\"}\n",
+      "3:17: listen: \"::1:9464\" is not an address; write host:port, [::1]:9464, or off"),
+    FaultCase(
+      both + "admin: {listen: \"h:65536\"}\n",
+      "3:17: listen: \"h:65536\" is not an address; write host:port, [::1]:9464, or off"),
+    // Postgres.
+    FaultCase(
+      "postgres: {slot: a}\n" + kafka,
+      "1:1: postgres.conninfo is missing; set it in the file or as OUTBOXD_POSTGRES_CONNINFO"),
+    FaultCase(
+      "postgres: {conninfo: hots=x}\n" + kafka,
+      "1:22: postgres.conninfo: invalid connection option \"hots\""),
+    FaultCase(
+      "postgres: {conninfo: password=a secret}\n" + kafka,
+      "1:22: postgres.conninfo: a word without = stands in it"),
+    FaultCase(
+      "postgres: {conninfo: dbname=x, slot: My-Slot}\n" + kafka,
+      "1:38: slot: \"My-Slot\" is not a slot's name; use lower-case letters, digits and _, 63 at most"),
+    FaultCase(
+      "postgres: {conninfo: dbname=x, password_file: /nowhere}\n" + kafka,
+      "1:47: postgres.password_file: cannot read /nowhere: No such file or directory"),
+    FaultCase(
+      "postgres: {conninfo: dbname=x password=y, password_file: /dev/null}\n" + kafka,
+      "1:58: postgres.password_file is set, and postgres.conninfo has a password too; keep one of them"),
+    FaultCase(
+      "postgres: {conninfo: dbname=x, password_file: /tmp}\n" + kafka,
+      "1:47: postgres.password_file: cannot read /tmp: it is a directory"),
+    // Kafka.
+    FaultCase(
+      postgres + "kafka: {missing_topic: hold}\n",
+      "2:1: kafka.properties: bootstrap.servers is missing; set it in the file or as OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS"
+    ),
+    FaultCase(
+      postgres
+        + "kafka:\n  properties:\n    bootstrap.servers: k\n    sasl.password: a\n    sasl.password_file: /dev/null\n",
+      "6:5: kafka.properties has both sasl.password and sasl.password_file; keep one of them"),
+    FaultCase(
+      postgres + "kafka:\n  properties:\n    bootstrap.servers: k\n    sasl.password_file: /nowhere\n",
+      "5:25: kafka.properties.sasl.password_file: cannot read /nowhere: No such file or directory"),
+    // Outboxes.
+    FaultCase(both + "outboxes:\n  - source: /a\n", "4:5: this outbox has no table; add table: schema.table"),
+    FaultCase(
+      both + "outboxes:\n  - table: outbox\n",
+      "4:12: table: the table \"outbox\" has no schema; write public.outbox"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b.c\n",
+      "4:12: table: \"a.b.c\" is not schema.table; a name with a dot in it needs double quotes"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.Outbox\n",
+      "4:12: table: the name Outbox has \"O\" in it, which Postgres only keeps in double quotes; write '\"Outbox\"' in place of Outbox, or its real name in lower case"
+    ),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n  - table: '\"a\".b'\n",
+      "5:12: the table a.b stands in outboxes twice; remove one of them"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    topic: \"{x\"\n",
+      "5:12: topic: the template \"{x\" has a { without its }; write a placeholder as {column}, and a brace itself as {{ or }}"
+    ),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    topic: a b\n",
+      "5:12: topic: the topic \"a b\" has \" \" in it; a topic's name is made of [A-Za-z0-9._-]"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    extensions: {correlationId: x, type: y, data: z}\n",
+      "5:18: \"correlationId\" cannot be the name of an attribute: CloudEvents allows [a-z0-9]; write correlationid",
+      "5:36: \"type\" is an attribute of its own and cannot be an extension; choose another name",
+      "5:45: \"data\" is an attribute of its own and cannot be an extension; choose another name"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    partitionkey: yes\n",
+      "5:19: partitionkey: \"yes\" is neither true nor false"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    key: none\n    partitionkey: true\n",
+      "6:19: partitionkey carries the record's key, and key is none; remove one of them"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    datacontenttype: json\n",
+      "5:22: datacontenttype: \"json\" is not a media type; write for example application/json"),
+    FaultCase(
+      both + "outboxes:\n  - table: a.b\n    on_rejection: skip\n",
+      "5:19: on_rejection: \"skip\" is not one of halt"),
+    // Expansion.
+    FaultCase(
+      "postgres: {conninfo: \"dbname=${NOT_SET}\"}\n" + kafka,
+      "1:22: postgres.conninfo: the environment variable NOT_SET is not set; set it, or write ${NOT_SET:-default}"
+    ),
+    FaultCase(both + "log: {level: \"${EMPTY}\"}\n", "3:14: log.level is empty"),
+    FaultCase(
+      both + "log: {level: \"${A\"}\n",
+      "3:14: log.level: ${ has no } after it; write $$ for a dollar sign before a brace"),
+  ]
+
+  @Test("Each fault names its line and column", arguments: cases)
+  func place(_ example: FaultCase) throws {
+    #expect(try faults(example.text, environment: ["EMPTY": ""]) == example.expected)
+  }
+
+  @Test("All faults of a file come at once, in the order of the file")
+  func together() throws {
+    let found = try faults("postgres: {slto: a}\nkafka: {properties: {}}\nlog: {level: x}\n")
+    #expect(found.map { $0.prefix(4) } == ["1:1:", "1:12", "2:1:", "3:14"])
+  }
+
+  @Test("A file that is too large, not UTF-8, nested too deep or a bomb of aliases is a fault")
+  func hostileFiles() throws {
+    #expect(
+      try faults(String(repeating: "# x\n", count: 300_000)).first?.hasPrefix("1:1: the file has 1048577")
+        == true)
+    #expect(
+      try faults(both + "x: " + String(repeating: "[", count: 40)).first?.hasPrefix("3:20: nested more")
+        == true)
+    let bomb = "a: &a [x,x]\nb: &b [*a,*a]\nc: [*b,*b]\n"
+    #expect(try faults(both + bomb).contains { $0.contains("aliases (*)") })
+    let folder = try TemporaryFolder()
+    let file = "\(folder.path)/bytes.yaml"
+    try Data(Array("postgres:\n  slot: a".utf8) + [0xFF, 0xFE]).write(to: URL(fileURLWithPath: file))
+    #expect {
+      try ConfigurationLoader.load(ConfigurationRequest(file: file))
+    } throws: {
+      ($0 as? ConfigurationInvalid)?.faults.map(\.description) == [
+        "\(file):2:10: invalid leading UTF-8 octet"
+      ]
+    }
+  }
+
+  @Test("Truncated and mangled files never trap (seeded)")
+  func mangled() throws {
+    let bytes = Array(
+      try String(contentsOfFile: Repository.path + "/deploy/outboxd.yaml", encoding: .utf8).utf8)
+    let seed = UInt64.random(in: 0...UInt64.max)
+    print("seed \(seed)")
+    var state = seed | 1
+    func random(_ bound: Int) -> Int {
+      state ^= state << 13
+      state ^= state >> 7
+      state ^= state << 17
+      return Int(state % UInt64(bound))
+    }
+    let environment = ["PGHOST": "x"]
+    for _ in 0..<2000 {
+      var text = Array(bytes.prefix(random(bytes.count) + 1))
+      for _ in 0..<random(4) { text[random(text.count)] = UInt8(random(256)) }
+      var found: [ConfigurationFault] = []
+      guard let root = YAMLDocument.parse(text, file: "f", faults: &found) else { continue }
+      var reader = ConfigurationFile(file: "f", environment: environment)
+      _ = reader.layer(from: root)
+    }
+  }
+
+  @Test("A missing file is named, and nothing else is said")
+  func missingFile() {
+    #expect {
+      try ConfigurationLoader.load(ConfigurationRequest(file: "/nowhere/outboxd.yaml"))
+    } throws: {
+      ($0 as? ConfigurationInvalid)?.faults.map(\.description) == [
+        "/nowhere/outboxd.yaml: cannot read the file: No such file or directory"
+      ]
+    }
+  }
+}
