@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 
 /// Bytes that wait in the socket's receive buffer, or -1 with errno set.
@@ -19,4 +20,9 @@ static inline int outboxd_bytes_waiting(int descriptor) {
 /// Sets the timer slack of the calling thread, in nanoseconds.
 static inline int outboxd_set_timer_slack(unsigned long nanoseconds) {
   return prctl(PR_SET_TIMERSLACK, nanoseconds, 0, 0, 0);
+}
+
+/// Names the calling thread, at most 15 bytes, as `top -H` shows it.
+static inline int outboxd_set_thread_name(const char *name) {
+  return prctl(PR_SET_NAME, name, 0, 0, 0);
 }

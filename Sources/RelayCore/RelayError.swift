@@ -47,7 +47,6 @@ public struct RelayError: Error, Equatable, Sendable {
     // The process.
     case configurationInvalid
     case usage
-    case drainTimeout
     case interrupted
     case failed
   }
@@ -92,7 +91,7 @@ extension RelayError.Kind {
     case .slotMissing, .slotLost, .slotUnsuitable, .slotMoved, .systemIdentifierChanged,
       .timelineDiverged, .serverBehindCheckpoint, .serverUnsuitable, .publicationMissing,
       .publicationUnsuitable, .journalUnusable, .streamMalformed, .tableUnsuitable, .topicMissing,
-      .configurationInvalid, .usage, .drainTimeout, .interrupted, .failed:
+      .configurationInvalid, .usage, .interrupted, .failed:
       .halt
     }
   }
@@ -118,7 +117,6 @@ extension RelayError.Kind {
     case .rowRejected: 23
     case .recordRejected: 24
     case .topicMissing: 25
-    case .drainTimeout: 26
     case .sourceUnavailable, .sinkFailed, .slotActive: 75
     case .sourceDenied, .sinkDenied: 77
     case .configurationInvalid: 78
