@@ -1,0 +1,106 @@
+// Owns: the statements on the journal tables, `outboxd.checkpoint` and `outboxd.checkpoint_history`.
+// Must not know: when they are written, threads.
+import RelayCore
+
+/// The journal of one slot, on a connection of the caller's.
+struct CheckpointJournal {
+  let connection: SQLConnection
+  let slot: String
+
+  private var slotLiteral: String { SQLText.literal(slot) }
+
+  /// What there is of the journal, and its row. To be read after the slot: the other way round, a relay that
+  /// runs elsewhere would make the slot look as if it had been moved.
+  func facts(mode: PostgresSettings.Journal) throws(RelayError) -> JournalFacts {
+    guard mode != .off else { return .off }
+    let tables = try connection.query(
+      """
+      SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') AS usable,
+        has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+          AND (c.relname = 'checkpoint_history' OR has_table_privilege(c.oid, 'UPDATE')) AS granted
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE n.nspname = 'outboxd' AND c.relname IN ('checkpoint', 'checkpoint_history') AND c.relkind = 'r'
+      """)
+    let names = tables.rows.indices.compactMap { tables[$0, "relname"] }
+    guard names.contains("checkpoint") else { return .absent }
+    guard names.contains("checkpoint_history") else {
+      return .unusable("the table outboxd.checkpoint_history is missing")
+    }
+    for row in tables.rows.indices where tables[row, "usable"] != "t" || tables[row, "granted"] != "t" {
+      return .unusable("the role lacks rights on outboxd.\(tables[row, "relname"] ?? "")")
+    }
+    return try row()
+  }
+
+  private func row() throws(RelayError) -> JournalFacts {
+    let result: SQLResult
+    do throws(RelayError) {
+      result = try connection.query(
+        "SELECT lsn, system_identifier, timeline FROM outboxd.checkpoint WHERE slot = \(slotLiteral)")
+    } catch  where error.code?.hasPrefix("42") == true {
+      return .unusable(error.message)
+    }
+    guard !result.rows.isEmpty else { return .empty }
+    guard let lsn = result[0, "lsn"].flatMap({ LSN($0) }),
+      let system = result[0, "system_identifier"].flatMap({ UInt64($0) }),
+      let timeline = result[0, "timeline"].flatMap({ UInt32($0) })
+    else { return .unusable("the row of slot \"\(slot)\" cannot be read") }
+    return .row(Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline))
+  }
+
+  /// Moves the slot's row forward, never back.
+  func write(_ checkpoint: Checkpoint, snapshot: String?) throws(RelayError) {
+    try connection.query(
+      """
+      INSERT INTO outboxd.checkpoint AS c (slot, lsn, snapshot, system_identifier, timeline, updated_at)
+      VALUES (\(values(checkpoint, snapshot)), clock_timestamp())
+      ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, snapshot = coalesce(excluded.snapshot, c.snapshot),
+        system_identifier = excluded.system_identifier, timeline = excluded.timeline,
+        updated_at = excluded.updated_at
+      WHERE excluded.lsn >= c.lsn
+      """)
+  }
+
+  func appendHistory(_ checkpoint: Checkpoint, snapshot: String?) throws(RelayError) {
+    try connection.query(
+      """
+      INSERT INTO outboxd.checkpoint_history (slot, lsn, snapshot, system_identifier, timeline, recorded_at)
+      VALUES (\(values(checkpoint, snapshot)), clock_timestamp()) ON CONFLICT DO NOTHING
+      """)
+  }
+
+  func pruneHistory() throws(RelayError) {
+    try connection.query(
+      """
+      DELETE FROM outboxd.checkpoint_history
+      WHERE slot = \(slotLiteral) AND recorded_at < now() - interval '7 days'
+      """)
+  }
+
+  private func values(_ checkpoint: Checkpoint, _ snapshot: String?) -> String {
+    """
+    \(slotLiteral), '\(checkpoint.lsn)'::pg_lsn, \(snapshot.map(SQLText.literal) ?? "NULL"), \
+    '\(checkpoint.systemIdentifier)', \(checkpoint.timeline)
+    """
+  }
+
+  /// A snapshot, and a position that no transaction visible in it ends behind: the statement's snapshot is
+  /// taken before the position is read, and a commit is in the WAL before it is visible. So once a checkpoint
+  /// has reached the position, every row visible in the snapshot is published.
+  func snapshot() throws(RelayError) -> (text: String, lsn: LSN)? {
+    let result = try connection.query(
+      "SELECT pg_current_snapshot() AS snapshot, pg_current_wal_insert_lsn() AS lsn")
+    guard let text = result[0, "snapshot"], let lsn = result[0, "lsn"].flatMap({ LSN($0) }) else {
+      return nil
+    }
+    return (text, lsn)
+  }
+
+  /// A checkpoint that the server forgets in a crash, while the slot remembers, would look like a moved slot.
+  func requireDurableCommits() throws(RelayError) {
+    try connection.query(
+      """
+      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+      """)
+  }
+}

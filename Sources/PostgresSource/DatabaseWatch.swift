@@ -1,0 +1,229 @@
+// Owns: the second connection while the relay runs: writes the journal, measures the slot, guards the
+// publication. Lives on the keeper's thread. Must not know: the stream, Kafka.
+import CLibpq
+import CSystem
+import Glibc
+import RelayCore
+import Synchronization
+
+/// The keeper's thread. Everything in it is made there and stays there.
+struct DatabaseWatch {
+  private let keeper: JournalKeeper
+  private var connection: SQLConnection?
+  private var backOff = Self.firstBackOff
+  /// The connection was lost, and no attempt was made yet to have another.
+  private var wasLost = false
+  private var connectTime = MonotonicTime(nanoseconds: 0)
+  private var statusTime = MonotonicTime(nanoseconds: 0)
+  private var publicationTime = MonotonicTime(nanoseconds: 0)
+  private var historyTime = MonotonicTime(nanoseconds: 0)
+  private var pruneTime = MonotonicTime(nanoseconds: 0)
+  private var lastWrite = MonotonicTime(nanoseconds: 0)
+  private var deliveredAtLastWrite: UInt64 = 0
+  private var walStatus = ""
+  /// Published as far as everything visible in it goes.
+  private var provenSnapshot: String?
+  /// Proven once a checkpoint has reached its position.
+  private var nextSnapshot: (text: String, lsn: LSN)?
+  private var snapshotSession: JournalKeeper.Session?
+
+  // All in milliseconds.
+  private static let firstBackOff = 500
+  private static let lastBackOff = 15_000
+  private static let writeInterval = 1_000
+  /// An idle stream moves a little by the journal's own writes. Writing at once each time would never end.
+  private static let idleWriteInterval = 10_000
+  private static let idleBytes: UInt64 = 256 * 1024
+  private static let statusInterval = 5_000
+  private static let publicationInterval = 10_000
+  private static let historyInterval = 10_000
+  private static let pruneInterval = 3_600_000
+
+  init(_ keeper: JournalKeeper) { self.keeper = keeper }
+
+  mutating func run() {
+    while !keeper.end.isRequested {
+      let now = MonotonicTime.now()
+      do throws(RelayError) {
+        if connection == nil && now >= connectTime && keeper.session != nil { try connect() }
+        if let connection { try turn(connection, now) }
+      } catch {
+        handle(error)
+      }
+      wait()
+    }
+  }
+
+  /// Sleeps until something is due, somebody waits, or the server speaks, which on an idle connection
+  /// means that it hangs up.
+  private mutating func wait() {
+    var entries = (
+      pollfd(fd: keeper.wakeDescriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: keeper.end.descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: connection.map { PQsocket($0.handle) } ?? -1, events: Int16(POLLIN), revents: 0)
+    )
+    withUnsafeMutableBytes(of: &entries) { bytes in
+      // SAFETY: a tuple of three pollfd is laid out as an array of three; it lives for the call.
+      _ = poll(bytes.baseAddress?.assumingMemoryBound(to: pollfd.self), 3, 250)
+    }
+    keeper.drainWake()
+    guard entries.2.revents != 0, let connection, !keeper.end.isRequested else { return }
+    if PQconsumeInput(connection.handle) == 0 || PQstatus(connection.handle) == CONNECTION_BAD {
+      handle(connection.lost())
+    }
+  }
+
+  private mutating func connect() throws(RelayError) {
+    do throws(RelayError) {
+      let new = try SQLConnection(keeper.settings, applicationName: "outboxd journal", stop: keeper.end)
+      try CheckpointJournal(connection: new, slot: keeper.settings.slot).requireDurableCommits()
+      connection = new
+      wasLost = false
+      backOff = Self.firstBackOff
+    } catch {
+      connectTime = MonotonicTime.now().advanced(milliseconds: backOff)
+      backOff = min(backOff * 2, Self.lastBackOff)
+      throw error
+    }
+  }
+
+  private mutating func turn(_ connection: SQLConnection, _ now: MonotonicTime) throws(RelayError) {
+    guard let session = keeper.session else { return }
+    try writeIfDue(connection, session, now)
+    if now >= statusTime {
+      statusTime = now.advanced(milliseconds: Self.statusInterval)
+      try measure(connection)
+    }
+    if now >= publicationTime {
+      publicationTime = now.advanced(milliseconds: Self.publicationInterval)
+      try guardPublication(connection, session)
+    }
+  }
+}
+
+// The journal.
+extension DatabaseWatch {
+  private mutating func writeIfDue(
+    _ connection: SQLConnection, _ session: JournalKeeper.Session, _ now: MonotonicTime
+  ) throws(RelayError) {
+    guard let lsn = keeper.pending else { return }
+    let delivered = keeper.metrics.eventsDelivered.load(ordering: .relaxed)
+    let hasNews =
+      delivered != deliveredAtLastWrite
+      || lsn.rawValue &- keeper.durableLSN.rawValue >= Self.idleBytes
+    let interval = hasNews ? Self.writeInterval : Self.idleWriteInterval
+    guard keeper.someoneWaits || now >= lastWrite.advanced(milliseconds: interval) else { return }
+    let journal = CheckpointJournal(connection: connection, slot: keeper.settings.slot)
+    try prove(lsn, session, journal)
+    let checkpoint = Checkpoint(
+      lsn: lsn, systemIdentifier: session.systemIdentifier, timeline: session.timeline)
+    try journal.write(checkpoint, snapshot: provenSnapshot)
+    keeper.written(lsn)
+    lastWrite = now
+    deliveredAtLastWrite = delivered
+    if now >= historyTime {
+      historyTime = now.advanced(milliseconds: Self.historyInterval)
+      try journal.appendHistory(checkpoint, snapshot: provenSnapshot)
+    }
+    if now >= pruneTime {
+      pruneTime = now.advanced(milliseconds: Self.pruneInterval)
+      try journal.pruneHistory()
+    }
+  }
+
+  private mutating func prove(
+    _ lsn: LSN, _ session: JournalKeeper.Session, _ journal: CheckpointJournal
+  ) throws(RelayError) {
+    if snapshotSession != session {
+      snapshotSession = session
+      provenSnapshot = nil
+      nextSnapshot = nil
+    }
+    if let next = nextSnapshot {
+      guard lsn >= next.lsn else { return }
+      provenSnapshot = next.text
+    }
+    nextSnapshot = try journal.snapshot()
+  }
+}
+
+// The watch.
+extension DatabaseWatch {
+  private mutating func measure(_ connection: SQLConnection) throws(RelayError) {
+    let metrics = keeper.metrics
+    guard let status = try SlotStatus.read(slot: keeper.settings.slot, on: connection) else {
+      metrics.slotLagBytes.store(-1, ordering: .relaxed)
+      metrics.slotRetainedBytes.store(-1, ordering: .relaxed)
+      metrics.slotSafeBytes.store(-1, ordering: .relaxed)
+      metrics.walStatus = ""
+      return
+    }
+    metrics.slotLagBytes.store(status.lagBytes, ordering: .relaxed)
+    metrics.slotRetainedBytes.store(status.retainedBytes, ordering: .relaxed)
+    metrics.slotSafeBytes.store(status.safeBytes ?? -1, ordering: .relaxed)
+    guard status.walStatus != walStatus else { return }
+    walStatus = status.walStatus
+    metrics.walStatus = walStatus
+    if walStatus == "unreserved" || walStatus == "lost" {
+      keeper.log.warning(
+        "the slot is losing its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
+        ("retained_bytes", String(status.retainedBytes)),
+        ("remedy", "Raise max_slot_wal_keep_size, and let the relay catch up."))
+    }
+  }
+
+  private func guardPublication(
+    _ connection: SQLConnection, _ session: JournalKeeper.Session
+  ) throws(RelayError) {
+    let inspector = SlotInspector(connection: connection, settings: keeper.settings)
+    let publication = try inspector.publication()
+    let check = PublicationCheck(
+      name: keeper.settings.publication, publication: publication,
+      tables: try inspector.tables(keeper.mappings), mappings: keeper.mappings)
+    if let fault = check.fault {
+      keeper.post(fault)
+    } else if let publication, let before = session.publicationOID, publication.oid != before {
+      keeper.post(
+        RelayError(
+          .publicationUnsuitable,
+          "publication \"\(keeper.settings.publication)\" was dropped and created again while outboxd ran: "
+            + "rows committed in between may not have been published",
+          remedy: "Compare the outbox rows of the last seconds with the topics, publish by hand what is "
+            + "missing, and restart outboxd."))
+    }
+  }
+}
+
+// Failures.
+extension DatabaseWatch {
+  private mutating func handle(_ error: RelayError) {
+    guard error.kind != .interrupted else { return }
+    if keeper.pending != nil { keeper.metrics.journalFailures.add(1, ordering: .relaxed) }
+    let code = error.code ?? ""
+    if code.hasPrefix("42") || code == "3F000" {
+      // The tables or the rights on them are gone: without them nothing could be confirmed any more.
+      keeper.post(
+        RelayError(
+          .journalUnusable, error.message, code: error.code,
+          remedy: "Run what outboxd init prints (schema, tables and grants), or set postgres.journal: off."))
+    } else if wasLost && meansServerGone(error) {
+      // A server that shuts down waits until the slot has confirmed everything, and the journal that must come
+      // first can no longer be written: only the end of the stream lets the server go.
+      wasLost = false
+      keeper.post(error)
+    }
+    keeper.log.warning(
+      "the journal's connection failed", ("slot", keeper.settings.slot), ("reason", error.message),
+      ("code", code))
+    guard connection != nil else { return }
+    connection = nil
+    wasLost = error.kind == .sourceUnavailable
+    // Tried again at once: whether that succeeds tells a lost connection from a server that goes.
+    connectTime = MonotonicTime.now().advanced(milliseconds: wasLost ? 0 : backOff)
+  }
+
+  private func meansServerGone(_ error: RelayError) -> Bool {
+    error.kind == .sourceUnavailable && !error.message.contains("too many clients")
+      && !error.message.contains("connection slots are reserved")
+  }
+}

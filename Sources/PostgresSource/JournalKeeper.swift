@@ -1,0 +1,181 @@
+// Owns: the hand-over between the relay's thread and the thread that writes the journal and watches the
+// database. Must not know: SQL; `DatabaseWatch` runs it on the other side.
+import CSystem
+import Glibc
+public import RelayCore
+import Synchronization
+
+/// The journal as the relay sees it: storing costs one atomic write, and the database is a matter of another
+/// thread. One object serves all sessions of a process.
+///
+/// `store` and `finish` belong to the relay's thread, `start` and `stop` to the one that owns the process.
+public final class JournalKeeper: CheckpointStore, Sendable {
+  let settings: PostgresSettings
+  let mappings: [OutboxMapping]
+  let log: Log
+  let metrics: RelayMetrics
+
+  /// Ends the thread.
+  let end = StopSignal()
+  private let isInUse = Atomic<Bool>(false)
+  private let wanted = Atomic<UInt64>(0)
+  private let durable = Atomic<UInt64>(0)
+  private let isUrgent = Atomic<Bool>(false)
+  private let hasFault = Atomic<Bool>(false)
+  private let shared = Mutex(Shared())
+  /// Wakes the thread.
+  let wakeDescriptor: Int32
+  /// Wakes whoever waits for a checkpoint to be durable.
+  private let doneDescriptor: Int32
+
+  private struct Shared {
+    var session: Session?
+    var fault: RelayError?
+    var thread: pthread_t?
+  }
+
+  /// What the thread must know of the session that runs.
+  struct Session: Equatable {
+    var systemIdentifier: UInt64
+    var timeline: UInt32
+    var publicationOID: UInt32?
+  }
+
+  public init(
+    settings: PostgresSettings, mappings: [OutboxMapping], log: Log, metrics: RelayMetrics
+  ) {
+    self.settings = settings
+    self.mappings = mappings
+    self.log = log
+    self.metrics = metrics
+    wakeDescriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+    doneDescriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+  }
+
+  deinit {
+    close(wakeDescriptor)
+    close(doneDescriptor)
+  }
+
+  /// Starts the thread. It connects by itself, and again whenever the connection is lost.
+  /// - Throws: `failed` where the system gives no thread.
+  public func start() throws(RelayError) {
+    let outcome: Int32 = shared.withLock { shared in
+      guard shared.thread == nil else { return 0 }
+      var thread = pthread_t()
+      let context = Unmanaged.passRetained(self)
+      // SAFETY: the thread takes over the reference that was retained for it.
+      let outcome = pthread_create(&thread, nil, runKeeper, context.toOpaque())
+      if outcome == 0 { shared.thread = thread } else { context.release() }
+      return outcome
+    }
+    guard outcome == 0 else {
+      throw RelayError(.failed, "no thread for the journal: \(String(cString: strerror(outcome)))")
+    }
+  }
+
+  /// Ends the thread and waits for it: for the time of one statement at most. For good.
+  public func stop() {
+    end.request()
+    let thread = shared.withLock { shared in
+      defer { shared.thread = nil }
+      return shared.thread
+    }
+    if let thread { pthread_join(thread, nil) }
+  }
+
+  /// A session begins at `checkpoint`, which the journal, where it is in use, already has.
+  func begin(_ checkpoint: Checkpoint, journal: JournalFacts, publication: PublicationFacts?) {
+    shared.withLock { shared in
+      shared.session = Session(
+        systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline,
+        publicationOID: publication?.oid)
+      shared.fault = nil
+    }
+    hasFault.store(false, ordering: .releasing)
+    isInUse.store(journal.isInUse, ordering: .releasing)
+    durable.store(checkpoint.lsn.rawValue, ordering: .releasing)
+    wanted.store(checkpoint.lsn.rawValue, ordering: .releasing)
+  }
+
+  /// The fault that the watch on the database has found since the session began; once.
+  /// `ReplicationStream.report` asks for it at each call, so that the loop needs no hook of its own.
+  public func takeFault() -> RelayError? {
+    guard hasFault.load(ordering: .acquiring) else { return nil }
+    return shared.withLock { shared in
+      hasFault.store(false, ordering: .releasing)
+      defer { shared.fault = nil }
+      return shared.fault
+    }
+  }
+}
+
+/// The thread's start. A free function: a closure would belong to the thread that forms it.
+private func runKeeper(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
+  guard let context else { return nil }
+  // SAFETY: `start` retained the keeper for this thread alone.
+  let keeper = Unmanaged<JournalKeeper>.fromOpaque(context).takeRetainedValue()
+  var watch = DatabaseWatch(keeper)
+  watch.run()
+  return nil
+}
+
+// The relay's side.
+extension JournalKeeper {
+  /// Without a journal everything counts as durable at once.
+  public func store(_ checkpoint: LSN) -> LSN {
+    guard isInUse.load(ordering: .relaxed) else { return checkpoint }
+    wanted.store(checkpoint.rawValue, ordering: .releasing)
+    return LSN(durable.load(ordering: .acquiring))
+  }
+
+  public func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN {
+    guard isInUse.load(ordering: .relaxed) else { return checkpoint }
+    wanted.store(checkpoint.rawValue, ordering: .releasing)
+    isUrgent.store(true, ordering: .releasing)
+    eventfd_write(wakeDescriptor, 1)
+    while durable.load(ordering: .acquiring) < checkpoint.rawValue {
+      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 60_000)
+      if left == 0 { break }
+      var entry = pollfd(fd: doneDescriptor, events: Int16(POLLIN), revents: 0)
+      _ = poll(&entry, 1, Int32(left))
+      drain(doneDescriptor)
+    }
+    isUrgent.store(false, ordering: .releasing)
+    return LSN(durable.load(ordering: .acquiring))
+  }
+}
+
+// The thread's side.
+extension JournalKeeper {
+  var session: Session? { shared.withLock { $0.session } }
+
+  /// What is to be written, nil when there is nothing new.
+  var pending: LSN? {
+    guard isInUse.load(ordering: .acquiring) else { return nil }
+    let wanted = wanted.load(ordering: .acquiring)
+    return wanted > durable.load(ordering: .acquiring) ? LSN(wanted) : nil
+  }
+
+  var durableLSN: LSN { LSN(durable.load(ordering: .acquiring)) }
+  var someoneWaits: Bool { isUrgent.load(ordering: .acquiring) }
+
+  func written(_ lsn: LSN) {
+    durable.store(lsn.rawValue, ordering: .releasing)
+    eventfd_write(doneDescriptor, 1)
+    metrics.journaledLSN.store(lsn.rawValue, ordering: .relaxed)
+    metrics.journalWrites.add(1, ordering: .relaxed)
+  }
+
+  func post(_ fault: RelayError) {
+    shared.withLock { $0.fault = fault }
+    hasFault.store(true, ordering: .releasing)
+  }
+
+  func drainWake() { drain(wakeDescriptor) }
+
+  private func drain(_ descriptor: Int32) {
+    var count: eventfd_t = 0
+    eventfd_read(descriptor, &count)
+  }
+}

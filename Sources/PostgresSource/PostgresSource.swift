@@ -1,0 +1,85 @@
+// Owns: the way from a conninfo to a running stream: connect, inspect, decide, create, start. START HERE.
+// Must not know: Kafka, the loop.
+public import RelayCore
+
+public enum PostgresSource {
+  /// Connects, judges the server, creates the slot if that is safe, and starts the stream.
+  /// - Parameters:
+  ///   - keeper: the journal of the process; nil for a stream that keeps no checkpoint.
+  ///   - resume: where this process had got to before it lost the connection (`ReplicationStream.checkpoint`).
+  /// - Throws: `slotActive` at once when another process streams from the slot; every other kind of the source
+  ///   side; `interrupted` when a stop was requested.
+  public static func open(
+    settings: PostgresSettings, mappings: [OutboxMapping], keeper: JournalKeeper?, resume: Checkpoint? = nil,
+    stop: StopSignal, log: Log, metrics: RelayMetrics
+  ) throws(RelayError) -> ReplicationStream {
+    let connection = try ReplicationConnection(settings, stop: stop)
+    let facts = try inspect(connection, settings: settings, mappings: mappings, resume: resume)
+    let decision = StartDecision(facts: facts, settings: settings, mappings: mappings, resume: resume)
+    let action = try decision.decide()
+    for finding in decision.findings {
+      log.warning(finding.message, ("remedy", finding.remedy ?? ""))
+    }
+    let start: LSN
+    switch action {
+    case .start(let lsn): start = lsn
+    case .createSlot:
+      log.notice(
+        "creating the slot, which waits until the transactions that run now have ended",
+        ("slot", settings.slot), ("database", facts.database))
+      start = try connection.createSlot()
+      log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start)"))
+    }
+    let checkpoint = Checkpoint(
+      lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    // From here on a slot that vanishes is noticed.
+    if keeper != nil, facts.journal.isInUse {
+      try CheckpointJournal(connection: connection.sql, slot: settings.slot).write(checkpoint, snapshot: nil)
+    }
+    try connection.start(at: start)
+    keeper?.begin(checkpoint, journal: facts.journal, publication: facts.publication)
+    log.notice(
+      "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
+      ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
+      ("journal", facts.journal.isInUse ? "on" : "off"))
+    return ReplicationStream(
+      connection, facts: facts, settings: settings, startLSN: start, keeper: keeper, metrics: metrics)
+  }
+
+  /// Reads everything that decides about a start, and moves nothing.
+  public static func inspect(
+    settings: PostgresSettings, mappings: [OutboxMapping], stop: StopSignal
+  ) throws(RelayError) -> ServerFacts {
+    let connection = try ReplicationConnection(settings, stop: stop)
+    return try inspect(connection, settings: settings, mappings: mappings, resume: nil)
+  }
+
+  /// The order counts: the slot before the journal, and the journal before the end of the WAL, each of which
+  /// another relay may move meanwhile.
+  private static func inspect(
+    _ connection: ReplicationConnection, settings: PostgresSettings, mappings: [OutboxMapping],
+    resume: Checkpoint?
+  ) throws(RelayError) -> ServerFacts {
+    let inspector = SlotInspector(connection: connection.sql, settings: settings)
+    let server = try inspector.settingsFacts()
+    let slot = try inspector.slot()
+    let journal = try CheckpointJournal(connection: connection.sql, slot: settings.slot)
+      .facts(mode: settings.journal)
+    let identity = try connection.identifySystem()
+    var facts = ServerFacts(
+      serverVersion: connection.sql.serverVersion, systemIdentifier: identity.systemIdentifier,
+      timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
+      walLevel: server.walLevel, isInRecovery: server.isInRecovery, walSenderTimeout: server.timeout,
+      slot: slot, publication: try inspector.publication(), tables: try inspector.tables(mappings),
+      journal: journal)
+    var timelines = resume.map { [$0.timeline] } ?? []
+    if case .row(let row) = journal { timelines.append(row.timeline) }
+    if timelines.contains(where: { $0 != identity.timeline }) {
+      facts.timelineHistory = connection.timelineHistory(identity.timeline)
+    }
+    return facts
+  }
+
+  /// `15.20`, from 150020.
+  public static func version(_ number: Int) -> String { "\(number / 10_000).\(number % 10_000)" }
+}

@@ -1,0 +1,174 @@
+// Owns: whether the publication carries exactly the rows of the outbox tables. Pure.
+// Must not know: slots and checkpoints, and how the facts were read.
+import RelayCore
+
+/// Judged at the start by `StartDecision`, and again and again by the watch while the relay runs.
+struct PublicationCheck {
+  let name: String
+  let publication: PublicationFacts?
+  let tables: [TableFacts]
+  let mappings: [OutboxMapping]
+
+  var fault: RelayError? {
+    guard let publication else {
+      return RelayError(
+        .publicationMissing, "publication \"\(name)\" does not exist",
+        remedy: "CREATE PUBLICATION \(quoted) FOR TABLE \(tableList) WITH (publish = 'insert', "
+          + "publish_via_partition_root = true); If it existed before, what was committed without it cannot be "
+          + "decoded and must be published from the table.")
+    }
+    return flagFault(publication) ?? missingTableFault(publication) ?? extraTableFault(publication)
+      ?? filterFault(publication)
+  }
+
+  /// The tables themselves. Columns are the row plan's affair.
+  var tableFault: RelayError? {
+    for mapping in mappings {
+      guard let table = tables.first(where: { $0.schema == mapping.schema && $0.name == mapping.table })
+      else {
+        return RelayError(
+          .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
+          remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
+      }
+      guard table.kind == "r" || table.kind == "p" else {
+        return RelayError(
+          .tableUnsuitable, "\(mapping.qualifiedName) is not a table, and only tables have inserts to read",
+          remedy: "Name the table itself under outboxes.")
+      }
+      guard table.persistence == "p" else {
+        return RelayError(
+          .tableUnsuitable, "\(mapping.qualifiedName) is unlogged or temporary: its rows are not in the WAL",
+          remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) SET LOGGED;")
+      }
+    }
+    return nil
+  }
+
+  /// What may stay as it is.
+  var findings: [StartDecision.Finding] {
+    guard let publication else { return [] }
+    var findings: [StartDecision.Finding] = []
+    let others = [
+      (publication.publishesUpdates, "update"), (publication.publishesDeletes, "delete"),
+      (publication.publishesTruncates, "truncate"),
+    ].filter(\.0).map(\.1)
+    if !others.isEmpty {
+      findings.append(
+        StartDecision.Finding(
+          message: "publication \"\(name)\" also publishes \(others.joined(separator: ", ")), which are not "
+            + "events: they cost traffic, and UPDATE and DELETE fail on a table without a replica identity",
+          remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert');"))
+    }
+    for table in publication.tables where table.hasColumnList {
+      findings.append(
+        StartDecision.Finding(
+          message: "publication \"\(name)\" publishes only listed columns of \(table.qualifiedName)",
+          remedy: nil)
+      )
+    }
+    for table in tables where !table.isReadable {
+      findings.append(
+        StartDecision.Finding(
+          message: "the role may not read \(table.schema).\(table.name): streaming does not need it, replay, "
+            + "backfill and verify do",
+          remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(table.schema)) TO ...; GRANT SELECT ON "
+            + "\(SQLText.qualified(table.schema, table.name)) TO ...;"))
+    }
+    return findings
+  }
+
+  private var quoted: String { SQLText.identifier(name) }
+
+  private var tableList: String {
+    mappings.map { SQLText.qualified($0.schema, $0.table) }.joined(separator: ", ")
+  }
+
+  private func flagFault(_ publication: PublicationFacts) -> RelayError? {
+    if !publication.publishesInserts {
+      return RelayError(
+        .publicationUnsuitable, "publication \"\(name)\" does not publish inserts",
+        remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert'); rows inserted meanwhile must be "
+          + "published from the table.")
+    }
+    let partitioned = mappings.first { mapping in
+      tables.contains { $0.schema == mapping.schema && $0.name == mapping.table && $0.kind == "p" }
+    }
+    if !publication.viaRoot, let partitioned {
+      return RelayError(
+        .publicationUnsuitable,
+        "publication \"\(name)\" publishes the rows of the partitioned table \(partitioned.qualifiedName) "
+          + "under the names of its partitions",
+        remedy: "ALTER PUBLICATION \(quoted) SET (publish_via_partition_root = true);")
+    }
+    return nil
+  }
+
+  private func missingTableFault(_ publication: PublicationFacts) -> RelayError? {
+    let missing = mappings.filter { mapping in
+      !publication.tables.contains { $0.schema == mapping.schema && $0.name == mapping.table }
+    }
+    guard let first = missing.first else { return nil }
+    let names = missing.map(\.qualifiedName).joined(separator: ", ")
+    return RelayError(
+      .publicationUnsuitable, "publication \"\(name)\" does not publish \(names)",
+      remedy: "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); rows "
+        + "inserted before that must be published from the table.")
+  }
+
+  private func extraTableFault(_ publication: PublicationFacts) -> RelayError? {
+    let extra = publication.tables.filter { table in
+      !mappings.contains { $0.schema == table.schema && $0.table == table.name }
+    }
+    guard let first = extra.first else { return nil }
+    let shown = extra.prefix(3).map(\.qualifiedName).joined(separator: ", ")
+    let more = extra.count > 3 ? " and \(extra.count - 3) more" : ""
+    let remedy =
+      publication.isForAllTables
+      ? "DROP PUBLICATION \(quoted); CREATE PUBLICATION \(quoted) FOR TABLE \(tableList) WITH (publish = "
+        + "'insert', publish_via_partition_root = true); in one transaction, with outboxd and the writers "
+        + "stopped; or use a publication of another name."
+      : "Add the table under outboxes, or: ALTER PUBLICATION \(quoted) DROP TABLE "
+        + "\(SQLText.qualified(first.schema, first.name));"
+    return RelayError(
+      .publicationUnsuitable, "publication \"\(name)\" publishes \(shown)\(more), which no outbox names",
+      remedy: remedy)
+  }
+
+  private func filterFault(_ publication: PublicationFacts) -> RelayError? {
+    guard let table = publication.tables.first(where: \.hasRowFilter) else { return nil }
+    return RelayError(
+      .publicationUnsuitable,
+      "publication \"\(name)\" has a row filter on \(table.qualifiedName): rows that it leaves out would be "
+        + "lost without a word",
+      remedy: "ALTER PUBLICATION \(quoted) SET TABLE \(tableList);")
+  }
+}
+
+extension StartDecision {
+  private var publicationCheck: PublicationCheck {
+    PublicationCheck(
+      name: settings.publication, publication: facts.publication, tables: facts.tables, mappings: mappings)
+  }
+
+  var tableFault: RelayError? { publicationCheck.tableFault }
+  var publicationFault: RelayError? { publicationCheck.fault }
+
+  /// What does not stop the relay, and ought to be known.
+  public var findings: [Finding] {
+    var findings = publicationCheck.findings
+    if facts.journal == .absent {
+      findings.append(
+        Finding(
+          message: "there is no journal: a slot that was moved or created anew cannot be told from one that "
+            + "was not, and after a restart of Postgres events may be sent again",
+          remedy: "Run what outboxd init prints, or sql/05_journal.sql."))
+    }
+    if let status = facts.slot?.walStatus, status == "unreserved" {
+      findings.append(
+        Finding(
+          message: "slot \"\(settings.slot)\" is about to be lost: its WAL is no longer reserved",
+          remedy: "Raise max_slot_wal_keep_size, and let the relay catch up."))
+    }
+    return findings
+  }
+}

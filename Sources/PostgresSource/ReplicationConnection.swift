@@ -1,0 +1,223 @@
+// Owns: the replication commands, and the CopyBoth stream of one connection as raw messages.
+// Must not know: what the messages say, checkpoints. One connection serves one START.
+import CLibpq
+import CSystem
+import Glibc
+import RelayCore
+
+/// What the notice receiver heard. The stream's thread writes and reads it.
+private final class NoticeBox {
+  /// 18 and later only warn where a publication is missing, and leave its changes out.
+  var skippedPublication: ServerMessage?
+}
+
+private func receiveNotice(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {
+  guard let context, let result else { return }
+  // SAFETY: the context is the NoticeBox of the connection that calls, which holds it as long as it lives.
+  let box = Unmanaged<NoticeBox>.fromOpaque(context).takeUnretainedValue()
+  let notice = ServerMessage(result)
+  // By the SQLSTATE alone: the text may be in the server's language.
+  if notice.sqlstate == "55000", notice.severity == "WARNING" || notice.severity == nil {
+    box.skippedPublication = notice
+  }
+}
+
+/// A connection with `replication=database`. Confined to one thread.
+final class ReplicationConnection {
+  let sql: SQLConnection
+  private let settings: PostgresSettings
+  private let notices = NoticeBox()
+  private var buffer: UnsafeMutablePointer<CChar>?
+  private var isEncrypted = false
+
+  /// Bytes of complete messages so far.
+  private(set) var receivedBytes: UInt64 = 0
+  /// Set when the server was heard of; whoever watches it clears it.
+  var heard = false
+  /// True while bytes to the server wait in libpq's buffer.
+  private(set) var wantsWrite = false
+
+  /// How often one `receive` reads a message that is still incomplete before it lets the caller look at its
+  /// timers: about 1 MiB.
+  private static let readLimit = 64
+
+  init(_ settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
+    self.settings = settings
+    sql = try SQLConnection(settings, replication: true, applicationName: "outboxd", stop: stop)
+    PQsetNoticeReceiver(sql.handle, receiveNotice, Unmanaged.passUnretained(notices).toOpaque())
+  }
+
+  deinit {
+    // SAFETY: the buffer came from PQgetCopyData and was not freed yet.
+    PQfreemem(buffer)
+  }
+
+  var descriptor: Int32 { PQsocket(sql.handle) }
+}
+
+// Commands.
+extension ReplicationConnection {
+  struct Identity {
+    var systemIdentifier: UInt64
+    var timeline: UInt32
+    var walEnd: LSN
+    var database: String
+  }
+
+  func identifySystem() throws(RelayError) -> Identity {
+    let result = try sql.query("IDENTIFY_SYSTEM")
+    guard let system = result[0, "systemid"].flatMap({ UInt64($0) }),
+      let timeline = result[0, "timeline"].flatMap({ UInt32($0) }),
+      let walEnd = result[0, "xlogpos"].flatMap({ LSN($0) }), let database = result[0, "dbname"]
+    else {
+      throw RelayError(
+        .serverUnsuitable, "the server (\(sql.target)) gave no proper answer to IDENTIFY_SYSTEM",
+        remedy:
+          "Connect to Postgres directly, not through a pooler, and name a database in postgres.conninfo.")
+    }
+    return Identity(systemIdentifier: system, timeline: timeline, walEnd: walEnd, database: database)
+  }
+
+  /// Nil where the server has no such file: it is no fault by itself.
+  func timelineHistory(_ timeline: UInt32) -> [TimelineSwitch]? {
+    guard let result = try? sql.query("TIMELINE_HISTORY \(timeline)") else { return nil }
+    return result[0, "content"].map(TimelineSwitch.parse)
+  }
+
+  /// Waits until every transaction that runs now has ended, however long that takes.
+  /// - Returns: the consistent point, where the stream begins.
+  func createSlot() throws(RelayError) -> LSN {
+    let name = SQLText.identifier(settings.slot)
+    let result = try sql.query(
+      "CREATE_REPLICATION_SLOT \(name) LOGICAL pgoutput NOEXPORT_SNAPSHOT", timeout: nil)
+    guard let point = result[0, "consistent_point"].flatMap({ LSN($0) }) else {
+      throw RelayError(.serverUnsuitable, "the server created slot \"\(settings.slot)\" without a position")
+    }
+    return point
+  }
+
+  func start(at lsn: LSN) throws(RelayError) {
+    let publication = SQLText.literal(SQLText.identifier(settings.publication))
+    try sql.send(
+      "START_REPLICATION SLOT \(SQLText.identifier(settings.slot)) LOGICAL \(lsn) (proto_version '1', "
+        + "publication_names \(publication), messages 'true', binary 'true')")
+    let deadline = MonotonicTime.now().advanced(milliseconds: SQLConnection.defaultTimeout)
+    guard let result = try sql.nextResult(deadline: deadline) else { throw sql.lost() }
+    defer { PQclear(result) }
+    guard PQresultStatus(result) == PGRES_COPY_BOTH else {
+      throw sql.error(of: result, phase: .start, lsn: lsn)
+    }
+    // Only now: libpq wants the commands before it in blocking mode.
+    guard PQsetnonblocking(sql.handle, 1) == 0 else { throw sql.lost() }
+    isEncrypted = PQsslInUse(sql.handle) == 1 || PQgssEncInUse(sql.handle) == 1
+    heard = true
+  }
+}
+
+// The stream.
+extension ReplicationConnection {
+  /// The next message, valid until the following call; nil when there is none, or none that is complete yet.
+  /// Never blocks.
+  func receive() throws(RelayError) -> LentBytes? {
+    if let buffer {
+      // SAFETY: the buffer came from PQgetCopyData; nobody may use it any more, by this function's promise.
+      PQfreemem(buffer)
+      self.buffer = nil
+    }
+    var reads = 0
+    var quietReads = 0
+    // A read without bytes in the socket is needed to learn of the connection's end. An encrypted connection
+    // may hold one record of 16 KiB in its own buffer, which takes two reads of libpq's.
+    let quietLimit = isEncrypted ? 3 : 1
+    while true {
+      // SAFETY: the handle is alive; the call sets the buffer only where it returns a positive count.
+      let count = PQgetCopyData(sql.handle, &buffer, 1)
+      if let notice = notices.skippedPublication { throw publicationSkipped(notice) }
+      if count > 0 {
+        heard = true
+        receivedBytes &+= UInt64(UInt32(bitPattern: count)) &+ 5
+        // SAFETY: libpq gives `count` bytes at the buffer, which lives until it is freed above.
+        return LentBytes(start: buffer, count: Int(count))
+      }
+      guard count == 0 else { throw ended(count) }
+      if outboxd_bytes_waiting(PQsocket(sql.handle)) > 0 {
+        heard = true
+        reads += 1
+        if reads > Self.readLimit { return nil }
+      } else {
+        quietReads += 1
+        if quietReads > quietLimit { return nil }
+      }
+      guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
+    }
+  }
+
+  /// Something from the server waits in the socket, though nobody may have had the time to read it.
+  var hasWaitingBytes: Bool { outboxd_bytes_waiting(PQsocket(sql.handle)) > 0 }
+
+  /// Hands a status message to libpq. False: its buffer is full, try again when the socket is writable.
+  func send(_ message: UnsafeRawBufferPointer) throws(RelayError) -> Bool {
+    // SAFETY: libpq copies `count` bytes from the buffer, which lives for the call.
+    let sent = PQputCopyData(
+      sql.handle, message.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(message.count))
+    guard sent >= 0 else { throw sql.lost() }
+    try flush()
+    return sent == 1
+  }
+
+  func flush() throws(RelayError) {
+    let result = PQflush(sql.handle)
+    guard result >= 0 else { throw sql.lost() }
+    wantsWrite = result == 1
+  }
+
+  /// Ends the copy and waits for the server to end it too, dropping what still comes.
+  func end(deadline: MonotonicTime) throws(RelayError) {
+    guard PQputCopyEnd(sql.handle, nil) == 1 else { return }
+    while true {
+      try flush()
+      while let _ = try receiveUntilEnd() {}
+      guard !isEnded else { return }
+      let events = Int16(POLLIN) | (wantsWrite ? Int16(POLLOUT) : 0)
+      let outcome = try SQLConnection.wait(descriptor, events, until: deadline, stop: nil)
+      guard case .ready = outcome else { return }
+      guard PQconsumeInput(sql.handle) == 1 else { return }
+    }
+  }
+
+  private var isEnded: Bool { PQtransactionStatus(sql.handle) != PQTRANS_ACTIVE }
+
+  /// A dropped message's length, nil when there is nothing more to be had now.
+  private func receiveUntilEnd() throws(RelayError) -> Int32? {
+    var message: UnsafeMutablePointer<CChar>?
+    let count = PQgetCopyData(sql.handle, &message, 1)
+    // SAFETY: the message came from PQgetCopyData, or is nil, which PQfreemem takes.
+    defer { PQfreemem(message) }
+    if count > 0 { return count }
+    // The results of both directions' ends, as far as they have come.
+    while count < 0, PQisBusy(sql.handle) == 0, let result = PQgetResult(sql.handle) { PQclear(result) }
+    return nil
+  }
+
+  private func ended(_ count: Int32) -> RelayError {
+    guard count == -1, let result = PQgetResult(sql.handle) else { return sql.lost() }
+    // SAFETY: the result is this function's own.
+    defer { PQclear(result) }
+    let status = PQresultStatus(result)
+    if status == PGRES_FATAL_ERROR || status == PGRES_NONFATAL_ERROR {
+      return sql.error(of: result, phase: .stream)
+    }
+    return RelayError(
+      .sourceUnavailable, "the server ended the stream of slot \"\(settings.slot)\" (it is shutting down?)")
+  }
+
+  private func publicationSkipped(_ notice: ServerMessage) -> RelayError {
+    let context = FailureContext(
+      phase: .stream, slot: settings.slot, publication: settings.publication, target: sql.target)
+    return RelayError(
+      .publicationMissing,
+      "publication \"\(settings.publication)\" was missing, and the server leaves its changes out of slot "
+        + "\"\(settings.slot)\": \(notice.text)", code: notice.sqlstate,
+      remedy: PostgresFailure.publicationGoneRemedy(context))
+  }
+}

@@ -1,0 +1,189 @@
+// Owns: the running stream: messages to changes, and what the server is told in return and when.
+// Must not know: Kafka, the ledger, what an outbox row means.
+import Glibc
+public import RelayCore
+import Synchronization
+
+/// A started replication stream. Confined to the relay's thread.
+public final class ReplicationStream: ChangeSource {
+  public let systemIdentifier: UInt64
+  public let timeline: UInt32
+  /// As `server_version_num` has it: 150020 is 15.20.
+  public let serverVersion: Int
+  public let database: String
+  /// Everything that ends at or below it is published already.
+  public let startLSN: LSN
+
+  private let connection: ReplicationConnection
+  private let slot: String
+  private let keeper: JournalKeeper?
+  private let metrics: RelayMetrics
+  private let status: UnsafeMutableRawBufferPointer
+  private var decoder = PgOutputDecoder()
+
+  /// Between a BEGIN and its COMMIT.
+  private var isInTransaction = false
+  /// The highest position seen in a keepalive or a commit: the server must not be told more.
+  private var seenLSN: LSN
+  private var sentLSN: LSN
+  private var replyRequested = false
+
+  private let reportInterval: Int
+  private let silenceLimit: Int
+  private var lastSent: MonotonicTime
+  private var lastHeard: MonotonicTime
+  private var askedAt: MonotonicTime?
+  public private(set) var reportTime: MonotonicTime
+
+  /// Milliseconds between two reports that only say that the position rose.
+  static let newsInterval = 100
+  /// Milliseconds that the server has for an answer when it has been silent for too long.
+  static let answerLimit = 10_000
+
+  init(
+    _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings, startLSN: LSN,
+    keeper: JournalKeeper?, metrics: RelayMetrics
+  ) {
+    self.connection = connection
+    self.keeper = keeper
+    self.metrics = metrics
+    slot = settings.slot
+    systemIdentifier = facts.systemIdentifier
+    timeline = facts.timeline
+    serverVersion = facts.serverVersion
+    database = facts.database
+    self.startLSN = startLSN
+    seenLSN = startLSN
+    sentLSN = startLSN
+    reportInterval = facts.walSenderTimeout > 0 ? max(1, min(10_000, facts.walSenderTimeout / 3)) : 10_000
+    silenceLimit = facts.walSenderTimeout > 0 ? facts.walSenderTimeout : 60_000
+    status = .allocate(byteCount: StatusMessage.count, alignment: 8)
+    status.initializeMemory(as: UInt8.self, repeating: 0)
+    let now = MonotonicTime.now()
+    lastSent = now
+    lastHeard = now
+    // The first report goes out at once.
+    reportTime = now
+  }
+
+  deinit {
+    // SAFETY: allocated by init, used only inside this object's calls.
+    status.deallocate()
+  }
+
+  /// The place to resume from: the ledger's position, in this cluster's history.
+  public func checkpoint(_ lsn: LSN) -> Checkpoint {
+    Checkpoint(lsn: lsn, systemIdentifier: systemIdentifier, timeline: timeline)
+  }
+
+  public var descriptor: Int32 { connection.descriptor }
+  public var wantsWrite: Bool { connection.wantsWrite }
+  public var receivedBytes: UInt64 { connection.receivedBytes }
+  public var relation: Relation { decoder.relation }
+
+  /// - Throws: `sourceUnavailable` when the connection is gone; `slotLost`, `slotMissing`,
+  ///   `publicationMissing`, `serverUnsuitable`, `sourceDenied` as the server says; `streamMalformed`.
+  public func next() throws(RelayError) -> Change? {
+    guard let bytes = try connection.receive() else { return nil }
+    switch try CopyMessage.decode(bytes) {
+    case .walData(let payload):
+      let change = try decoder.decode(payload)
+      switch change {
+      case .begin: isInTransaction = true
+      case .commit(_, let endLSN, _):
+        isInTransaction = false
+        seenLSN = max(seenLSN, endLSN)
+      default: break
+      }
+      return change
+    case .keepalive(let walEnd, let requested):
+      seenLSN = max(seenLSN, walEnd)
+      if requested {
+        replyRequested = true
+        reportTime = MonotonicTime(nanoseconds: 0)
+      }
+      return .keepalive(walEnd: walEnd)
+    }
+  }
+}
+
+// What the server is told.
+extension ReplicationStream {
+  /// - Throws: `sourceUnavailable` when the connection is gone or the server is silent; and what the watch on
+  ///   the database has found (`publicationMissing`, `publicationUnsuitable`, `journalUnusable`,
+  ///   `sourceUnavailable`).
+  public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
+    if let fault = keeper?.takeFault() { throw fault }
+    if connection.wantsWrite {
+      try connection.flush()
+      // Nothing is added to what the server does not take.
+      if connection.wantsWrite { return try watch(now) }
+    }
+    let position = max(sentLSN, min(flushed, seenLSN))
+    let newsTime = lastSent.advanced(milliseconds: Self.newsInterval)
+    if replyRequested || now >= reportTime || (position > sentLSN && now >= newsTime) {
+      try send(position, now: now)
+    } else if position > sentLSN {
+      reportTime = min(reportTime, newsTime)
+    }
+    try watch(now)
+  }
+
+  private func send(_ position: LSN, requestReply: Bool = false, now: MonotonicTime) throws(RelayError) {
+    StatusMessage.encode(
+      position: position, clientTime: postgresNow(), requestReply: requestReply, into: status)
+    guard try connection.send(UnsafeRawBufferPointer(status)) else {
+      reportTime = now.advanced(milliseconds: Self.newsInterval)
+      return
+    }
+    sentLSN = position
+    metrics.confirmedLSN.store(position.rawValue, ordering: .relaxed)
+    replyRequested = false
+    lastSent = now
+    reportTime = now.advanced(milliseconds: reportInterval)
+  }
+
+  /// A peer that is gone without a word makes no descriptor readable: after a silence it is asked.
+  private func watch(_ now: MonotonicTime) throws(RelayError) {
+    if connection.heard || (askedAt != nil && connection.hasWaitingBytes) {
+      connection.heard = false
+      lastHeard = now
+      askedAt = nil
+      return
+    }
+    if let askedAt {
+      guard now >= askedAt.advanced(milliseconds: Self.answerLimit) else { return }
+      throw RelayError(
+        .sourceUnavailable,
+        "Postgres (\(connection.sql.target)) has been silent on slot \"\(slot)\" for "
+          + "\(lastHeard.milliseconds(until: now, limit: .max) / 1000) s, also when asked")
+    }
+    guard now >= lastHeard.advanced(milliseconds: silenceLimit) else { return }
+    // While the relay holds back, what the server has sent waits in the socket.
+    guard !connection.hasWaitingBytes else {
+      lastHeard = now
+      return
+    }
+    askedAt = now
+    if !connection.wantsWrite { try send(sentLSN, requestReply: true, now: now) }
+    reportTime = min(reportTime, now.advanced(milliseconds: Self.answerLimit))
+  }
+
+  public func finish(flushed: LSN, deadline: MonotonicTime) {
+    let position = max(sentLSN, min(flushed, seenLSN))
+    // The stream ends in any case, and whoever reads the slot next has the position at worst too low.
+    try? finish(position, deadline: deadline)
+  }
+
+  private func finish(_ position: LSN, deadline: MonotonicTime) throws(RelayError) {
+    try send(position, now: .now())
+    while connection.wantsWrite {
+      let outcome = try SQLConnection.wait(descriptor, Int16(POLLOUT), until: deadline, stop: nil)
+      guard case .ready = outcome else { return }
+      try connection.flush()
+    }
+    // In the middle of a transaction the server would send the rest of it first.
+    guard !isInTransaction else { return }
+    try connection.end(deadline: deadline)
+  }
+}

@@ -1,0 +1,229 @@
+// Owns: one PGconn: connecting, plain SQL, and waiting for both with a deadline and the stop signal.
+// Must not know: replication, any statement.
+import CLibpq
+import CSystem
+import Glibc
+public import RelayCore
+
+/// The rows of a statement, as text; nil is NULL.
+public struct SQLResult: Equatable, Sendable {
+  public var columns: [String]
+  public var rows: [[String?]]
+  /// Rows inserted, updated or deleted, where the statement says so.
+  public var affectedRows: Int
+
+  /// The value at `row` in the column of that name; nil where it is NULL or there is none.
+  public subscript(row: Int, column: String) -> String? {
+    guard rows.indices.contains(row), let index = columns.firstIndex(of: column),
+      rows[row].indices.contains(index)
+    else { return nil }
+    return rows[row][index]
+  }
+}
+
+private func ignoreNotice(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {}
+
+/// A connection that blocks, though never longer than asked and never past a stop. Confined to one thread.
+public final class SQLConnection {
+  let handle: OpaquePointer
+  let stop: StopSignal
+  /// `host:port/database`, for messages.
+  public let target: String
+  /// As `server_version_num` has it: 150020 is 15.20.
+  public let serverVersion: Int
+  private let slot: String
+  private let publication: String
+
+  /// Connects, within `connect_timeout`.
+  /// - Throws: `sourceUnavailable`, `sourceDenied`, `configurationInvalid`, or `interrupted` when a stop was
+  ///   requested meanwhile.
+  public convenience init(
+    _ settings: PostgresSettings, applicationName: String = "outboxd", stop: StopSignal
+  ) throws(RelayError) {
+    try self.init(settings, replication: false, applicationName: applicationName, stop: stop)
+  }
+
+  init(
+    _ settings: PostgresSettings, replication: Bool, applicationName: String, stop: StopSignal
+  ) throws(RelayError) {
+    let parameters = try ConnectionParameters(
+      settings, replication: replication, applicationName: applicationName)
+    handle = try Self.connect(parameters, stop: stop)
+    self.stop = stop
+    target = parameters.target
+    slot = settings.slot
+    publication = settings.publication
+    serverVersion = Int(PQserverVersion(handle))
+    // Objects of the same name in other schemas must not take the place of the system's.
+    try query("SELECT pg_catalog.set_config('search_path', 'pg_catalog', false)")
+  }
+
+  deinit {
+    // SAFETY: the handle is this object's own and is used by nobody afterwards.
+    PQfinish(handle)
+  }
+
+  private static func connect(
+    _ parameters: ConnectionParameters, stop: StopSignal
+  ) throws(RelayError) -> OpaquePointer {
+    let keywords = parameters.values.map { strdup($0.keyword) }
+    let values = parameters.values.map { strdup($0.value) }
+    defer { (keywords + values).forEach { free($0) } }
+    let keywordList = keywords.map { UnsafePointer($0) } + [nil]
+    let valueList = values.map { UnsafePointer($0) } + [nil]
+    // SAFETY: both arrays end with nil and their texts live until the call has returned; libpq copies them.
+    guard let handle = PQconnectStartParams(keywordList, valueList, 0) else {
+      throw RelayError(.sourceUnavailable, "no memory for a connection to Postgres")
+    }
+    // Notices of plain statements ("already exists, skipping") are for nobody; libpq would print them.
+    PQsetNoticeReceiver(handle, ignoreNotice, nil)
+    do throws(RelayError) {
+      let deadline = MonotonicTime.now().advanced(milliseconds: parameters.timeout)
+      try establish(handle, target: parameters.target, deadline: deadline, stop: stop)
+      return handle
+    } catch {
+      PQfinish(handle)
+      throw error
+    }
+  }
+
+  private static func establish(
+    _ handle: OpaquePointer, target: String, deadline: MonotonicTime, stop: StopSignal
+  ) throws(RelayError) {
+    // SAFETY (all calls): the handle is alive; its error message is a text that libpq owns.
+    var failed = PQstatus(handle) == CONNECTION_BAD
+    var events = Int16(POLLOUT)
+    while !failed {
+      switch try wait(PQsocket(handle), events, until: deadline, stop: stop) {
+      case .ready: break
+      case .timedOut:
+        throw RelayError(.sourceUnavailable, "no connection to Postgres (\(target)): timeout expired")
+      }
+      switch PQconnectPoll(handle) {
+      case PGRES_POLLING_OK: return
+      case PGRES_POLLING_READING: events = Int16(POLLIN)
+      case PGRES_POLLING_WRITING: events = Int16(POLLOUT)
+      default: failed = true
+      }
+    }
+    throw PostgresFailure.connectionFailure(String(cString: PQerrorMessage(handle)), target: target)
+  }
+}
+
+// Statements.
+extension SQLConnection {
+  /// Milliseconds that a statement may take where nothing else is said.
+  public static let defaultTimeout = 15_000
+
+  /// Runs a statement and returns its rows; without parameters there may be several statements, and the last
+  /// one's rows are returned. Values are passed as text.
+  /// - Parameter timeout: milliseconds; nil waits until there is an answer or a stop.
+  /// - Throws: what `PostgresFailure` makes of the server's error; `sourceUnavailable` when the time is up
+  ///   (the connection is then of no more use); `interrupted`.
+  @discardableResult
+  public func query(
+    _ sql: String, _ parameters: [String?] = [], timeout: Int? = SQLConnection.defaultTimeout
+  ) throws(RelayError) -> SQLResult {
+    try send(sql, parameters)
+    let deadline = timeout.map { MonotonicTime.now().advanced(milliseconds: $0) } ?? .never
+    var last = SQLResult(columns: [], rows: [], affectedRows: 0)
+    var failure: RelayError?
+    while let result = try nextResult(deadline: deadline) {
+      // SAFETY: the result is this function's own and is freed once, at the end of the turn.
+      defer { PQclear(result) }
+      switch PQresultStatus(result) {
+      case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY: last = Self.rows(of: result)
+      default: failure = failure ?? error(of: result, phase: .sql)
+      }
+    }
+    if let failure { throw failure }
+    return last
+  }
+
+  func send(_ sql: String, _ parameters: [String?] = []) throws(RelayError) {
+    let sent: Int32
+    if parameters.isEmpty {
+      sent = PQsendQuery(handle, sql)
+    } else {
+      let texts = parameters.map { $0.map { strdup($0) } ?? nil }
+      defer { texts.forEach { free($0) } }
+      let list = texts.map { UnsafePointer($0) }
+      // SAFETY: `list` has as many entries as announced, and its texts live until the call has returned.
+      sent = PQsendQueryParams(handle, sql, Int32(list.count), nil, list, nil, nil, 0)
+    }
+    guard sent == 1 else { throw lost() }
+  }
+
+  /// The next result of what was sent, nil after the last one. The caller frees it with PQclear.
+  func nextResult(deadline: MonotonicTime) throws(RelayError) -> OpaquePointer? {
+    while true {
+      let flush = PQflush(handle)
+      guard flush >= 0 else { throw lost() }
+      if flush == 0 && PQisBusy(handle) == 0 { return PQgetResult(handle) }
+      let events = Int16(POLLIN) | (flush == 1 ? Int16(POLLOUT) : 0)
+      switch try Self.wait(PQsocket(handle), events, until: deadline, stop: stop) {
+      case .ready: break
+      case .timedOut:
+        throw RelayError(.sourceUnavailable, "Postgres (\(target)) did not answer a statement in time")
+      }
+      guard PQconsumeInput(handle) == 1 else { throw lost() }
+    }
+  }
+
+  func error(
+    of result: OpaquePointer, phase: FailureContext.Phase, lsn: LSN? = nil
+  ) -> RelayError {
+    PostgresFailure.relayError(
+      ServerMessage(result),
+      FailureContext(phase: phase, slot: slot, publication: publication, target: target, lsn: lsn))
+  }
+
+  /// The connection is gone: libpq says why.
+  func lost() -> RelayError {
+    // SAFETY: the handle is alive; its error message is a text that libpq owns.
+    let text = PostgresFailure.oneLine(String(cString: PQerrorMessage(handle)))
+    return RelayError(
+      .sourceUnavailable,
+      "the connection to Postgres (\(target)) was lost: \(text.isEmpty ? "no reason given" : text)")
+  }
+
+  private static func rows(of result: OpaquePointer) -> SQLResult {
+    // SAFETY (all calls): the result is alive, and rows and columns are counted by libpq itself.
+    let width = PQnfields(result)
+    let columns = (0..<width).map { String(cString: PQfname(result, $0)) }
+    let rows = (0..<PQntuples(result)).map { row in
+      (0..<width).map { column -> String? in
+        PQgetisnull(result, row, column) == 1 ? nil : String(cString: PQgetvalue(result, row, column))
+      }
+    }
+    let affected = PQcmdTuples(result).flatMap { Int(String(cString: $0)) } ?? 0
+    return SQLResult(columns: columns, rows: rows, affectedRows: affected)
+  }
+
+  enum WaitOutcome { case ready, timedOut }
+
+  /// Waits for the socket, the deadline or a stop.
+  static func wait(
+    _ socket: Int32, _ events: Int16, until deadline: MonotonicTime, stop: StopSignal?
+  ) throws(RelayError) -> WaitOutcome {
+    // Without a socket the connection is gone: libpq's next call says why.
+    guard socket >= 0 else { return .ready }
+    while true {
+      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 60_000)
+      var entries = (
+        pollfd(fd: socket, events: events, revents: 0),
+        // A negative descriptor is one that poll(2) leaves out.
+        pollfd(fd: stop?.descriptor ?? -1, events: Int16(POLLIN), revents: 0)
+      )
+      let count = withUnsafeMutableBytes(of: &entries) { bytes in
+        // SAFETY: a tuple of two pollfd is laid out as an array of two; it lives for the call.
+        poll(bytes.baseAddress?.assumingMemoryBound(to: pollfd.self), 2, Int32(left))
+      }
+      if stop?.isRequested == true {
+        throw RelayError(.interrupted, "a stop was requested while waiting for Postgres")
+      }
+      if count > 0 && entries.0.revents != 0 { return .ready }
+      if left == 0 { return .timedOut }
+    }
+  }
+}

@@ -1,0 +1,190 @@
+// Owns: what is known of a server before the stream starts, as plain values.
+// Must not know: how it was read, and what follows from it.
+public import RelayCore
+
+/// A place in the WAL of one particular history of one particular cluster.
+public struct Checkpoint: Equatable, Sendable {
+  public var lsn: LSN
+  public var systemIdentifier: UInt64
+  public var timeline: UInt32
+
+  public init(lsn: LSN, systemIdentifier: UInt64, timeline: UInt32) {
+    self.lsn = lsn
+    self.systemIdentifier = systemIdentifier
+    self.timeline = timeline
+  }
+}
+
+/// Everything that decides whether, and from where, the slot may be streamed.
+public struct ServerFacts: Equatable, Sendable {
+  /// As `server_version_num` has it: 150020 is 15.20.
+  public var serverVersion: Int
+  public var systemIdentifier: UInt64
+  public var timeline: UInt32
+  /// The end of the WAL that is flushed (on a standby: replayed), by IDENTIFY_SYSTEM.
+  public var walEnd: LSN
+  public var database: String
+  public var walLevel: String
+  public var isInRecovery: Bool
+  /// Milliseconds; 0 is "off".
+  public var walSenderTimeout: Int
+  /// Nil: there is no slot of that name.
+  public var slot: SlotFacts?
+  /// Nil: there is no publication of that name.
+  public var publication: PublicationFacts?
+  /// The outbox tables that exist.
+  public var tables: [TableFacts]
+  public var journal: JournalFacts
+  /// Where the earlier timelines ended. Nil: not asked for, or not to be had.
+  public var timelineHistory: [TimelineSwitch]?
+
+  public init(
+    serverVersion: Int, systemIdentifier: UInt64, timeline: UInt32, walEnd: LSN, database: String,
+    walLevel: String = "logical", isInRecovery: Bool = false, walSenderTimeout: Int = 60_000,
+    slot: SlotFacts? = nil, publication: PublicationFacts? = nil, tables: [TableFacts] = [],
+    journal: JournalFacts = .off, timelineHistory: [TimelineSwitch]? = nil
+  ) {
+    self.serverVersion = serverVersion
+    self.systemIdentifier = systemIdentifier
+    self.timeline = timeline
+    self.walEnd = walEnd
+    self.database = database
+    self.walLevel = walLevel
+    self.isInRecovery = isInRecovery
+    self.walSenderTimeout = walSenderTimeout
+    self.slot = slot
+    self.publication = publication
+    self.tables = tables
+    self.journal = journal
+    self.timelineHistory = timelineHistory
+  }
+
+  public func table(_ schema: String, _ name: String) -> TableFacts? {
+    tables.first { $0.schema == schema && $0.name == name }
+  }
+}
+
+/// A row of `pg_replication_slots`.
+public struct SlotFacts: Equatable, Sendable {
+  public var plugin: String?
+  public var slotType = "logical"
+  public var database: String?
+  public var isTemporary = false
+  public var isActive = false
+  public var activePID: Int?
+  public var restartLSN: LSN?
+  public var confirmedFlushLSN: LSN?
+  /// `reserved`, `extended`, `unreserved` or `lost`.
+  public var walStatus: String?
+  /// Bytes; nil where nothing limits the WAL that the slot may hold.
+  public var safeWALSize: Int64?
+  /// From 17 on (16: `conflicting`).
+  public var invalidationReason: String?
+
+  public init(plugin: String? = "pgoutput", database: String? = nil, confirmedFlushLSN: LSN? = nil) {
+    self.plugin = plugin
+    self.database = database
+    self.confirmedFlushLSN = confirmedFlushLSN
+  }
+}
+
+public struct PublicationFacts: Equatable, Sendable {
+  public struct Table: Equatable, Sendable {
+    public var schema: String
+    public var name: String
+    public var hasRowFilter: Bool
+    public var hasColumnList: Bool
+
+    public init(schema: String, name: String, hasRowFilter: Bool = false, hasColumnList: Bool = false) {
+      self.schema = schema
+      self.name = name
+      self.hasRowFilter = hasRowFilter
+      self.hasColumnList = hasColumnList
+    }
+
+    public var qualifiedName: String { "\(schema).\(name)" }
+  }
+
+  public var oid: UInt32
+  public var publishesInserts = true
+  public var publishesUpdates = false
+  public var publishesDeletes = false
+  public var publishesTruncates = false
+  /// `publish_via_partition_root`.
+  public var viaRoot = true
+  public var isForAllTables = false
+  /// What it publishes, schemas and partitions resolved, as `pg_publication_tables` has it.
+  public var tables: [Table]
+
+  public init(oid: UInt32 = 0, tables: [Table]) {
+    self.oid = oid
+    self.tables = tables
+  }
+}
+
+public struct TableFacts: Equatable, Sendable {
+  public struct Column: Equatable, Sendable {
+    public var name: String
+    /// As `format_type` has it.
+    public var type: String
+    public var isNullable: Bool
+  }
+
+  public var schema: String
+  public var name: String
+  /// `r` for a table, `p` for a partitioned one; views, foreign tables and others cannot be published.
+  public var kind = "r"
+  /// `p` permanent, `u` unlogged, `t` temporary.
+  public var persistence = "p"
+  public var columns: [Column] = []
+  /// The role may read it, which streaming does not need, but replay and verification do.
+  public var isReadable = true
+
+  public init(schema: String, name: String) {
+    self.schema = schema
+    self.name = name
+  }
+}
+
+public enum JournalFacts: Equatable, Sendable {
+  /// Switched off by configuration.
+  case off
+  /// There is no table `outboxd.checkpoint`.
+  case absent
+  /// It is there and of no use, for this reason.
+  case unusable(String)
+  /// It is there, and has no row for the slot.
+  case empty
+  case row(Checkpoint)
+
+  /// True where checkpoints are written to it.
+  public var isInUse: Bool {
+    switch self {
+    case .empty, .row: true
+    case .off, .absent, .unusable: false
+    }
+  }
+}
+
+/// A line of a timeline's history file.
+public struct TimelineSwitch: Equatable, Sendable {
+  public var timeline: UInt32
+  /// The timeline ended here, and its successor began.
+  public var switchLSN: LSN
+
+  public init(timeline: UInt32, switchLSN: LSN) {
+    self.timeline = timeline
+    self.switchLSN = switchLSN
+  }
+
+  /// Reads a history file: `1<TAB>0/A5009740<TAB>reason`. Comments and lines of another form are left out.
+  static func parse(_ file: String) -> [TimelineSwitch] {
+    file.split(whereSeparator: \.isNewline).compactMap { line in
+      let fields = line.split(whereSeparator: { $0 == "\t" || $0 == " " })
+      guard fields.count >= 2, let timeline = UInt32(fields[0]), let lsn = LSN(String(fields[1])) else {
+        return nil
+      }
+      return TimelineSwitch(timeline: timeline, switchLSN: lsn)
+    }
+  }
+}

@@ -1,0 +1,124 @@
+// Owns: the statements that prepare a database for a configuration, as `sql/` has them for the default names.
+// Must not know: who runs them, and what is there already (each statement finds out by itself).
+public import RelayCore
+
+/// One step of the preparation. Run it by itself, outside a transaction; running it again changes nothing.
+public struct SetupStatement: Equatable, Sendable {
+  /// What it is for, in one line.
+  public var comment: String
+  /// Ends with a semicolon.
+  public var sql: String
+}
+
+public enum SetupSQL {
+  /// Role, publication, journal, grants and slot, in this order.
+  public static func statements(
+    settings: PostgresSettings, mappings: [OutboxMapping], role: String
+  ) -> [SetupStatement] {
+    var list = [roleStatement(role), publicationStatement(settings, mappings)]
+    list += mappings.map { memberStatement(settings, $0) }
+    if settings.journal != .off { list += journalStatements }
+    list += grants(settings, mappings, role)
+    list.append(slotStatement(settings))
+    return list
+  }
+
+  private static func roleStatement(_ role: String) -> SetupStatement {
+    SetupStatement(
+      comment: "The role that outboxd connects as; give it a password with \\password.",
+      sql: conditional(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))",
+        "CREATE ROLE \(SQLText.identifier(role)) LOGIN REPLICATION;"))
+  }
+
+  private static func publicationStatement(
+    _ settings: PostgresSettings, _ mappings: [OutboxMapping]
+  ) -> SetupStatement {
+    let tables = mappings.map { SQLText.qualified($0.schema, $0.table) }.joined(separator: ", ")
+    return SetupStatement(
+      comment: "What outboxd reads: the inserts of the outbox tables.",
+      sql: conditional(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = "
+          + "\(SQLText.literal(settings.publication)))",
+        "CREATE PUBLICATION \(SQLText.identifier(settings.publication)) FOR TABLE \(tables) "
+          + "WITH (publish = 'insert', publish_via_partition_root = true);"))
+  }
+
+  private static func memberStatement(
+    _ settings: PostgresSettings, _ mapping: OutboxMapping
+  ) -> SetupStatement {
+    SetupStatement(
+      comment: "\(mapping.qualifiedName), where the publication was there before without it.",
+      sql: conditional(
+        "NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = "
+          + "\(SQLText.literal(settings.publication)) AND schemaname = \(SQLText.literal(mapping.schema)) "
+          + "AND tablename = \(SQLText.literal(mapping.table)))",
+        "ALTER PUBLICATION \(SQLText.identifier(settings.publication)) ADD TABLE "
+          + "\(SQLText.qualified(mapping.schema, mapping.table));"))
+  }
+
+  private static let journalStatements = [
+    SetupStatement(
+      comment: "Where outboxd keeps its checkpoints.", sql: "CREATE SCHEMA IF NOT EXISTS outboxd;"),
+    SetupStatement(
+      comment: "One row for each slot, written about once a second.",
+      sql: """
+        CREATE TABLE IF NOT EXISTS outboxd.checkpoint (
+          slot text NOT NULL PRIMARY KEY,
+          lsn pg_lsn NOT NULL,
+          snapshot text,
+          system_identifier text NOT NULL,
+          timeline bigint NOT NULL,
+          updated_at timestamptz NOT NULL DEFAULT now()
+        ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+        """),
+    SetupStatement(
+      comment: "Earlier checkpoints, one every ten seconds while events pass, for seven days.",
+      sql: """
+        CREATE TABLE IF NOT EXISTS outboxd.checkpoint_history (
+          slot text NOT NULL,
+          lsn pg_lsn NOT NULL,
+          snapshot text,
+          system_identifier text NOT NULL,
+          timeline bigint NOT NULL,
+          recorded_at timestamptz NOT NULL DEFAULT now(),
+          PRIMARY KEY (slot, recorded_at)
+        );
+        """),
+  ]
+
+  private static func grants(
+    _ settings: PostgresSettings, _ mappings: [OutboxMapping], _ role: String
+  ) -> [SetupStatement] {
+    let grantee = SQLText.identifier(role)
+    var list: [SetupStatement] = []
+    for mapping in mappings {
+      list.append(
+        SetupStatement(
+          comment: "Streaming needs no grant; check, replay and verify read \(mapping.qualifiedName).",
+          sql: "GRANT USAGE ON SCHEMA \(SQLText.identifier(mapping.schema)) TO \(grantee); GRANT SELECT ON "
+            + "\(SQLText.qualified(mapping.schema, mapping.table)) TO \(grantee);"))
+    }
+    if settings.journal != .off {
+      list.append(
+        SetupStatement(
+          comment: "What the journal needs.",
+          sql: "GRANT USAGE ON SCHEMA outboxd TO \(grantee); "
+            + "GRANT SELECT, INSERT, UPDATE ON outboxd.checkpoint TO \(grantee); "
+            + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee);"))
+    }
+    return list
+  }
+
+  private static func slotStatement(_ settings: PostgresSettings) -> SetupStatement {
+    let name = SQLText.literal(settings.slot)
+    return SetupStatement(
+      comment: "The slot: events committed from here on are published. It holds WAL until they are.",
+      sql: "SELECT pg_create_logical_replication_slot(\(name), 'pgoutput') WHERE NOT EXISTS "
+        + "(SELECT FROM pg_replication_slots WHERE slot_name = \(name));")
+  }
+
+  private static func conditional(_ condition: String, _ statement: String) -> String {
+    "DO " + SQLText.dollarQuoted("\nBEGIN\n  IF \(condition) THEN\n    \(statement)\n  END IF;\nEND\n") + ";"
+  }
+}

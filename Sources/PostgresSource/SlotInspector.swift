@@ -1,0 +1,149 @@
+// Owns: the catalog queries that `ServerFacts` is read with.
+// Must not know: what follows from the facts.
+public import RelayCore
+
+/// Reads facts. All statements are plain text, so that they also run on a replication connection.
+struct SlotInspector {
+  let connection: SQLConnection
+  let settings: PostgresSettings
+
+  private var slotLiteral: String { SQLText.literal(settings.slot) }
+
+  func settingsFacts() throws(RelayError) -> (walLevel: String, isInRecovery: Bool, timeout: Int) {
+    let result = try connection.query(
+      """
+      SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS recovery,
+        (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout') AS timeout
+      """)
+    return (
+      result[0, "wal_level"] ?? "", result[0, "recovery"] == "t",
+      result[0, "timeout"].flatMap { Int($0) } ?? 60_000
+    )
+  }
+
+  func slot() throws(RelayError) -> SlotFacts? {
+    let invalidation =
+      switch connection.serverVersion {
+      case 170_000...: "invalidation_reason"
+      case 160_000...: "CASE WHEN conflicting THEN 'conflicting' END"
+      default: "NULL"
+      }
+    let result = try connection.query(
+      """
+      SELECT plugin, slot_type, database, temporary, active, active_pid, restart_lsn, confirmed_flush_lsn,
+        wal_status, safe_wal_size, \(invalidation) AS invalidation
+      FROM pg_replication_slots WHERE slot_name = \(slotLiteral)
+      """)
+    guard !result.rows.isEmpty else { return nil }
+    var slot = SlotFacts(plugin: result[0, "plugin"], database: result[0, "database"])
+    slot.slotType = result[0, "slot_type"] ?? ""
+    slot.isTemporary = result[0, "temporary"] == "t"
+    slot.isActive = result[0, "active"] == "t"
+    slot.activePID = result[0, "active_pid"].flatMap { Int($0) }
+    slot.restartLSN = result[0, "restart_lsn"].flatMap { LSN($0) }
+    slot.confirmedFlushLSN = result[0, "confirmed_flush_lsn"].flatMap { LSN($0) }
+    slot.walStatus = result[0, "wal_status"]
+    slot.safeWALSize = result[0, "safe_wal_size"].flatMap { Int64($0) }
+    slot.invalidationReason = result[0, "invalidation"]
+    return slot
+  }
+
+  func publication() throws(RelayError) -> PublicationFacts? {
+    let name = SQLText.literal(settings.publication)
+    let head = try connection.query(
+      """
+      SELECT oid, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+      FROM pg_publication WHERE pubname = \(name)
+      """)
+    guard !head.rows.isEmpty else { return nil }
+    let restrictions =
+      connection.serverVersion >= 150_000
+      ? "pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed"
+      : "false AS filtered, false AS listed"
+    let tables = try connection.query(
+      """
+      SELECT t.schemaname, t.tablename, \(restrictions)
+      FROM pg_publication_tables t
+      JOIN pg_publication p ON p.pubname = t.pubname
+      JOIN pg_namespace n ON n.nspname = t.schemaname
+      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+      LEFT JOIN pg_publication_rel pr ON pr.prpubid = p.oid AND pr.prrelid = c.oid
+      WHERE t.pubname = \(name) ORDER BY 1, 2
+      """)
+    var facts = PublicationFacts(
+      oid: head[0, "oid"].flatMap { UInt32($0) } ?? 0,
+      tables: tables.rows.indices.map { row in
+        PublicationFacts.Table(
+          schema: tables[row, "schemaname"] ?? "", name: tables[row, "tablename"] ?? "",
+          hasRowFilter: tables[row, "filtered"] == "t", hasColumnList: tables[row, "listed"] == "t")
+      })
+    facts.publishesInserts = head[0, "pubinsert"] == "t"
+    facts.publishesUpdates = head[0, "pubupdate"] == "t"
+    facts.publishesDeletes = head[0, "pubdelete"] == "t"
+    facts.publishesTruncates = head[0, "pubtruncate"] == "t"
+    facts.viaRoot = head[0, "pubviaroot"] == "t"
+    facts.isForAllTables = head[0, "puballtables"] == "t"
+    return facts
+  }
+
+  func tables(_ mappings: [OutboxMapping]) throws(RelayError) -> [TableFacts] {
+    var found: [TableFacts] = []
+    for mapping in mappings {
+      let result = try connection.query(
+        """
+        SELECT c.relkind, c.relpersistence, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
+          NOT a.attnotnull AS nullable,
+          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        WHERE n.nspname = \(SQLText.literal(mapping.schema)) AND c.relname = \(SQLText.literal(mapping.table))
+        ORDER BY a.attnum
+        """)
+      guard !result.rows.isEmpty else { continue }
+      var table = TableFacts(schema: mapping.schema, name: mapping.table)
+      table.kind = result[0, "relkind"] ?? ""
+      table.persistence = result[0, "relpersistence"] ?? ""
+      table.isReadable = result[0, "readable"] == "t"
+      table.columns = result.rows.indices.compactMap { row in
+        guard let name = result[row, "attname"] else { return nil }
+        return TableFacts.Column(
+          name: name, type: result[row, "type"] ?? "", isNullable: result[row, "nullable"] == "t")
+      }
+      found.append(table)
+    }
+    return found
+  }
+}
+
+/// How far the slot is behind: what is measured while the relay runs.
+public struct SlotStatus: Equatable, Sendable {
+  /// Bytes of WAL written and not yet confirmed.
+  public var lagBytes: Int64
+  /// Bytes of WAL that the server keeps for the slot.
+  public var retainedBytes: Int64
+  /// Bytes that may still be written before the slot is in danger; nil where nothing limits it.
+  public var safeBytes: Int64?
+  public var walStatus: String
+  public var isActive: Bool
+
+  /// Reads it, by a query that touches no table.
+  /// - Returns: nil where there is no such slot.
+  public static func read(
+    slot: String, on connection: SQLConnection
+  ) throws(RelayError) -> SlotStatus? {
+    let result = try connection.query(
+      """
+      SELECT pg_wal_lsn_diff(here, confirmed_flush_lsn)::bigint AS lag,
+        pg_wal_lsn_diff(here, restart_lsn)::bigint AS retained, safe_wal_size, wal_status, active
+      FROM pg_replication_slots, (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
+        ELSE pg_current_wal_lsn() END AS here) AS wal
+      WHERE slot_name = \(SQLText.literal(slot))
+      """)
+    guard !result.rows.isEmpty else { return nil }
+    func number(_ column: String) -> Int64? { result[0, column].flatMap { Int64($0) } }
+    return SlotStatus(
+      lagBytes: number("lag") ?? -1, retainedBytes: number("retained") ?? -1,
+      safeBytes: number("safe_wal_size"), walStatus: result[0, "wal_status"] ?? "",
+      isActive: result[0, "active"] == "t")
+  }
+}
