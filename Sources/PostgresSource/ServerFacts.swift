@@ -127,6 +127,8 @@ public struct TableFacts: Equatable, Sendable {
     public var name: String
     /// As `format_type` has it.
     public var type: String
+    /// Of the base type, where it is a domain.
+    public var typeOID: UInt32 = 0
     public var isNullable: Bool
   }
 

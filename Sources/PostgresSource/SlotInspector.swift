@@ -92,10 +92,12 @@ struct SlotInspector {
       let result = try connection.query(
         """
         SELECT c.relkind, c.relpersistence, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
+          coalesce(nullif(t.typbasetype, 0), a.atttypid) AS type_oid,
           NOT a.attnotnull AS nullable,
           has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+        LEFT JOIN pg_type t ON t.oid = a.atttypid
         WHERE n.nspname = \(SQLText.literal(mapping.schema)) AND c.relname = \(SQLText.literal(mapping.table))
         ORDER BY a.attnum
         """)
@@ -107,7 +109,9 @@ struct SlotInspector {
       table.columns = result.rows.indices.compactMap { row in
         guard let name = result[row, "attname"] else { return nil }
         return TableFacts.Column(
-          name: name, type: result[row, "type"] ?? "", isNullable: result[row, "nullable"] == "t")
+          name: name, type: result[row, "type"] ?? "",
+          typeOID: result[row, "type_oid"].flatMap { UInt32($0) } ?? 0,
+          isNullable: result[row, "nullable"] == "t")
       }
       found.append(table)
     }

@@ -131,8 +131,16 @@ private struct Binder {
       remedy: "Name it as columns.\(role) of the outbox \(mapping.qualifiedName) in the configuration.")
   }
 
-  /// Refuses types without a text form, by name.
-  func text(_ source: RowPlan.Source) throws(RelayError) -> RowPlan.Source { source }
+  /// Refuses types whose bytes are no text. A type of the user's own may be an enum, whose bytes are.
+  func text(_ source: RowPlan.Source) throws(RelayError) -> RowPlan.Source {
+    if case .other(let oid, let name) = source.type, oid < Self.firstUserOID {
+      throw unsuitable("has a column \"\(source.name)\" of type \(name), which nothing can be made of")
+    }
+    return source
+  }
+
+  /// The first oid that the system does not use for itself (FirstNormalObjectId, transam.h).
+  private static let firstUserOID: UInt32 = 16_384
 
   func time() throws(RelayError) -> RowPlan.Source? {
     guard let source = try optional("time", mapping.columns.time) else { return nil }
