@@ -47,7 +47,7 @@ enum CommandTable {
         command: "OUTBOXD_POSTGRES_CONNINFO=... OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS=... outboxd run",
         meaning: "without a file"),
     ],
-    exitCodes: Array(10...26) + [130],
+    exitCodes: Array(10...25) + [130],
     run: { invocation throws(RelayError) in try RunCommand.run(invocation) })
 
   private static let initialize = CommandDescription(

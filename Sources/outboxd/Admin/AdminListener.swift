@@ -1,0 +1,91 @@
+// Owns: the socket that the admin server listens on.
+// Must not know: HTTP.
+import CSystem
+import Glibc
+import RelayCore
+
+struct AdminListener {
+  /// Non-blocking. Whoever takes it closes it.
+  let descriptor: Int32
+  /// With the port that the system chose where 0 was asked for: `127.0.0.1:9464`, `[::1]:9464`.
+  let address: String
+
+  /// - Throws: `failed` where the address cannot be had.
+  static func open(_ settings: AdminSettings) throws(RelayError) -> AdminListener {
+    // Every address: one socket for both families, or IPv4 alone where the machine has no IPv6.
+    let hosts = settings.host.isEmpty ? ["::", "0.0.0.0"] : [settings.host]
+    var reason = ""
+    for host in hosts {
+      var hints = addrinfo()
+      hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+      hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV
+      var list: UnsafeMutablePointer<addrinfo>?
+      let code = getaddrinfo(host, String(settings.port), &hints, &list)
+      guard code == 0 else {
+        // SAFETY: a constant of the library.
+        reason = String(cString: gai_strerror(code))
+        continue
+      }
+      // SAFETY: getaddrinfo filled the list; its entries live until freeaddrinfo.
+      defer { freeaddrinfo(list) }
+      var entry = list
+      while let information = entry?.pointee {
+        if let descriptor = listen(on: information, reason: &reason) {
+          return AdminListener(descriptor: descriptor, address: boundAddress(descriptor) ?? settings.text)
+        }
+        entry = information.ai_next
+      }
+    }
+    throw RelayError(
+      .failed, "the admin server cannot listen on \(settings.text): \(reason)",
+      remedy: "Set admin.listen to a free port, to port 0 for any, or to off; "
+        + "\"ss -ltnp 'sport = :\(settings.port)'\" shows who has this one.")
+  }
+
+  private static func listen(on information: addrinfo, reason: inout String) -> Int32? {
+    let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
+    let descriptor = socket(information.ai_family, information.ai_socktype | flags, information.ai_protocol)
+    guard descriptor >= 0 else {
+      reason = FileContents.errorText()
+      return nil
+    }
+    var one: Int32 = 1
+    var zero: Int32 = 0
+    let size = socklen_t(MemoryLayout<Int32>.size)
+    setsockopt(descriptor, SOL_SOCKET, SO_REUSEADDR, &one, size)
+    if information.ai_family == AF_INET6 {
+      setsockopt(descriptor, Int32(IPPROTO_IPV6), IPV6_V6ONLY, &zero, size)
+    }
+    // SAFETY: the address is an entry of getaddrinfo's list, with its own length.
+    guard bind(descriptor, information.ai_addr, information.ai_addrlen) == 0,
+      Glibc.listen(descriptor, SOMAXCONN) == 0
+    else {
+      reason = FileContents.errorText()
+      close(descriptor)
+      return nil
+    }
+    return descriptor
+  }
+
+  private static func boundAddress(_ descriptor: Int32) -> String? {
+    var storage = sockaddr_storage()
+    var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+    var host = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+    var port = [CChar](repeating: 0, count: Int(NI_MAXSERV))
+    let isKnown = withUnsafeMutablePointer(to: &storage) { pointer in
+      // SAFETY: a sockaddr_storage has room for every socket address, and `length` says how much.
+      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
+        getsockname(descriptor, address, &length) == 0
+          && getnameinfo(
+            address, length, &host, socklen_t(host.count), &port, socklen_t(port.count),
+            NI_NUMERICHOST | NI_NUMERICSERV) == 0
+      }
+    }
+    guard isKnown else { return nil }
+    func text(_ characters: [CChar]) -> String {
+      String(decoding: characters.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+    let name = text(host)
+    return name.contains(":") ? "[\(name)]:\(text(port))" : "\(name):\(text(port))"
+  }
+}
