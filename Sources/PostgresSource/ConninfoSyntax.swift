@@ -1,25 +1,23 @@
-// Owns: the question whether libpq understands a conninfo, asked before anything connects.
-import CLibpq
+// Owns: what the configuration asks about a conninfo before anything connects.
+import RelayCore
 
 extension PostgresSettings {
-  /// libpq's own words for what is wrong in the text, or nil. Never holds a value of the text.
+  /// What is wrong with the text, or nil. Quotes no secret.
   public static func conninfoProblem(_ conninfo: String) -> String? {
-    var message: UnsafeMutablePointer<CChar>?
-    // SAFETY: libpq copies the text; what it returns is freed below, and each pointer is NULL or allocated.
-    let options = PQconninfoParse(conninfo, &message)
-    defer {
-      PQconninfoFree(options)
-      PQfreemem(message)
+    do throws(RelayError) {
+      _ = try ConnectionOption.parse(conninfo)
+      return nil
+    } catch {
+      return error.message
     }
-    guard options == nil else { return nil }
-    let text = message.map { String(cString: $0) } ?? "libpq does not understand it"
-    // The other messages quote a piece of the text, which may be a piece of a password.
-    if text.hasPrefix("invalid connection option") || text.hasPrefix("invalid URI query parameter:")
-      || !text.contains("\"")
-    {
-      return String(text.prefix { $0 != "\n" })
+  }
+
+  /// Whether the text itself holds the password. False where libpq cannot read it.
+  public static func conninfoHasPassword(_ conninfo: String) -> Bool {
+    do throws(RelayError) {
+      return try ConnectionOption.parse(conninfo).contains { $0.keyword == "password" && $0.value != nil }
+    } catch {
+      return false
     }
-    if text.hasPrefix("missing \"=\"") { return "a word without = stands in it" }
-    return "libpq cannot read it; write keyword=value pairs, or a postgresql:// URI"
   }
 }

@@ -120,10 +120,10 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       "1:1: postgres.conninfo is missing; set it in the file or as OUTBOXD_POSTGRES_CONNINFO"),
     FaultCase(
       "postgres: {conninfo: hots=x}\n" + kafka,
-      "1:22: postgres.conninfo: invalid connection option \"hots\""),
+      "1:22: postgres.conninfo cannot be read: invalid connection option \"hots\""),
     FaultCase(
       "postgres: {conninfo: password=a secret}\n" + kafka,
-      "1:22: postgres.conninfo: a word without = stands in it"),
+      "1:22: postgres.conninfo cannot be read: missing \"…\" after \"…\" in connection info string"),
     FaultCase(
       "postgres: {conninfo: dbname=x, slot: My-Slot}\n" + kafka,
       "1:38: slot: \"My-Slot\" is not a slot's name; use lower-case letters, digits and _, 63 at most"),

@@ -106,10 +106,10 @@ struct ConfigurationLoader {
     if let conninfo = layer.values["postgres.conninfo"] {
       settings.conninfo = conninfo.text
       if let problem = PostgresSettings.conninfoProblem(conninfo.text) {
-        fault(conninfo.origin, "postgres.conninfo: \(problem)")
+        fault(conninfo.origin, problem)
       }
       if let passwordFile = layer.values["postgres.password_file"],
-        Redaction.hasPassword(conninfo: conninfo.text)
+        PostgresSettings.conninfoHasPassword(conninfo.text)
       {
         fault(
           passwordFile.origin, "postgres.password_file is set, and postgres.conninfo has a password too",
@@ -133,6 +133,7 @@ struct ConfigurationLoader {
   {
     let entries = layer.maps[ConfigurationKey.kafkaProperties] ?? []
     var origins: [String: SettingOrigin] = [:]
+    let faultsBefore = faults.count
     for entry in entries {
       let name = ConfigurationLayer.withoutFileSuffix(entry.name)
       if origins[name] != nil {
@@ -149,9 +150,12 @@ struct ConfigurationLoader {
           entry.setting, name: "kafka.properties.\(entry.name)", isSecret: Redaction.isSecret(property: name))
       }
     }
-    for problem in KafkaPropertyCheck.kafkaPropertyFaults(settings) {
-      guard let origin = origins[problem.property] else { continue }
-      fault(origin, problem.message, problem.suggestion)
+    // A second look at what is a fault already would only say it twice.
+    if faults.count == faultsBefore {
+      for problem in kafkaPropertyFaults(settings) {
+        guard let origin = origins[problem.property] else { continue }
+        fault(origin, problem.message)
+      }
     }
     let servers = ["bootstrap.servers", "metadata.broker.list"]
     let given = Set(origins.keys).union(

@@ -16,7 +16,8 @@ enum FileContents {
 
   /// Opens the file and looks at it: it must be readable and no directory.
   static func status(_ path: String) throws(Failure) -> Status {
-    let descriptor = try openFile(path)
+    // Without waiting: a fifo that nobody writes must not stop the start.
+    let descriptor = try openFile(path, flags: O_NONBLOCK)
     defer { close(descriptor) }
     var information = stat()
     guard fstat(descriptor, &information) == 0 else { throw Failure(reason: errorText()) }
@@ -26,7 +27,7 @@ enum FileContents {
 
   /// The first `limit` bytes of the file.
   static func read(_ path: String, limit: Int) throws(Failure) -> [UInt8] {
-    let descriptor = try openFile(path)
+    let descriptor = try openFile(path, flags: 0)
     defer { close(descriptor) }
     var bytes: [UInt8] = []
     let chunk = 16 * 1024
@@ -46,9 +47,8 @@ enum FileContents {
     return bytes
   }
 
-  /// Without waiting: a fifo that nobody writes must not stop the start.
-  private static func openFile(_ path: String) throws(Failure) -> Int32 {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+  private static func openFile(_ path: String, flags: Int32) throws(Failure) -> Int32 {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | flags)
     guard descriptor >= 0 else { throw Failure(reason: errorText()) }
     return descriptor
   }

@@ -2,15 +2,13 @@
 // Must not know: which properties librdkafka has.
 import KafkaSink
 
-enum KafkaPropertyCheck {
-  struct Problem: Equatable {
-    var property: String
-    var message: String
-    var suggestion: String?
-  }
+struct KafkaPropertyProblem: Equatable {
+  /// As the operator wrote it, without `_file`.
+  var property: String
+  var message: String
+}
 
-  /// A problem for each property that the sink refuses, or that librdkafka does not know.
-  static func kafkaPropertyFaults(_ settings: KafkaSettings) -> [Problem] {
-    []
-  }
+/// A problem for each property that the sink refuses, or that librdkafka does not know.
+func kafkaPropertyFaults(_ settings: KafkaSettings) -> [KafkaPropertyProblem] {
+  []
 }

@@ -49,7 +49,7 @@ enum YAMLDocument {
       faults.append(
         ConfigurationFault(
           .file(file, SourcePosition(line: 1, column: 1)),
-          "the file has \(text.count) bytes; at most \(maximumSize) are read"))
+          "the file is larger than \(maximumSize) bytes"))
       return nil
     }
     return text.withUnsafeBufferPointer { bytes in
