@@ -35,7 +35,6 @@ struct DatabaseWatch {
   private static let idleWriteInterval = 10_000
   private static let idleBytes: UInt64 = 256 * 1024
   private static let statusInterval = 5_000
-  private static let publicationInterval = 10_000
   private static let historyInterval = 10_000
   private static let pruneInterval = 3_600_000
 
@@ -95,7 +94,7 @@ struct DatabaseWatch {
       try measure(connection)
     }
     if now >= publicationTime {
-      publicationTime = now.advanced(milliseconds: Self.publicationInterval)
+      publicationTime = now.advanced(milliseconds: keeper.publicationInterval)
       try guardPublication(connection, session)
     }
   }

@@ -14,6 +14,8 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   let mappings: [OutboxMapping]
   let log: Log
   let metrics: RelayMetrics
+  /// Milliseconds between two looks at the publication.
+  let publicationInterval: Int
 
   /// Ends the thread.
   let end = StopSignal()
@@ -31,7 +33,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   private struct Shared {
     var session: Session?
     var fault: RelayError?
-    var thread: pthread_t?
+    var thread: RelayThread?
   }
 
   /// What the thread must know of the session that runs.
@@ -41,9 +43,18 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     var publicationOID: UInt32?
   }
 
-  public init(
+  public convenience init(
     settings: PostgresSettings, mappings: [OutboxMapping], log: Log, metrics: RelayMetrics
   ) {
+    self.init(
+      settings: settings, mappings: mappings, log: log, metrics: metrics, publicationInterval: 10_000)
+  }
+
+  init(
+    settings: PostgresSettings, mappings: [OutboxMapping], log: Log, metrics: RelayMetrics,
+    publicationInterval: Int
+  ) {
+    self.publicationInterval = publicationInterval
     self.settings = settings
     self.mappings = mappings
     self.log = log
@@ -60,18 +71,11 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   /// Starts the thread. It connects by itself, and again whenever the connection is lost.
   /// - Throws: `failed` where the system gives no thread.
   public func start() throws(RelayError) {
-    let outcome: Int32 = shared.withLock { shared in
-      guard shared.thread == nil else { return 0 }
-      var thread = pthread_t()
-      let context = Unmanaged.passRetained(self)
-      // SAFETY: the thread takes over the reference that was retained for it.
-      let outcome = pthread_create(&thread, nil, runKeeper, context.toOpaque())
-      if outcome == 0 { shared.thread = thread } else { context.release() }
-      return outcome
+    let thread = try RelayThread(name: "outboxd-journal") { [self] in
+      var watch = DatabaseWatch(self)
+      watch.run()
     }
-    guard outcome == 0 else {
-      throw RelayError(.failed, "no thread for the journal: \(String(cString: strerror(outcome)))")
-    }
+    shared.withLock { $0.thread = thread }
   }
 
   /// Ends the thread and waits for it: for the time of one statement at most. For good.
@@ -81,7 +85,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
       defer { shared.thread = nil }
       return shared.thread
     }
-    if let thread { pthread_join(thread, nil) }
+    thread?.join()
   }
 
   /// A session begins at `checkpoint`, which the journal, where it is in use, already has.
@@ -108,16 +112,6 @@ public final class JournalKeeper: CheckpointStore, Sendable {
       return shared.fault
     }
   }
-}
-
-/// The thread's start. A free function: a closure would belong to the thread that forms it.
-private func runKeeper(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
-  guard let context else { return nil }
-  // SAFETY: `start` retained the keeper for this thread alone.
-  let keeper = Unmanaged<JournalKeeper>.fromOpaque(context).takeRetainedValue()
-  var watch = DatabaseWatch(keeper)
-  watch.run()
-  return nil
 }
 
 // The relay's side.

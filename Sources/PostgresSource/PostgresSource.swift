@@ -11,7 +11,7 @@ public enum PostgresSource {
   ///   side; `interrupted` when a stop was requested.
   public static func open(
     settings: PostgresSettings, mappings: [OutboxMapping], keeper: JournalKeeper?, resume: Checkpoint? = nil,
-    stop: StopSignal, log: Log, metrics: RelayMetrics
+    stop: StopSignal, log: Log
   ) throws(RelayError) -> ReplicationStream {
     let connection = try ReplicationConnection(settings, stop: stop)
     let facts = try inspect(connection, settings: settings, mappings: mappings, resume: resume)
@@ -43,7 +43,7 @@ public enum PostgresSource {
       ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
       ("journal", facts.journal.isInUse ? "on" : "off"))
     return ReplicationStream(
-      connection, facts: facts, settings: settings, startLSN: start, keeper: keeper, metrics: metrics)
+      connection, facts: facts, settings: settings, startLSN: start, keeper: keeper)
   }
 
   /// Reads everything that decides about a start, and moves nothing.

@@ -2,7 +2,6 @@
 // Must not know: Kafka, the ledger, what an outbox row means.
 import Glibc
 public import RelayCore
-import Synchronization
 
 /// A started replication stream. Confined to the relay's thread.
 public final class ReplicationStream: ChangeSource {
@@ -17,7 +16,6 @@ public final class ReplicationStream: ChangeSource {
   private let connection: ReplicationConnection
   private let slot: String
   private let keeper: JournalKeeper?
-  private let metrics: RelayMetrics
   private let status: UnsafeMutableRawBufferPointer
   private var decoder = PgOutputDecoder()
 
@@ -38,15 +36,14 @@ public final class ReplicationStream: ChangeSource {
   /// Milliseconds between two reports that only say that the position rose.
   static let newsInterval = 100
   /// Milliseconds that the server has for an answer when it has been silent for too long.
-  static let answerLimit = 10_000
+  var answerLimit = 10_000
 
   init(
     _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings, startLSN: LSN,
-    keeper: JournalKeeper?, metrics: RelayMetrics
+    keeper: JournalKeeper?
   ) {
     self.connection = connection
     self.keeper = keeper
-    self.metrics = metrics
     slot = settings.slot
     systemIdentifier = facts.systemIdentifier
     timeline = facts.timeline
@@ -117,7 +114,10 @@ extension ReplicationStream {
     if connection.wantsWrite {
       try connection.flush()
       // Nothing is added to what the server does not take.
-      if connection.wantsWrite { return try watch(now) }
+      if connection.wantsWrite {
+        reportTime = max(reportTime, now.advanced(milliseconds: Self.newsInterval))
+        return try watch(now)
+      }
     }
     let position = max(sentLSN, min(flushed, seenLSN))
     let newsTime = lastSent.advanced(milliseconds: Self.newsInterval)
@@ -137,7 +137,6 @@ extension ReplicationStream {
       return
     }
     sentLSN = position
-    metrics.confirmedLSN.store(position.rawValue, ordering: .relaxed)
     replyRequested = false
     lastSent = now
     reportTime = now.advanced(milliseconds: reportInterval)
@@ -152,7 +151,7 @@ extension ReplicationStream {
       return
     }
     if let askedAt {
-      guard now >= askedAt.advanced(milliseconds: Self.answerLimit) else { return }
+      guard now >= askedAt.advanced(milliseconds: answerLimit) else { return }
       throw RelayError(
         .sourceUnavailable,
         "Postgres (\(connection.sql.target)) has been silent on slot \"\(slot)\" for "
@@ -166,7 +165,7 @@ extension ReplicationStream {
     }
     askedAt = now
     if !connection.wantsWrite { try send(sentLSN, requestReply: true, now: now) }
-    reportTime = min(reportTime, now.advanced(milliseconds: Self.answerLimit))
+    reportTime = min(reportTime, now.advanced(milliseconds: answerLimit))
   }
 
   public func finish(flushed: LSN, deadline: MonotonicTime) {

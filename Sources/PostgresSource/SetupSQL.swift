@@ -15,7 +15,7 @@ public enum SetupSQL {
   public static func statements(
     settings: PostgresSettings, mappings: [OutboxMapping], role: String
   ) -> [SetupStatement] {
-    var list = [roleStatement(role), publicationStatement(settings, mappings)]
+    var list = [roleStatement(role), publicationStatement(settings, mappings), flagStatement(settings)]
     list += mappings.map { memberStatement(settings, $0) }
     if settings.journal != .off { list += journalStatements }
     list += grants(settings, mappings, role)
@@ -42,6 +42,16 @@ public enum SetupSQL {
           + "\(SQLText.literal(settings.publication)))",
         "CREATE PUBLICATION \(SQLText.identifier(settings.publication)) FOR TABLE \(tables) "
           + "WITH (publish = 'insert', publish_via_partition_root = true);"))
+  }
+
+  private static func flagStatement(_ settings: PostgresSettings) -> SetupStatement {
+    SetupStatement(
+      comment: "Its flags, where the publication was there before with others.",
+      sql: conditional(
+        "EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = "
+          + "\(SQLText.literal(settings.publication)) AND NOT (pubinsert AND pubviaroot))",
+        "ALTER PUBLICATION \(SQLText.identifier(settings.publication)) "
+          + "SET (publish = 'insert', publish_via_partition_root = true);"))
   }
 
   private static func memberStatement(
