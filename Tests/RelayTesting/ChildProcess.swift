@@ -110,6 +110,15 @@ public final class ChildProcess {
     return processID
   }
 
+  /// Writes to the standard input of a program that was started with `.open`.
+  public func write(_ text: String) throws {
+    guard let inputDescriptor else { throw HarnessError("\(name) has no open input") }
+    let bytes = Array(text.utf8)
+    guard Glibc.write(inputDescriptor, bytes, bytes.count) == bytes.count else {
+      throw HarnessError("\(name) does not read its input")
+    }
+  }
+
   public var isRunning: Bool { poll() == nil }
 
   /// The exit code, or the signal's number as a negative one; nil while it runs.

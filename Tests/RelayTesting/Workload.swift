@@ -56,12 +56,10 @@ public final class Workload {
       source: /payments
       topic: \(prefix).payments.{aggregatetype}
       content_mode: structured
-      datacontenttype: text/plain
       dataschema: https://schemas.example/payments/{type}
     - table: inventory.outbox
       source: https://inventory.example/{database}
       topic: "\(prefix).{type}"
-      datacontenttype: application/octet-stream
     - table: notifications.messages
       source: /notifications
       topic: \(prefix).notifications.v{schema_version}

@@ -90,7 +90,8 @@ SELECT
     '/' || current_database() || '/public/outbox' AS source, id::text AS id,
     prefix || '.event.' || aggregatetype AS topic, encode(convert_to(aggregateid, 'UTF8'), 'hex') AS key,
     type, aggregateid AS subject, truth.microseconds(pg_xact_commit_timestamp(o.xmin)) AS time,
-    'application/json' AS datacontenttype, NULL::text AS dataschema, NULL::text AS extensions,
+    CASE WHEN payload IS NOT NULL THEN 'application/json' END AS datacontenttype,
+    NULL::text AS dataschema, NULL::text AS extensions,
     'binary' AS mode, NULL AS kind,
     encode(sha256(convert_to(payload::text, 'UTF8')), 'hex') AS sha, version
 FROM public.outbox o, truth.setting;
@@ -100,7 +101,8 @@ SELECT
     '/payments' AS source, id::text AS id,
     prefix || '.payments.' || aggregate_type AS topic, encode(convert_to(aggregate_id, 'UTF8'), 'hex') AS key,
     event_type AS type, aggregate_id AS subject, truth.microseconds(created_at) AS time,
-    'text/plain' AS datacontenttype, 'https://schemas.example/payments/' || event_type AS dataschema,
+    CASE WHEN payload IS NOT NULL THEN 'text/plain; charset=utf-8' END AS datacontenttype,
+    'https://schemas.example/payments/' || event_type AS dataschema,
     headers::text AS extensions,
     'structured' AS mode, 'text' AS kind,
     encode(sha256(convert_to(payload, 'UTF8')), 'hex') AS sha, version
@@ -111,7 +113,8 @@ SELECT
     'https://inventory.example/' || current_database() AS source, id,
     prefix || '.' || type AS topic, encode(convert_to(aggregateid, 'UTF8'), 'hex') AS key,
     type, aggregateid AS subject, truth.microseconds(created_at) AS time,
-    'application/octet-stream' AS datacontenttype, NULL::text AS dataschema, NULL::text AS extensions,
+    CASE WHEN payload IS NOT NULL THEN 'application/octet-stream' END AS datacontenttype,
+    NULL::text AS dataschema, NULL::text AS extensions,
     'binary' AS mode, NULL AS kind,
     encode(sha256(payload), 'hex') AS sha, version
 FROM inventory.outbox, truth.setting;
@@ -122,7 +125,7 @@ SELECT
     prefix || '.notifications.v' || schema_version AS topic,
     encode(convert_to(tenant || '-' || recipient, 'UTF8'), 'hex') AS key,
     kind AS type, recipient AS subject, truth.microseconds(occurred AT TIME ZONE 'UTC') AS time,
-    'application/json' AS datacontenttype, NULL::text AS dataschema,
+    CASE WHEN body IS NOT NULL THEN 'application/json' END AS datacontenttype, NULL::text AS dataschema,
     jsonb_strip_nulls(jsonb_build_object(
         'correlationid', correlation, 'schemaversion', schema_version::text,
         'partitionkey', tenant || '-' || recipient))::text AS extensions,
@@ -145,7 +148,7 @@ CREATE FUNCTION workload.text(salt bigint) RETURNS text LANGUAGE sql IMMUTABLE
 -- The rows of one insert: the n-th row belongs to the aggregate keys[n modulo count of keys].
 CREATE FUNCTION workload.rows(target text, keys int[], count int)
 RETURNS TABLE (g int, key int, version bigint, salt bigint) LANGUAGE sql VOLATILE AS $$
-    SELECT g, a.key, a.version + 1 + (g - 1) / cardinality(keys), a.version * 31 + a.key * 7919 + g
+    SELECT g, a.key, a.version + 1 + (g - 1) / cardinality(keys), a.version * 31 + a.key::bigint * 7919 + g
     FROM generate_series(1, count) g
     JOIN truth.aggregate a ON a.outbox = target AND a.key = keys[1 + (g - 1) % cardinality(keys)]
     ORDER BY g
@@ -158,7 +161,7 @@ BEGIN
         SELECT 'sku/' || key, 'inventory.' || CASE WHEN key % 2 = 0 THEN 'reserved' ELSE 'released' END,
             CASE WHEN salt % 97 = 0 THEN NULL WHEN salt % 89 = 0 THEN ''::bytea
                 ELSE decode(md5(salt::text) || '00ff0a0d', 'hex') || convert_to(workload.text(salt), 'UTF8') END,
-            key % 2, version
+            CASE WHEN key >= 300000 THEN 2 ELSE key % 2 END, version
         FROM workload.rows(target, keys, count) ORDER BY g;
     ELSIF target = 'notifications' THEN
         INSERT INTO notifications.messages (kind, tenant, recipient, schema_version, correlation, body, version)
