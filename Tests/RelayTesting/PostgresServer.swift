@@ -5,7 +5,7 @@ import Glibc
 
 /// A server with a data folder of its own, on a free port of 127.0.0.1, run by a user that is not root.
 public final class PostgresServer {
-  public enum StopMode: String { case fast, immediate, smart }
+  public enum StopMode: String, Sendable { case fast, immediate, smart }
 
   /// Major versions for which there are binaries here.
   public static let versions: [Int] = [15, 16, 17, 18].filter { binaries(of: $0) != nil }

@@ -130,52 +130,66 @@ public final class Workload {
 
   // The end.
 
-  /// Waits until the slot has confirmed everything that is in the WAL now.
-  public func settle(within seconds: Double = 120, slot: String = "outboxd", check: () throws -> Void = {})
-    throws
-  {
-    let end = try server.sql("SELECT pg_current_wal_insert_lsn()", database: database)
-    try eventually("the slot confirms \(end); it stands at \(slotState(slot))", within: seconds) {
-      () -> Bool? in
-      try check()
-      let query =
-        "SELECT coalesce(bool_and(confirmed_flush_lsn >= '\(end)'), false) FROM pg_replication_slots "
-      let answer = try server.sql(query + "WHERE slot_name = '\(slot)'")
-      if answer != "t" { usleep(50_000) }
-      return answer == "t" ? true : nil
-    }
+  /// Waits until the slot has confirmed everything that is in the WAL now. Fails at once when the relay ends.
+  public func settle(_ relay: OutboxdProcess, within seconds: Double = 120) throws {
+    try Self.settle(server: server, database: database, relay: relay, within: seconds)
   }
 
-  /// The same, and fails at once when the relay ends.
-  public func settle(_ relay: OutboxdProcess, within seconds: Double = 120) throws {
-    try settle(within: seconds) {
+  public static func settle(
+    server: PostgresServer, database: String, relay: OutboxdProcess, within seconds: Double
+  ) throws {
+    let end = try server.sql("SELECT pg_current_wal_insert_lsn()", database: database)
+    func slots() -> String { (try? server.sql("SELECT * FROM pg_replication_slots")) ?? "(no answer)" }
+    try eventually("the slot confirms \(end): \(slots())\n\(relay.tail)", within: seconds) { () -> Bool? in
       if let status = relay.process.poll() {
         throw HarnessError("outboxd ended with \(status)\n\(relay.tail)")
       }
+      // Through the backend that streams, whichever slot it is.
+      let query = """
+        SELECT coalesce(bool_or(confirmed_flush_lsn >= '\(end)'), false) FROM pg_replication_slots
+        WHERE database = '\(database)' AND plugin = 'pgoutput' AND active
+        """
+      if try server.sql(query) == "t" { return true }
+      usleep(50_000)
+      return nil
     }
-  }
-
-  private func slotState(_ slot: String) -> String {
-    (try? server.sql("SELECT * FROM pg_replication_slots WHERE slot_name = '\(slot)'")) ?? "(no answer)"
   }
 
   /// What an independent consumer finds, against what was committed.
   /// `rewinds`: how often a partition may go back; nil for any number.
-  public func judge(
-    duplicatesAllowed: Bool = false, rewinds: Int? = nil, seconds: Double = 300, settings: [String] = [],
-    brokers: String? = nil
+  public func judge(duplicatesAllowed: Bool = false, rewinds: Int? = nil) throws -> Verdict {
+    try Self.judge(
+      server: server, database: database, brokers: kafka.bootstrap, prefix: prefix,
+      duplicatesAllowed: duplicatesAllowed, rewinds: rewinds)
+  }
+
+  public static func judge(
+    server: PostgresServer, database: String, brokers: String, prefix: String,
+    duplicatesAllowed: Bool = false,
+    rewinds: Int? = nil
   ) throws -> Verdict {
     var command = [
-      TestTools.python, Self.folder + "/oracle.py", "--psql", server.adminConninfo(database), "--brokers",
-      brokers ?? kafka.bootstrap, "--prefix", prefix + ".",
+      TestTools.python, "-B", folder + "/oracle.py", "--psql", server.adminConninfo(database), "--brokers",
+      brokers, "--prefix", prefix + ".",
     ]
     if duplicatesAllowed { command += ["--duplicates", "allowed"] }
     if let rewinds { command += ["--rewinds", "\(rewinds)"] }
-    for setting in settings { command += ["--set", setting] }
-    let result = try ChildProcess.run(command, seconds: seconds)
+    let result = try ChildProcess.run(command, seconds: 300)
     guard let line = result.output.split(separator: "\n").last,
       let verdict = try? JSONDecoder().decode(Verdict.self, from: Data(line.utf8))
     else { throw HarnessError("the oracle ended with \(result.status): \(result.errors)\(result.output)") }
     return verdict
+  }
+
+  /// How many messages the topics hold.
+  public func count() throws -> Int {
+    let output = try ChildProcess.check([
+      TestTools.python, "-B", Self.folder + "/oracle.py", "--count", "--brokers", kafka.bootstrap, "--prefix",
+      prefix + ".",
+    ])
+    guard let count = Int(output.trimmingCharacters(in: .whitespacesAndNewlines)) else {
+      throw HarnessError("the oracle counts \(output)")
+    }
+    return count
   }
 }

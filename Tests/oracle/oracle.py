@@ -1,6 +1,7 @@
 """The delivery oracle: does Kafka hold what Postgres committed, all of it, nothing else, in order?
 
-    oracle.py --psql CONNINFO --brokers LIST [--duplicates none|allowed] [--rewinds N]
+    oracle.py --psql CONNINFO --brokers LIST --prefix TEXT [--duplicates none|allowed] [--rewinds N]
+    oracle.py --count --brokers LIST --prefix TEXT
 
 The truth is the view `truth.event` of the database (see workload.sql): one row for each event that
 must be in Kafka, with every attribute it must have. The messages come from an independent consumer.
@@ -243,9 +244,9 @@ def field(text):
     return re.sub(r"\\(.)", lambda match: ESCAPES.get(match[1], match[1]), text)
 
 
-def load_truth(conninfo, psql="psql"):
+def load_truth(conninfo):
     query = f"COPY (SELECT {', '.join(Truth.COLUMNS)} FROM truth.event) TO STDOUT"
-    command = [psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", conninfo, "-c", query]
+    command = ["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", conninfo, "-c", query]
     environment = {**os.environ, "PGCLIENTENCODING": "UTF8"}
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
     truth = {}
@@ -263,11 +264,11 @@ def load_truth(conninfo, psql="psql"):
 # Kafka
 
 
-def consume(brokers, topics=None, prefix=None, settings=()):
-    """Every message of every topic that is not Kafka's own, each partition in order, to its end."""
-    from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
+def open_topics(brokers, prefix):
+    """A consumer, and each topic whose name begins so with its partitions."""
+    from confluent_kafka import Consumer
 
-    configuration = {
+    consumer = Consumer({
         "bootstrap.servers": brokers,
         "group.id": f"oracle-{os.getpid()}",
         "enable.auto.commit": False,
@@ -276,24 +277,32 @@ def consume(brokers, topics=None, prefix=None, settings=()):
         "fetch.wait.max.ms": 50,
         "fetch.queue.backoff.ms": 5,
         "queued.max.messages.kbytes": 131072,
-        **dict(settings),
-    }
-    consumer = Consumer(configuration)
+    })
     metadata = consumer.list_topics(timeout=30).topics
-    names = [name for name in metadata if not name.startswith("__")]
-    if topics is not None:
-        names = [name for name in names if name in topics]
-    if prefix is not None:
-        names = [name for name in names if name.startswith(prefix)]
-    counts = {name: len(metadata[name].partitions) for name in names}
+    return consumer, {name: sorted(metadata[name].partitions) for name in metadata if name.startswith(prefix)}
+
+
+def watermarks(consumer, topics):
+    """Topic and partition to the offset after the last message."""
+    from confluent_kafka import TopicPartition
+
     ends = {}
-    for name in names:
-        for partition in metadata[name].partitions:
+    for name, partitions in topics.items():
+        for partition in partitions:
             low, high = consumer.get_watermark_offsets(TopicPartition(name, partition), timeout=30)
             if low != 0:
                 raise SystemExit(f"oracle: {name}/{partition} has lost its first {low} messages")
-            if high > low:
-                ends[(name, partition)] = high
+            ends[(name, partition)] = high
+    return ends
+
+
+def consume(brokers, prefix):
+    """Every message of every topic whose name begins so, each partition in order, to its end."""
+    from confluent_kafka import OFFSET_BEGINNING, KafkaError, TopicPartition
+
+    consumer, topics = open_topics(brokers, prefix)
+    counts = {name: len(partitions) for name, partitions in topics.items()}
+    ends = {place: end for place, end in watermarks(consumer, topics).items() if end > 0}
     consumer.assign([TopicPartition(name, partition, OFFSET_BEGINNING) for name, partition in ends])
     last_news = time.monotonic()
     while ends:
@@ -362,23 +371,18 @@ def sdk_reader():
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--psql", required=True, help="conninfo of the database with the truth")
-    parser.add_argument("--psql-binary", default="psql")
+    parser.add_argument("--psql", help="conninfo of the database with the truth")
     parser.add_argument("--brokers", required=True)
-    parser.add_argument("--topics", help="comma-separated; default: all of the truth's, and those of --prefix")
-    parser.add_argument("--prefix", help="read every topic that begins so")
-    parser.add_argument("--set", action="append", default=[], help="a property of the consumer, KEY=VALUE")
+    parser.add_argument("--prefix", required=True, help="every topic that begins so is read")
     parser.add_argument("--duplicates", choices=("none", "allowed"), default="none")
-    parser.add_argument("--rewinds", type=int)
-    parser.add_argument("--no-sdk", action="store_true")
+    parser.add_argument("--rewinds", type=int, help="how often a partition may go back; default: any number")
+    parser.add_argument("--count", action="store_true", help="only count the messages")
     options = parser.parse_args()
-    truth = load_truth(options.psql, options.psql_binary)
-    topics = set(options.topics.split(",")) if options.topics else None
-    if topics is None and options.prefix is None:
-        topics = {entry.topic for entry in truth.values()}
-    oracle = Oracle(truth, None if options.no_sdk else sdk_reader())
-    settings = [setting.split("=", 1) for setting in options.set]
-    for message in consume(options.brokers, topics, options.prefix, settings):
+    if options.count:
+        print(sum(watermarks(*open_topics(options.brokers, options.prefix)).values()))
+        return
+    oracle = Oracle(load_truth(options.psql), sdk_reader())
+    for message in consume(options.brokers, options.prefix):
         oracle.feed(message)
     verdict = oracle.verdict(options.duplicates, options.rewinds)
     print(json.dumps(verdict))
