@@ -96,11 +96,12 @@ extension ReplicationConnection {
     return point
   }
 
-  func start(at lsn: LSN) throws(RelayError) {
+  /// - Parameter messages: whether logical messages come too.
+  func start(at lsn: LSN, messages: Bool = false) throws(RelayError) {
     let publication = SQLText.literal(SQLText.identifier(settings.publication))
     try sql.send(
       "START_REPLICATION SLOT \(SQLText.identifier(settings.slot)) LOGICAL \(lsn) (proto_version '1', "
-        + "publication_names \(publication), messages 'true', binary 'true')")
+        + "publication_names \(publication), messages '\(messages)', binary 'true')")
     let deadline = MonotonicTime.now().advanced(milliseconds: SQLConnection.defaultTimeout)
     guard let result = try sql.nextResult(deadline: deadline) else { throw sql.lost() }
     defer { PQclear(result) }

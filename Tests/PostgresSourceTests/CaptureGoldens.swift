@@ -169,7 +169,7 @@ struct CaptureGoldens {
       let start = try connection.createSlot()
       try server.sql(scenario.work, database: scenario.name)
       try server.sql("SELECT pg_logical_emit_message(true, 'end', '')", database: scenario.name)
-      try connection.start(at: start)
+      try connection.start(at: start, messages: true)
       let golden = Golden(name: scenario.name, messages: try messages(connection))
       try golden.text.write(
         to: Golden.folder.appendingPathComponent("\(scenario.name).hex"), atomically: true, encoding: .utf8)
