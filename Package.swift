@@ -41,7 +41,7 @@ let package = Package(
       name: "RelayCoreTests", dependencies: ["RelayCore", "RelayTesting"], swiftSettings: settings),
     .testTarget(
       name: "PostgresSourceTests", dependencies: ["PostgresSource", "RelayCore", "RelayTesting"],
-      swiftSettings: settings),
+      exclude: ["Goldens"], swiftSettings: settings),
     .testTarget(
       name: "KafkaSinkTests", dependencies: ["KafkaSink", "RelayCore", "RelayTesting"],
       swiftSettings: settings),

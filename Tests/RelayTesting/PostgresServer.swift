@@ -4,7 +4,7 @@ import Foundation
 import Glibc
 
 /// A server with a data folder of its own, on a free port of 127.0.0.1, run by a user that is not root.
-public final class PostgresServer {
+public final class PostgresServer: Sendable {
   public enum StopMode: String, Sendable { case fast, immediate, smart }
 
   /// Major versions for which there are binaries here.

@@ -1,0 +1,178 @@
+// Owns: the journal against a real server: what is durable, what is found again, what lets a server go.
+import Foundation
+import RelayCore
+import RelayTesting
+import Synchronization
+import Testing
+
+@testable import PostgresSource
+
+@Suite(.serialized) struct JournalTests {
+  @Test func aStoredCheckpointIsDurableAndFoundAgainAfterACrash() throws {
+    let server = try PostgresServer(version: 15, settings: ["fsync": "on"])
+    let database = try LiveDatabase(server)
+    let keeper = try database.keeper()
+    var stream = try database.open(keeper)
+    try database.insert(5)
+    let end = try stream.read(rows: 5)
+    #expect(keeper.store(end) <= end)
+    let durable = keeper.finish(end, deadline: MonotonicTime.now().advanced(milliseconds: 10_000))
+    #expect(durable == end)
+    #expect(keeper.store(end) == end)
+    #expect(try database.sql("SELECT lsn FROM outboxd.checkpoint") == "\(end)")
+    try stream.report(flushed: durable, now: .now())
+    try server.restart(.immediate)
+    // The slot forgot, the journal did not.
+    #expect(try #require(try database.confirmed) < end)
+    let resume = stream.checkpoint(end)
+    stream = try database.open(keeper, resume: resume)
+    #expect(stream.startLSN == end)
+    try database.insert()
+    let next = try stream.read(rows: 1, flushed: end)
+    #expect(next > end)
+    // The keeper has connected again.
+    #expect(keeper.finish(next, deadline: MonotonicTime.now().advanced(milliseconds: 20_000)) == next)
+    #expect(try database.sql("SELECT count(*) > 0 FROM outboxd.checkpoint_history") == "t")
+  }
+
+  @Test func theRowNeverGoesBackAndItsSnapshotIsProven() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server)
+    let keeper = try database.keeper()
+    let stream = try database.open(keeper)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 30_000)
+    for _ in 0..<3 {
+      try database.insert()
+      let end = try stream.read(rows: 1)
+      #expect(keeper.finish(end, deadline: deadline) == end)
+    }
+    let row = try database.sql("SELECT lsn, snapshot IS NOT NULL FROM outboxd.checkpoint")
+    #expect(row.hasSuffix("|t"))
+    // Rows visible in the snapshot were read before the checkpoint, and the newest is not among them.
+    #expect(
+      try database.integer(
+        """
+        SELECT count(*) FROM outbox, outboxd.checkpoint
+        WHERE pg_visible_in_snapshot(outbox.xmin::text::xid8, snapshot::pg_snapshot)
+        """) >= 1)
+    let connection = try SQLConnection(database.settings, stop: StopSignal())
+    let journal = CheckpointJournal(connection: connection, slot: database.name)
+    try journal.write(
+      Checkpoint(lsn: LSN(1), systemIdentifier: stream.systemIdentifier, timeline: 1), snapshot: nil)
+    #expect(try database.sql("SELECT lsn, snapshot IS NOT NULL FROM outboxd.checkpoint") == row)
+    try server.stop(.immediate)
+  }
+
+  @Test func anIdleStreamLetsAServerShutDown() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server)
+    let keeper = try database.keeper()
+    let stream = try database.open(keeper)
+    _ = try eventually("the keeper is connected", within: 10) {
+      try stream.step(keeper.store(.zero), until: .now())
+      return try database.sql(
+        "SELECT 1 FROM pg_stat_activity WHERE application_name = 'outboxd journal'") == "1" ? true : nil
+    }
+    // WAL that is nobody's event, which the server wants confirmed before it goes.
+    try database.sql("CREATE TABLE other (); DROP TABLE other;")
+    let stopping = try RelayThread(name: "stopper") { try? server.stop(.fast) }
+    var walEnd = LSN.zero
+    var error: RelayError?
+    let deadline = MonotonicTime.now().advanced(milliseconds: 20_000)
+    while error == nil, MonotonicTime.now() < deadline {
+      do throws(RelayError) {
+        if case .keepalive(let lsn)? = try stream.step(keeper.store(walEnd), until: deadline) { walEnd = lsn }
+      } catch let failure {
+        error = failure
+      }
+    }
+    #expect(error?.kind == .sourceUnavailable, "\(error as Any)")
+    stream.finish(flushed: .zero, deadline: .now())
+    stopping.join()
+    #expect(MonotonicTime.now() < deadline)
+  }
+
+  @Test func aJournalThatVanishesEndsTheStream() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server)
+    let keeper = try database.keeper()
+    let stream = try database.open(keeper)
+    try database.insert()
+    let end = try stream.read(rows: 1)
+    try database.sql("DROP TABLE outboxd.checkpoint")
+    let deadline = MonotonicTime.now().advanced(milliseconds: 3000)
+    #expect(keeper.finish(end, deadline: deadline) < end)
+    let error = try #require(stream.failure(flushed: .zero))
+    #expect(error.kind == .journalUnusable)
+    try server.stop(.immediate)
+  }
+
+  @Test func theSlotIsMeasured() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server)
+    let stream = try database.open(try database.keeper())
+    try eventually("the slot is measured", within: 20) {
+      try stream.step(.zero, until: .now())
+      return database.metrics.slotRetainedBytes.load(ordering: .relaxed) > 0
+        && database.metrics.walStatus == "reserved"
+    }
+    try server.stop(.immediate)
+  }
+
+  @Test func withoutAJournalEverythingIsDurableAtOnce() throws {
+    let keeper = JournalKeeper(
+      settings: PostgresSettings(), mappings: [], log: Log(), metrics: RelayMetrics())
+    #expect(keeper.store(LSN(7)) == LSN(7))
+    #expect(keeper.finish(LSN(8), deadline: .now()) == LSN(8))
+  }
+}
+
+extension LiveDatabase {
+  func integer(_ query: String) throws -> Int { try server.integer(query, database: name) }
+}
+
+@Suite(.serialized) struct SetupTests {
+  @Test(arguments: ["01", "02"])
+  func theFilesOfTheFolderPrepareADatabaseAndMayBeRunAgain(table: String) throws {
+    let server = try PostgresServer(version: 15)
+    let files = [table, "03", "04", "05", "06", "07"]
+    let database = try LiveDatabase(server, files: files)
+    for file in files { try database.sql(try LiveDatabase.file(file)) }
+    database.settings.slot = "outboxd"
+    let stream = try database.open(try database.keeper())
+    try database.insert(2)
+    _ = try stream.read(rows: 2)
+    #expect(stream.relation.columns.map(\.name).prefix(3) == ["id", "aggregatetype", "aggregateid"])
+    try server.stop(.immediate)
+  }
+
+  @Test func theStatementsForAConfigurationQuoteAndMayBeRunAgain() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server, files: [])
+    try database.sql(
+      """
+      CREATE SCHEMA "Sales $outboxd$ 'x'"; CREATE TABLE "Sales $outboxd$ 'x'"."Out""box" (id int);
+      CREATE TABLE parts (id int) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
+      CREATE PUBLICATION "My ""Pub'" FOR TABLE parts WITH (publish = 'update');
+      """)
+    database.settings.slot = "named"
+    database.settings.publication = "My \"Pub'"
+    let mappings = [
+      OutboxMapping(schema: "Sales $outboxd$ 'x'", table: "Out\"box"), OutboxMapping(table: "parts"),
+    ]
+    let role = "Re\"lay'"
+    let statements = SetupSQL.statements(settings: database.settings, mappings: mappings, role: role)
+    var admin = database.settings
+    admin.conninfo = server.adminConninfo(database.name)
+    let connection = try SQLConnection(admin, stop: StopSignal())
+    for _ in 0..<2 { for statement in statements { try connection.query(statement.sql) } }
+    var settings = database.settings
+    settings.conninfo = server.conninfo(database.name, user: "'Re\"lay\\''")
+    let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: StopSignal())
+    let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
+    #expect(decision.faults.isEmpty, "\(decision.faults)")
+    #expect(decision.findings.isEmpty, "\(decision.findings)")
+    #expect(facts.journal == .empty)
+    try server.stop(.immediate)
+  }
+}

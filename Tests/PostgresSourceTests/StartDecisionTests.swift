@@ -1,0 +1,381 @@
+// Owns: every observation at the start, and what it must lead to.
+import RelayCore
+import Testing
+
+@testable import PostgresSource
+
+private let system: UInt64 = 7_000_000_000_000_000_001
+
+private func lsn(_ text: String) -> LSN { LSN(text)! }
+
+private func checkpoint(_ text: String, system id: UInt64 = system, timeline: UInt32 = 1) -> Checkpoint {
+  Checkpoint(lsn: lsn(text), systemIdentifier: id, timeline: timeline)
+}
+
+/// A server on which everything is as it should be: slot at 0/100, checkpoint 0/200, WAL to 0/1000.
+private func goodFacts(_ change: (inout ServerFacts) -> Void = { _ in }) -> ServerFacts {
+  var table = TableFacts(schema: "public", name: "outbox")
+  table.columns = [TableFacts.Column(name: "id", type: "uuid", isNullable: false)]
+  var facts = ServerFacts(
+    serverVersion: 150_020, systemIdentifier: system, timeline: 1, walEnd: lsn("0/1000"), database: "app",
+    slot: SlotFacts(database: "app", confirmedFlushLSN: lsn("0/100")),
+    publication: PublicationFacts(tables: [PublicationFacts.Table(schema: "public", name: "outbox")]),
+    tables: [table], journal: .row(checkpoint("0/200")))
+  change(&facts)
+  return facts
+}
+
+private func decide(
+  _ facts: ServerFacts, resume: Checkpoint? = nil, journal: PostgresSettings.Journal = .auto,
+  mappings: [OutboxMapping] = [OutboxMapping()]
+) -> Result<StartDecision.Action, RelayError> {
+  var settings = PostgresSettings()
+  settings.journal = journal
+  let decision = StartDecision(facts: facts, settings: settings, mappings: mappings, resume: resume)
+  do throws(RelayError) {
+    return .success(try decision.decide())
+  } catch {
+    return .failure(error)
+  }
+}
+
+private func expect(
+  _ facts: ServerFacts, refusedAs kind: RelayError.Kind, saying texts: [String] = [],
+  remedy: String? = nil, resume: Checkpoint? = nil, journal: PostgresSettings.Journal = .auto,
+  mappings: [OutboxMapping] = [OutboxMapping()], sourceLocation: SourceLocation = #_sourceLocation
+) {
+  switch decide(facts, resume: resume, journal: journal, mappings: mappings) {
+  case .success(let action): Issue.record("\(action)", sourceLocation: sourceLocation)
+  case .failure(let error):
+    #expect(error.kind == kind, "\(error)", sourceLocation: sourceLocation)
+    for text in texts {
+      #expect(error.message.contains(text), "\(error)", sourceLocation: sourceLocation)
+    }
+    #expect(error.remedy?.isEmpty == false, "no remedy: \(error)", sourceLocation: sourceLocation)
+    if let remedy {
+      #expect(error.remedy?.contains(remedy) == true, "\(error)", sourceLocation: sourceLocation)
+    }
+  }
+}
+
+@Suite struct StartDecisionTests {
+  @Test func startsAtTheCheckpointWhereTheSlotForgot() {
+    #expect(decide(goodFacts()) == .success(.start(lsn("0/200"))))
+  }
+
+  @Test func startsAtTheSlotWhereNothingIsKnown() {
+    for journal in [JournalFacts.off, .absent, .empty] {
+      #expect(decide(goodFacts { $0.journal = journal }) == .success(.start(lsn("0/100"))))
+    }
+  }
+
+  @Test func resumesFromTheFartherOfJournalAndMemory() {
+    #expect(decide(goodFacts(), resume: checkpoint("0/300")) == .success(.start(lsn("0/300"))))
+    // Another process took over meanwhile and wrote the journal.
+    #expect(decide(goodFacts(), resume: checkpoint("0/150")) == .success(.start(lsn("0/200"))))
+    let off = goodFacts { $0.journal = .off }
+    #expect(decide(off, resume: checkpoint("0/300")) == .success(.start(lsn("0/300"))))
+    expect(off, refusedAs: .slotMoved, resume: checkpoint("0/50"))
+  }
+
+  @Test func createsTheSlotOnlyWhereTheJournalProvesThatThereWasNone() {
+    let missing = goodFacts { $0.slot = nil }
+    #expect(
+      decide(
+        goodFacts {
+          $0.slot = nil
+          $0.journal = .empty
+        }) == .success(.createSlot))
+    expect(
+      missing, refusedAs: .slotMissing, saying: ["\"outboxd\"", "0/200", "0/1000"],
+      remedy: "DELETE FROM outboxd.checkpoint WHERE slot = 'outboxd'")
+    for journal in [JournalFacts.off, .absent] {
+      expect(
+        goodFacts {
+          $0.slot = nil
+          $0.journal = journal
+        }, refusedAs: .slotMissing, remedy: "pg_create_logical_replication_slot('outboxd', 'pgoutput')")
+    }
+    expect(
+      goodFacts {
+        $0.slot = nil
+        $0.journal = .empty
+      }, refusedAs: .slotMissing, saying: ["0/300"], resume: checkpoint("0/300"))
+  }
+
+  @Test func aSlotIsNotCreatedWhileSomethingElseIsWrong() {
+    let facts = goodFacts {
+      $0.slot = nil
+      $0.journal = .empty
+      $0.publication = nil
+    }
+    expect(facts, refusedAs: .publicationMissing)
+  }
+
+  @Test func refusesAnotherCluster() {
+    expect(
+      goodFacts { $0.systemIdentifier = 42 }, refusedAs: .systemIdentifierChanged,
+      saying: ["42", "\(system)", "0/200"], remedy: "DELETE FROM outboxd.checkpoint")
+    expect(
+      goodFacts { $0.journal = .off }, refusedAs: .systemIdentifierChanged,
+      resume: checkpoint("0/200", system: 42))
+  }
+
+  @Test func refusesAServerWhoseWALEndsBeforeTheCheckpoint() {
+    expect(
+      goodFacts { $0.walEnd = lsn("0/1FF") }, refusedAs: .serverBehindCheckpoint, saying: ["0/1FF", "0/200"])
+    #expect(decide(goodFacts { $0.walEnd = lsn("0/200") }) == .success(.start(lsn("0/200"))))
+  }
+
+  @Test func followsAPromotionThatKeptEverythingPublished() {
+    let history = [TimelineSwitch(timeline: 1, switchLSN: lsn("0/200"))]
+    #expect(
+      decide(
+        goodFacts {
+          $0.timeline = 2
+          $0.timelineHistory = history
+        }) == .success(.start(lsn("0/200"))))
+    // Two promotions at once.
+    #expect(
+      decide(
+        goodFacts {
+          $0.timeline = 3
+          $0.timelineHistory = history + [TimelineSwitch(timeline: 2, switchLSN: lsn("0/180"))]
+        }) == .success(.start(lsn("0/200"))))
+  }
+
+  @Test func refusesATimelineThatBranchedOffBeforeTheCheckpoint() {
+    expect(
+      goodFacts {
+        $0.timeline = 2
+        $0.timelineHistory = [TimelineSwitch(timeline: 1, switchLSN: lsn("0/1FF"))]
+      }, refusedAs: .timelineDiverged, saying: ["0/1FF", "0/200", "timeline 2"])
+    for history in [nil, [], [TimelineSwitch(timeline: 7, switchLSN: lsn("0/900"))]] {
+      expect(
+        goodFacts {
+          $0.timeline = 2
+          $0.timelineHistory = history
+        }, refusedAs: .timelineDiverged)
+    }
+    // Back on an older timeline.
+    expect(
+      goodFacts { $0.journal = .row(checkpoint("0/200", timeline: 2)) }, refusedAs: .timelineDiverged)
+  }
+
+  @Test func refusesASlotThatWasInvalidated() {
+    expect(
+      goodFacts { $0.slot?.walStatus = "lost" }, refusedAs: .slotLost, saying: ["0/200"],
+      remedy: "pg_drop_replication_slot")
+    expect(
+      goodFacts { $0.slot?.invalidationReason = "idle_timeout" }, refusedAs: .slotLost,
+      saying: ["idle_timeout"])
+    #expect(decide(goodFacts { $0.slot?.walStatus = "unreserved" }) == .success(.start(lsn("0/200"))))
+  }
+
+  @Test func refusesASlotOfAnotherKind() {
+    let changes: [(String, (inout SlotFacts) -> Void)] = [
+      ("physical", { $0.slotType = "physical" }), ("wal2json", { $0.plugin = "wal2json" }),
+      ("\"other\"", { $0.database = "other" }), ("temporary", { $0.isTemporary = true }),
+    ]
+    for (text, change) in changes {
+      expect(
+        goodFacts { if $0.slot != nil { change(&$0.slot!) } }, refusedAs: .slotUnsuitable, saying: [text])
+    }
+  }
+
+  @Test func standsByWhileAnotherProcessStreams() {
+    let facts = goodFacts {
+      $0.slot?.isActive = true
+      $0.slot?.activePID = 4711
+      // The other process has moved on meanwhile: that is no gap.
+      $0.slot?.confirmedFlushLSN = lsn("0/900")
+    }
+    expect(facts, refusedAs: .slotActive, saying: ["4711"])
+  }
+
+  @Test func refusesASlotThatSomebodyElseMoved() {
+    expect(
+      goodFacts { $0.slot?.confirmedFlushLSN = lsn("0/201") }, refusedAs: .slotMoved,
+      saying: ["0/201", "0/200", "\"outboxd\""], remedy: "DELETE FROM outboxd.checkpoint")
+  }
+
+  @Test func refusesAServerThatCannotDecode() {
+    expect(goodFacts { $0.walLevel = "replica" }, refusedAs: .serverUnsuitable, remedy: "wal_level")
+    expect(goodFacts { $0.serverVersion = 130_010 }, refusedAs: .serverUnsuitable, saying: ["13"])
+  }
+
+  @Test func waitsForAStandbyToBePromoted() {
+    expect(goodFacts { $0.isInRecovery = true }, refusedAs: .sourceUnavailable, saying: ["standby"])
+  }
+
+  @Test func refusesAJournalThatIsNotAsConfigured() {
+    expect(
+      goodFacts { $0.journal = .unusable("no rights") }, refusedAs: .journalUnusable, saying: ["no rights"])
+    expect(goodFacts { $0.journal = .absent }, refusedAs: .journalUnusable, journal: .required)
+  }
+
+  @Test func refusesTablesWithoutInsertsInTheWAL() {
+    expect(goodFacts { $0.tables = [] }, refusedAs: .tableUnsuitable, saying: ["public.outbox"])
+    expect(goodFacts { $0.tables[0].kind = "v" }, refusedAs: .tableUnsuitable)
+    expect(goodFacts { $0.tables[0].persistence = "u" }, refusedAs: .tableUnsuitable, remedy: "SET LOGGED")
+  }
+
+  @Test func refusesAPublicationThatLeavesRowsOut() {
+    expect(goodFacts { $0.publication = nil }, refusedAs: .publicationMissing, remedy: "CREATE PUBLICATION")
+    expect(
+      goodFacts { $0.publication?.tables = [] }, refusedAs: .publicationUnsuitable,
+      remedy: "ALTER PUBLICATION \"outboxd\" ADD TABLE \"public\".\"outbox\"")
+    expect(
+      goodFacts { $0.publication?.publishesInserts = false }, refusedAs: .publicationUnsuitable,
+      saying: ["inserts"])
+    expect(
+      goodFacts { $0.publication?.tables[0].hasRowFilter = true }, refusedAs: .publicationUnsuitable,
+      saying: ["row filter"])
+  }
+
+  @Test func refusesAPublicationOfTablesThatNoOutboxNames() {
+    expect(
+      goodFacts { $0.publication?.tables.append(.init(schema: "public", name: "orders")) },
+      refusedAs: .publicationUnsuitable, saying: ["public.orders"], remedy: "DROP TABLE \"public\".\"orders\""
+    )
+  }
+
+  @Test func partitionedTablesMustBePublishedUnderTheirOwnName() {
+    let byLeaf = goodFacts {
+      $0.tables[0].kind = "p"
+      $0.publication?.viaRoot = false
+      $0.publication?.tables = [.init(schema: "public", name: "outbox_1")]
+    }
+    expect(byLeaf, refusedAs: .publicationUnsuitable, remedy: "publish_via_partition_root = true")
+    let byRoot = goodFacts { $0.tables[0].kind = "p" }
+    #expect(decide(byRoot) == .success(.start(lsn("0/200"))))
+    // For a plain table the flag is of no consequence.
+    #expect(decide(goodFacts { $0.publication?.viaRoot = false }) == .success(.start(lsn("0/200"))))
+  }
+
+  @Test func theGravestFaultComesFirstAndAllAreListed() {
+    let facts = goodFacts {
+      $0.systemIdentifier = 42
+      $0.walEnd = lsn("0/10")
+      $0.walLevel = "replica"
+      $0.publication = nil
+      $0.slot?.walStatus = "lost"
+    }
+    let decision = StartDecision(facts: facts, settings: PostgresSettings(), mappings: [OutboxMapping()])
+    #expect(
+      decision.faults.map(\.kind) == [
+        .systemIdentifierChanged, .serverBehindCheckpoint, .slotLost, .serverUnsuitable, .publicationMissing,
+      ])
+    expect(facts, refusedAs: .systemIdentifierChanged)
+  }
+
+  @Test func whatIsOnlyUnfortunateIsAFinding() {
+    let facts = goodFacts {
+      $0.publication?.publishesDeletes = true
+      $0.publication?.tables[0].hasColumnList = true
+      $0.tables[0].isReadable = false
+      $0.journal = .absent
+      $0.slot?.walStatus = "unreserved"
+    }
+    let decision = StartDecision(facts: facts, settings: PostgresSettings(), mappings: [OutboxMapping()])
+    #expect(decision.faults.isEmpty)
+    #expect(decision.findings.count == 5)
+  }
+
+  @Test func historyFilesAreRead() {
+    let file = "1\t0/A5009740\tno recovery target specified\n\n2\t1/B0000000\tbefore 2000-01-01\n# x\n"
+    #expect(
+      TimelineSwitch.parse(file) == [
+        TimelineSwitch(timeline: 1, switchLSN: lsn("0/A5009740")),
+        TimelineSwitch(timeline: 2, switchLSN: lsn("1/B0000000")),
+      ])
+  }
+}
+
+@Suite struct PostgresFailureTests {
+  @Test(arguments: [
+    ("55006", "replication slot \"s\" is active for PID 4711", RelayError.Kind.slotActive),
+    ("42704", "replication slot \"s\" does not exist", .slotMissing),
+    ("42704", "publication \"p\" does not exist", .publicationMissing),
+    ("55000", "cannot read from logical replication slot \"s\"", .slotLost),
+    ("55000", "can no longer access replication slot \"s\"", .slotLost),
+    ("55000", "replication slot \"s\" was not created in this database", .slotUnsuitable),
+    ("55000", "logical decoding requires wal_level >= logical", .serverUnsuitable),
+    ("58P01", "requested WAL segment 000000010000000000000001 has already been removed", .slotLost),
+    ("57P01", "terminating connection due to administrator command", .sourceUnavailable),
+    ("57P03", "the database system is starting up", .sourceUnavailable),
+    ("53300", "number of requested standby connections exceeds max_wal_senders", .sourceUnavailable),
+    ("42501", "must be superuser or replication role to start walsender", .sourceDenied),
+    ("28P01", "password authentication failed for user \"x\"", .sourceDenied),
+    ("3D000", "database \"x\" does not exist", .sourceDenied),
+    ("XX000", "invalid memory alloc request size 1258291203", .serverUnsuitable),
+    ("08006", "connection failure", .sourceUnavailable),
+  ])
+  func everySQLSTATEHasItsKind(state: String, message: String, kind: RelayError.Kind) {
+    let context = FailureContext(phase: .start, slot: "s", publication: "p", target: "h:5432/app")
+    let error = PostgresFailure.relayError(ServerMessage(sqlstate: state, message: message), context)
+    #expect(error.kind == kind)
+    #expect(error.code == state)
+    #expect(kind != .slotActive || error.message.contains("4711"))
+  }
+
+  @Test(arguments: [
+    ("FATAL:  password authentication failed for user \"x\"", RelayError.Kind.sourceDenied),
+    ("FATAL:  no pg_hba.conf entry for host \"10.0.0.1\", user \"x\", database \"d\"", .sourceDenied),
+    ("FATAL:  role \"x\" does not exist", .sourceDenied),
+    ("FATAL:  database \"x\" does not exist", .sourceDenied),
+    ("FATAL:  must be superuser or replication role to start walsender", .sourceDenied),
+    ("FATAL:  permission denied for database \"x\"", .sourceDenied),
+    ("SSL error: certificate verify failed", .sourceDenied),
+    ("connection to server at \"127.0.0.1\", port 1 failed: Connection refused", .sourceUnavailable),
+    ("FATAL:  the database system is starting up", .sourceUnavailable),
+    ("FATAL:  sorry, too many clients already", .sourceUnavailable),
+  ])
+  func failuresToConnectAreToldApart(text: String, kind: RelayError.Kind) {
+    let error = PostgresFailure.connectionFailure(text, target: "h:5432/app")
+    #expect(error.kind == kind)
+    #expect(kind != .sourceDenied || error.remedy != nil)
+  }
+}
+
+@Suite struct ConnectionTextTests {
+  @Test func passwordsAreNeverPrinted() throws {
+    for conninfo in [
+      "host=h user=u password=secret dbname='a b' sslpassword=secret", "postgresql://u:secret@h/a?port=1",
+    ] {
+      let text = try redactedConninfo(conninfo)
+      #expect(!text.contains("secret"))
+      #expect(text.contains("host=h") && text.contains("password=••••••••"))
+    }
+    for conninfo in ["host=h password=my secret", "password='secret", "password=a secret=b"] {
+      do throws(RelayError) {
+        _ = try redactedConninfo(conninfo)
+        Issue.record("accepted: \(conninfo)")
+      } catch {
+        #expect(error.kind == .configurationInvalid)
+        #expect(!error.message.contains("secret"), "\(error)")
+      }
+    }
+  }
+
+  @Test func faultsNameTheWordWhereNothingIsSecret() {
+    do throws(RelayError) {
+      _ = try redactedConninfo("host=h prot=5432")
+      Issue.record("accepted")
+    } catch {
+      #expect(error.message.contains("prot"))
+    }
+  }
+
+  @Test func theUserComesFromTheConninfo() throws {
+    #expect(try conninfoUser("user=relay") == "relay")
+    #expect(try conninfoUser("postgresql://relay@h/db") == "relay")
+  }
+
+  @Test func namesAndTextsAreQuoted() {
+    #expect(SQLText.identifier("a\"b") == "\"a\"\"b\"")
+    #expect(SQLText.literal("it's") == "'it''s'")
+    #expect(SQLText.literal("a\\'b") == "E'a\\\\''b'")
+    #expect(SQLText.dollarQuoted("x $outboxd$ y") == "$outboxd1$x $outboxd$ y$outboxd1$")
+  }
+}
