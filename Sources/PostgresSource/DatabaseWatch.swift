@@ -212,7 +212,8 @@ extension DatabaseWatch {
       keeper.post(error)
     }
     keeper.log.warning(
-      "the journal's connection failed", ("slot", keeper.settings.slot), ("reason", error.message),
+      "the second connection, for journal and watch, failed", ("slot", keeper.settings.slot),
+      ("reason", error.message),
       ("code", code))
     guard connection != nil else { return }
     connection = nil

@@ -18,7 +18,9 @@ public enum PostgresSource {
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings, resume: resume)
     let action = try decision.decide()
     for finding in decision.findings {
-      log.warning(finding.message, ("remedy", finding.remedy ?? ""))
+      log.warning(
+        "the database is not quite as it should be", ("finding", finding.message),
+        ("remedy", finding.remedy ?? ""))
     }
     let start: LSN
     switch action {

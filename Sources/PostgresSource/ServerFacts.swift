@@ -129,6 +129,7 @@ public struct TableFacts: Equatable, Sendable {
     public var type: String
     /// Of the base type, where it is a domain.
     public var typeOID: UInt32 = 0
+    public var typeName = ""
     public var isNullable: Bool
   }
 

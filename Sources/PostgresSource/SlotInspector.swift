@@ -92,12 +92,17 @@ struct SlotInspector {
       let result = try connection.query(
         """
         SELECT c.relkind, c.relpersistence, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
-          coalesce(nullif(t.typbasetype, 0), a.atttypid) AS type_oid,
+          base.oid AS type_oid, base.typname AS type_name,
           NOT a.attnotnull AS nullable,
           has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        LEFT JOIN pg_type t ON t.oid = a.atttypid
+        LEFT JOIN LATERAL (
+          WITH RECURSIVE types AS (
+            SELECT oid, typname, typbasetype FROM pg_type WHERE oid = a.atttypid
+            UNION ALL
+            SELECT t.oid, t.typname, t.typbasetype FROM types JOIN pg_type t ON t.oid = types.typbasetype)
+          SELECT oid, typname FROM types WHERE typbasetype = 0) AS base ON true
         WHERE n.nspname = \(SQLText.literal(mapping.schema)) AND c.relname = \(SQLText.literal(mapping.table))
         ORDER BY a.attnum
         """)
@@ -111,6 +116,7 @@ struct SlotInspector {
         return TableFacts.Column(
           name: name, type: result[row, "type"] ?? "",
           typeOID: result[row, "type_oid"].flatMap { UInt32($0) } ?? 0,
+          typeName: result[row, "type_name"] ?? "",
           isNullable: result[row, "nullable"] == "t")
       }
       found.append(table)

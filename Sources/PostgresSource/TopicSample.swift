@@ -40,7 +40,9 @@ extension TableFacts {
       id: 0, schema: schema, table: name,
       columns: columns.map {
         Relation.Column(
-          name: $0.name, type: ColumnType.builtIn(oid: $0.typeOID) ?? .other(oid: $0.typeOID, name: $0.type))
+          name: $0.name,
+          type: ColumnType.builtIn(oid: $0.typeOID)
+            ?? ($0.typeName == "citext" ? .text : .other(oid: $0.typeOID, name: $0.typeName)))
       })
   }
 }

@@ -175,4 +175,26 @@ extension LiveDatabase {
     #expect(facts.journal == .empty)
     try server.stop(.immediate)
   }
+
+  @Test func aTableInspectedHasTheTypesThatTheStreamGivesIt() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server, files: ["03", "05"])
+    try database.sql(
+      """
+      CREATE EXTENSION citext;
+      CREATE TYPE mood AS ENUM ('glad'); CREATE DOMAIN email AS text; CREATE DOMAIN nested AS email;
+      CREATE DOMAIN feeling AS mood; CREATE DOMAIN folded AS citext;
+      CREATE TABLE outbox (a uuid, b citext, c email, d nested, e mood, f feeling, g jsonb, h int[], i folded);
+      """)
+    for file in ["04", "06"] { try database.sql(try LiveDatabase.file(file)) }
+    let facts = try PostgresSource.inspect(
+      settings: database.settings, mappings: database.mappings, stop: StopSignal())
+    let inspected = try #require(facts.tables.first).relation.columns.map { "\($0.type)".prefix(5) }
+    let stream = try database.open(try database.keeper())
+    try database.sql("INSERT INTO outbox DEFAULT VALUES")
+    _ = try stream.read(rows: 1)
+    #expect(stream.relation.columns.map { "\($0.type)".prefix(5) } == inspected)
+    #expect(inspected == ["uuid", "text", "text", "text", "other", "other", "jsonb", "other", "text"])
+    try server.stop(.immediate)
+  }
 }

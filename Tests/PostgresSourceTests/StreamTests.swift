@@ -288,4 +288,52 @@ import Testing
     #expect(error.kind == .slotLost, "\(error)")
     try server.stop(.immediate)
   }
+
+  @Test(arguments: PostgresServer.versions)
+  func everyVersionStreamsAndNoticesAPublicationThatIsGone(version: Int) throws {
+    let server = try PostgresServer(version: version)
+    let database = try LiveDatabase(server)
+    let keeper = try database.keeper()
+    var stream = try database.open(keeper)
+    try database.insert(3)
+    let end = try stream.read(rows: 3)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 10_000)
+    stream.finish(flushed: keeper.finish(end, deadline: deadline), deadline: deadline)
+    #expect(try #require(try database.confirmed) >= end)
+    stream = try database.open(keeper, resume: stream.checkpoint(end))
+    #expect(stream.startLSN == end)
+    // 18 only warns, and leaves the rows out.
+    try database.sql(
+      "DROP PUBLICATION outboxd; INSERT INTO outbox (aggregatetype, aggregateid, type) "
+        + "VALUES ('a', 'b', 'c')")
+    let error = try #require(stream.failure(flushed: end))
+    #expect(error.kind == .publicationMissing, "\(error)")
+    try server.stop(.immediate)
+  }
+
+  @Test func anEncryptedStreamIsReadToItsEnd() throws {
+    let folder = TestFolder.make("certificate")
+    try ChildProcess.check([
+      "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+      "-keyout", "\(folder)/key", "-out", "\(folder)/crt",
+    ])
+    let server = try Self.server.get()
+    try server.write(try String(contentsOfFile: "\(folder)/key", encoding: .utf8), to: "server.key")
+    try server.write(try String(contentsOfFile: "\(folder)/crt", encoding: .utf8), to: "server.crt")
+    try server.sql("ALTER SYSTEM SET ssl = on")
+    try server.reload()
+    let database = try database()
+    database.settings.conninfo += " sslmode=require"
+    try eventually("TLS is on", within: 10) { database.refusal() == nil }
+    let stream = try database.open(try database.keeper())
+    for size in [1, 100, 3000, 8150, 16_300, 40_000] {
+      try database.insert(300, payload: "jsonb_build_object('x', repeat('y', \(size)))")
+    }
+    _ = try stream.read(rows: 1800)
+    // One at a time: whatever a record holds must come without another one following.
+    for _ in 0..<20 {
+      try database.insert()
+      _ = try stream.read(rows: 1, seconds: 5)
+    }
+  }
 }
