@@ -92,6 +92,33 @@ import Testing
     #expect(MonotonicTime.now() < deadline)
   }
 
+  @Test func aStandbyIsWaitedForAndItsPromotionFollowed() throws {
+    let server = try PostgresServer(version: 15)
+    let database = try LiveDatabase(server)
+    let keeper = try database.keeper()
+    var stream = try database.open(keeper)
+    try database.insert()
+    let end = try stream.read(rows: 1)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 10_000)
+    stream.finish(flushed: keeper.finish(end, deadline: deadline), deadline: deadline)
+    try server.stop()
+    try server.write("", to: "standby.signal")
+    try server.start()
+    let waiting = try #require(database.refusal(keeper))
+    #expect(waiting.kind == .sourceUnavailable && waiting.message.contains("standby"), "\(waiting)")
+    try database.sql("SELECT pg_promote()")
+    stream = try database.open(keeper, resume: stream.checkpoint(end))
+    #expect(stream.timeline == 2)
+    #expect(stream.startLSN == end)
+    #expect(try database.sql("SELECT timeline FROM outboxd.checkpoint") == "2")
+    // A checkpoint that the new timeline does not have.
+    let ahead = Checkpoint(
+      lsn: try #require(LSN(try database.sql("SELECT pg_current_wal_lsn()"))),
+      systemIdentifier: stream.systemIdentifier, timeline: 1)
+    #expect(database.refusal(resume: ahead)?.kind == .timelineDiverged)
+    try server.stop(.immediate)
+  }
+
   @Test func aJournalThatVanishesEndsTheStream() throws {
     let server = try PostgresServer(version: 15)
     let database = try LiveDatabase(server)
