@@ -1,0 +1,123 @@
+// Owns: what is known of the connection to Kafka, and what of it stands in the metrics: brokers up, the
+// reason why records wait, the reason why Kafka refuses outboxd.
+// Must not know: records and topics; a missing topic's text is handed to it.
+import CRdkafka
+import RelayCore
+import Synchronization
+
+struct KafkaHealth {
+  /// How long a client that was connected before may be refused until its secrets are read anew.
+  static let denialGrace = 10_000
+
+  private let metrics: RelayMetrics
+  private let mechanism: String
+  private(set) var brokersUp = 0
+  private var wasConnected = false
+  private var zeroReadings = 0
+  private var transport: String?
+  private var certificate: String?
+  private var denial: (error: RelayError, since: MonotonicTime)?
+  /// Why a record for a topic waits. Nil: none does.
+  var topicHold: String?
+  private var publishedHold: String?
+
+  init(metrics: RelayMetrics, mechanism: String) {
+    self.metrics = metrics
+    self.mechanism = mechanism
+    metrics.kafkaBrokersUp.store(0, ordering: .relaxed)
+  }
+
+  /// A broker has answered.
+  mutating func noteAnswer() {
+    guard brokersUp == 0 else { return }
+    noteUp(1)
+  }
+
+  private mutating func noteUp(_ count: Int) {
+    brokersUp = count
+    wasConnected = true
+    zeroReadings = 0
+    denial = nil
+    transport = nil
+  }
+
+  /// Takes librdkafka's statistics. None up in two readings running is what counts: between the end of an
+  /// idle connection and the next one there may be none for a moment.
+  mutating func note(statistics: UnsafePointer<CChar>) {
+    let count = Self.brokersUp(in: statistics)
+    if count > 0 { return noteUp(count) }
+    zeroReadings += 1
+    if zeroReadings >= 2 { brokersUp = 0 }
+  }
+
+  /// Takes an error event that is not fatal.
+  mutating func note(_ code: rd_kafka_resp_err_t, reason: String, now: MonotonicTime) {
+    switch code {
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN: return
+    case _ where KafkaFailure(code) == .denied || reason.contains("SSL alert"):
+      let error = KafkaFailure.denied(code, reason: reason, mechanism: mechanism, certificate: certificate)
+      denial = (error, denial?.since ?? now)
+    default: break
+    }
+    transport = reason
+  }
+
+  /// Takes the reason that `CertificateReason` has written to librdkafka's log.
+  mutating func note(logLine line: String) {
+    guard line.contains("certificate"),
+      let range = line.firstRange(of: "the broker's certificate")
+    else { return }
+    certificate = String(line[range.lowerBound...])
+  }
+
+  /// The refusal that only a new producer, with its secrets read anew, can overcome.
+  func refusal(now: MonotonicTime) -> RelayError? {
+    guard brokersUp == 0, let denial else { return nil }
+    let isDue = !wasConnected || now >= denial.since.advanced(milliseconds: Self.denialGrace)
+    return isDue ? denial.error : nil
+  }
+
+  /// Why no broker can be reached, for a message.
+  var reason: String {
+    denial?.error.message ?? transport ?? "no broker has answered yet"
+  }
+
+  mutating func publish(recordsWait: Bool) {
+    let up = metrics.kafkaBrokersUp.load(ordering: .relaxed)
+    if up != brokersUp { metrics.kafkaBrokersUp.store(brokersUp, ordering: .relaxed) }
+    var hold = topicHold
+    if hold == nil, brokersUp == 0, recordsWait { hold = "no Kafka broker is reachable: \(reason)" }
+    guard hold != publishedHold else { return }
+    publishedHold = hold
+    metrics.hold = hold
+  }
+
+  /// The producer is gone.
+  func withdraw() {
+    metrics.kafkaBrokersUp.store(0, ordering: .relaxed)
+    if publishedHold != nil { metrics.hold = nil }
+  }
+
+  /// Counts `"state":"UP"` before the topics begin: cheaper than parsing, and the text is a program's.
+  static func brokersUp(in statistics: UnsafePointer<CChar>) -> Int {
+    var count = 0
+    var cursor = UnsafeRawPointer(statistics).assumingMemoryBound(to: UInt8.self)
+    while cursor.pointee != 0 {
+      // SAFETY: the text ends with NUL, and a comparison stops at the first byte that differs, NUL included.
+      if cursor.pointee == UInt8(ascii: "\"") {
+        if starts(cursor, with: "\"state\":\"UP\"") { count += 1 }
+        if starts(cursor, with: "\"topics\":") { break }
+      }
+      cursor += 1
+    }
+    return count
+  }
+
+  private static func starts(_ text: UnsafePointer<UInt8>, with mark: StaticString) -> Bool {
+    for index in 0..<mark.utf8CodeUnitCount {
+      // SAFETY: earlier bytes were equal to the mark's, none of them NUL, so `index` is not past the NUL.
+      guard text[index] == mark.utf8Start[index] else { return false }
+    }
+    return true
+  }
+}

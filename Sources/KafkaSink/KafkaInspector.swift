@@ -1,0 +1,247 @@
+// Owns: what can be told of a Kafka before a relay runs against it, for `check` and `status`.
+// Must not know: outboxes. It creates nothing and changes nothing.
+import CRdkafka
+import Glibc
+import RelayCore
+
+/// One thing found out, good or bad.
+public struct KafkaFinding: Sendable, Equatable {
+  public enum Level: String, Sendable { case ok, notice, warning, error }
+
+  public var level: Level
+  /// What it is about: `kafka`, or a topic's name.
+  public var subject: String
+  public var message: String
+  public var remedy: String?
+}
+
+/// What a Kafka looks like from here.
+public struct KafkaReport: Sendable {
+  public struct Broker: Sendable, Equatable {
+    public var id: Int32
+    public var host: String
+    public var port: Int32
+  }
+
+  public struct Topic: Sendable, Equatable {
+    public var name: String
+    public var partitions: Int
+    /// Bytes that the topic takes for a batch. Nil: not told to us.
+    public var maxMessageBytes: Int?
+    public var cleanupPolicy: String?
+  }
+
+  public var libraryVersion: String
+  public var features: [String]
+  public var clusterID: String?
+  public var brokers: [Broker] = []
+  /// Those of the topics asked for that exist.
+  public var topics: [Topic] = []
+  /// Whether brokers create a topic when it is asked for. Nil: not told to us.
+  public var createsTopics: Bool?
+  public var findings: [KafkaFinding] = []
+}
+
+/// Asks Kafka. Every call ends within its time.
+public enum KafkaInspector {
+  /// - Parameter topics: names to look up.
+  /// - Parameter milliseconds: how long to wait for a first broker; each later request has as long.
+  public static func inspect(
+    settings: KafkaSettings, topics: [String], milliseconds: Int = 5000
+  ) -> KafkaReport {
+    var report = KafkaReport(
+      libraryVersion: KafkaProperties.libraryVersion, features: KafkaProperties.features)
+    report.note(.ok, "librdkafka \(report.libraryVersion) (\(report.features.joined(separator: ", ")))")
+    let faults = KafkaProperties.faults(settings)
+    for fault in faults { report.note(.error, "kafka.properties: \(fault.property) \(fault.reason)") }
+    guard faults.isEmpty else { return report }
+    do throws(RelayError) {
+      let connection = try Connection(settings, milliseconds: milliseconds)
+      try connection.describeCluster(&report)
+      for name in topics { connection.describeTopic(name, settings: settings, &report) }
+    } catch {
+      report.note(.error, error.message, remedy: error.remedy)
+    }
+    return report
+  }
+}
+
+extension KafkaReport {
+  mutating func note(
+    _ level: KafkaFinding.Level, _ message: String, subject: String = "kafka", remedy: String? = nil
+  ) {
+    findings.append(KafkaFinding(level: level, subject: subject, message: message, remedy: remedy))
+  }
+}
+
+/// A client that only asks.
+private final class Connection {
+  private let handle: ProducerHandle
+  private let milliseconds: Int32
+  private let messageLimit: Int
+  private var firstBroker: Int32?
+
+  init(_ settings: KafkaSettings, milliseconds: Int) throws(RelayError) {
+    // Without idempotence no producer id is asked for, and nothing is created by asking for it.
+    handle = try ProducerHandle(
+      settings,
+      overriding: [
+        ("enable.idempotence", "false"), ("enable.gapless.guarantee", "false"),
+        ("allow.auto.create.topics", "false"),
+      ])
+    self.milliseconds = Int32(clamping: milliseconds)
+    messageLimit = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
+    let deadline = MonotonicTime.now().advanced(milliseconds: milliseconds)
+    var health = KafkaHealth(
+      metrics: RelayMetrics(),
+      mechanism: settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? "")
+    // The answer comes from librdkafka's cache, so asking often costs nothing.
+    while true {
+      if let cluster = rd_kafka_clusterid(handle.client, 100) {
+        rd_kafka_mem_free(handle.client, cluster)
+        return
+      }
+      take(&health)
+      if let refusal = health.refusal(now: .now()) { throw refusal }
+      if MonotonicTime.now() >= deadline {
+        throw RelayError(
+          .sinkFailed, "no Kafka broker answered within \(milliseconds) ms: \(health.reason)",
+          remedy: "Check bootstrap.servers and security.protocol, and that a broker listens there.")
+      }
+    }
+  }
+
+  private func take(_ health: inout KafkaHealth) {
+    while let event = handle.nextEvent() {
+      switch rd_kafka_event_type(event) {
+      case RD_KAFKA_EVENT_ERROR:
+        // SAFETY: the text lives until the event is destroyed, and is copied here.
+        let reason = rd_kafka_event_error_string(event).map { String(cString: $0) } ?? ""
+        health.note(rd_kafka_event_error(event), reason: reason, now: .now())
+      case RD_KAFKA_EVENT_LOG:
+        if let line = handle.logLine(event) { health.note(logLine: line.text) }
+      default: break
+      }
+      rd_kafka_event_destroy(event)
+    }
+  }
+
+  func describeCluster(_ report: inout KafkaReport) throws(RelayError) {
+    if let text = rd_kafka_clusterid(handle.client, milliseconds) {
+      // SAFETY: the text is ours until it is freed, and is copied here.
+      report.clusterID = String(cString: text)
+      rd_kafka_mem_free(handle.client, text)
+    }
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    let code = rd_kafka_metadata(handle.client, 0, nil, &metadata, milliseconds)
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else {
+      throw RelayError(
+        .sinkFailed, "Kafka did not describe its brokers: \(KafkaFailure.text(code))",
+        code: KafkaFailure.name(code))
+    }
+    defer { rd_kafka_metadata_destroy(metadata) }
+    let brokers = UnsafeBufferPointer(
+      start: metadata.pointee.brokers, count: Int(metadata.pointee.broker_cnt))
+    // SAFETY: the metadata holds `broker_cnt` brokers with NUL-terminated hosts, until destroyed.
+    report.brokers = brokers.map {
+      .init(id: $0.id, host: $0.host.map { String(cString: $0) } ?? "", port: $0.port)
+    }
+    firstBroker = report.brokers.map(\.id).min()
+    let names = report.brokers.map { "\($0.id) at \($0.host):\($0.port)" }.joined(separator: ", ")
+    report.note(.ok, "connected to cluster \(report.clusterID ?? "without id"), brokers \(names)")
+    guard let firstBroker,
+      let values = entries(of: RD_KAFKA_RESOURCE_BROKER, String(firstBroker))
+    else { return }
+    report.createsTopics = values["auto.create.topics.enable"].map { $0 == "true" }
+  }
+
+  func describeTopic(_ name: String, settings: KafkaSettings, _ report: inout KafkaReport) {
+    guard let topic = rd_kafka_topic_new(handle.client, name, nil) else {
+      report.note(.error, "is not a name that librdkafka takes", subject: name)
+      return
+    }
+    defer { rd_kafka_topic_destroy(topic) }
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    var code = rd_kafka_metadata(handle.client, 0, topic, &metadata, milliseconds)
+    var partitions = 0
+    if let metadata {
+      // SAFETY: the metadata holds `topic_cnt` topics until it is destroyed.
+      if metadata.pointee.topic_cnt > 0, let first = metadata.pointee.topics {
+        code = first.pointee.err
+        partitions = Int(first.pointee.partition_cnt)
+      }
+      rd_kafka_metadata_destroy(metadata)
+    }
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR else {
+      noteMissing(name, code, settings: settings, &report)
+      return
+    }
+    let values = entries(of: RD_KAFKA_RESOURCE_TOPIC, name) ?? [:]
+    let found = KafkaReport.Topic(
+      name: name, partitions: partitions, maxMessageBytes: values["max.message.bytes"].flatMap { Int($0) },
+      cleanupPolicy: values["cleanup.policy"])
+    report.topics.append(found)
+    let policy = found.cleanupPolicy.map { ", cleanup.policy=\($0)" } ?? ""
+    report.note(.ok, "exists with \(partitions) partitions\(policy)", subject: name)
+    if let limit = found.maxMessageBytes, limit < messageLimit {
+      report.note(
+        .warning,
+        "takes batches of \(limit) bytes, and outboxd sends up to message.max.bytes=\(messageLimit)",
+        subject: name,
+        remedy: "Set message.max.bytes under kafka.properties to \(limit), or raise the topic's "
+          + "max.message.bytes.")
+    }
+  }
+
+  private func noteMissing(
+    _ name: String, _ code: rd_kafka_resp_err_t, settings: KafkaSettings, _ report: inout KafkaReport
+  ) {
+    switch code {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+      let create = "kafka-topics.sh --create --topic \(name) --partitions N --replication-factor N"
+      if report.createsTopics == true, settings.missingTopic == .hold {
+        report.note(
+          .notice, "does not exist; the broker creates it at the first event", subject: name, remedy: create)
+      } else {
+        let consequence = settings.missingTopic == .hold ? "its events would wait" : "outboxd would halt"
+        report.note(.error, "does not exist; \(consequence)", subject: name, remedy: create)
+      }
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+      report.note(
+        .error, "may not be seen or written by outboxd", subject: name, remedy: KafkaFailure.writeGrant(name))
+    default:
+      report.note(.error, "could not be looked up: \(KafkaFailure.text(code))", subject: name)
+    }
+  }
+
+  /// A resource's configuration. Nil where we may not see it, or the broker does not say.
+  private func entries(of type: rd_kafka_ResourceType_t, _ name: String) -> [String: String]? {
+    guard let resource = rd_kafka_ConfigResource_new(type, name) else { return nil }
+    defer { rd_kafka_ConfigResource_destroy(resource) }
+    guard let queue = rd_kafka_queue_new(handle.client) else { return nil }
+    defer { rd_kafka_queue_destroy(queue) }
+    let options = rd_kafka_AdminOptions_new(handle.client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS)
+    defer { rd_kafka_AdminOptions_destroy(options) }
+    _ = rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, nil, 0)
+    var resources: [OpaquePointer?] = [resource]
+    rd_kafka_DescribeConfigs(handle.client, &resources, 1, options, queue)
+    guard let event = rd_kafka_queue_poll(queue, milliseconds) else { return nil }
+    defer { rd_kafka_event_destroy(event) }
+    guard rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR,
+      let result = rd_kafka_event_DescribeConfigs_result(event)
+    else { return nil }
+    var count = 0
+    guard let found = rd_kafka_DescribeConfigs_result_resources(result, &count), count > 0,
+      rd_kafka_ConfigResource_error(found[0]) == RD_KAFKA_RESP_ERR_NO_ERROR,
+      let list = rd_kafka_ConfigResource_configs(found[0], &count)
+    else { return nil }
+    var values: [String: String] = [:]
+    // SAFETY: the result holds `count` entries with NUL-terminated texts until the event is destroyed.
+    for entry in UnsafeBufferPointer(start: list, count: count) {
+      guard let name = rd_kafka_ConfigEntry_name(entry), let value = rd_kafka_ConfigEntry_value(entry)
+      else { continue }
+      values[String(cString: name)] = String(cString: value)
+    }
+    return values
+  }
+}

@@ -1,0 +1,144 @@
+import CRdkafka
+import Foundation
+import RelayCore
+import Testing
+
+@testable import KafkaSink
+
+@Suite struct KafkaPropertiesTests {
+  func faults(_ properties: [String: String], files: [String: String] = [:]) -> [String: String] {
+    var settings = KafkaSettings()
+    settings.properties = ["bootstrap.servers": "127.0.0.1:1"].merging(properties) { $1 }
+    settings.propertyFiles = files
+    return Dictionary(
+      KafkaProperties.faults(settings).map { ($0.property, $0.reason) }, uniquingKeysWith: { old, _ in old })
+  }
+
+  @Test(
+    "what the promises rest on is refused, by every name",
+    arguments: [
+      ("acks", "1"), ("request.required.acks", "0"), ("enable.idempotence", "false"),
+      ("enable.idempotence", "F"), ("message.timeout.ms", "300000"), ("delivery.timeout.ms", "1"),
+      ("max.in.flight", "6"), ("max.in.flight.requests.per.connection", "100"), ("retries", "5"),
+      ("message.send.max.retries", "0"), ("enable.gapless.guarantee", "false"), ("partitioner", "consistent"),
+      ("transactional.id", "x"), ("queuing.strategy", "lifo"), ("log.queue", "false"), ("dr_cb", "x"),
+      ("dr_msg_cb", "x"), ("group.id", "g"), ("auto.offset.reset", "earliest"), ("enabled_events", "1"),
+      ("delivery.report.only.error", "true"), ("test.mock.num.brokers", "1"),
+      ("enable.sasl.oauthbearer.unsecure.jwt", "true"), ("statistics.interval.ms", "0"),
+      ("client.id", String(repeating: "x", count: 201)), ("queue.buffering.max.kbytes", "900"),
+      ("linger.ms", "soon"), ("security.protocol", "tls"),
+    ])
+  func refused(name: String, value: String) {
+    let reasons = faults([name: value])
+    #expect(reasons.keys.sorted() == [name])
+    #expect(reasons[name]?.isEmpty == false)
+  }
+
+  @Test(
+    "what outboxd needs may also be said",
+    arguments: [
+      ("acks", "all"), ("acks", "-1"), ("enable.idempotence", "true"), ("message.timeout.ms", "0"),
+      ("max.in.flight", "1"), ("partitioner", "murmur2"), ("linger.ms", "5"), ("compression.type", "zstd"),
+      ("client.id", "orders"), ("queue.buffering.max.kbytes", "977"), ("message.max.bytes", "900000000"),
+      ("debug", "broker"), ("enable.gapless.guarantee", "true"), ("queuing.strategy", "fifo"),
+    ])
+  func allowed(name: String, value: String) {
+    #expect(faults([name: value]).isEmpty)
+  }
+
+  @Test func anUnknownNameComesWithTheNearestOne() {
+    #expect(
+      faults(["bootstrap.server": "x"])["bootstrap.server"]?.contains("did you mean bootstrap.servers?")
+        == true)
+    #expect(faults(["sasl.mechansim": "PLAIN"])["sasl.mechansim"]?.contains("sasl.mechanism?") == true)
+    #expect(faults(["entirely.else": "x"])["entirely.else"]?.contains("did you mean") == false)
+  }
+
+  @Test func missingServersAreAFault() {
+    #expect(KafkaProperties.faults(KafkaSettings()).map(\.property) == ["bootstrap.servers"])
+  }
+
+  @Test func anAliasGivenTwiceIsAFault() {
+    #expect(faults(["linger.ms": "1", "queue.buffering.max.ms": "2"])["queue.buffering.max.ms"] != nil)
+  }
+
+  @Test func contradictionsAndMissingFilesAreFoundWithoutAConnection() {
+    #expect(
+      faults(["security.protocol": "SSL", "ssl.ca.location": "/nowhere/ca.crt"])["ssl.ca.location"] != nil)
+    #expect(
+      faults(["sasl.mechanism": "OAUTHBEARER", "security.protocol": "SASL_SSL"])["sasl.oauthbearer.method"]
+        != nil)
+    let oidc = faults([
+      "sasl.mechanism": "OAUTHBEARER", "security.protocol": "SASL_SSL", "sasl.oauthbearer.method": "oidc",
+    ])
+    #expect(oidc.isEmpty == KafkaProperties.features.contains("oidc"))
+    #expect(faults(["sasl.mechanism": "NOPE", "security.protocol": "SASL_SSL"])["sasl.mechanism"] != nil)
+  }
+
+  @Test func aFileHoldsASecretLessItsNewline() throws {
+    let path = NSTemporaryDirectory() + "outboxd-secret-\(UUID().uuidString)"
+    try Data("geheim\r\n".utf8).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    #expect(SecretFile.read(path) == .success("geheim"))
+    #expect(faults([:], files: ["sasl.password": path]).isEmpty)
+    let twice = faults(["sasl.password": "x"], files: ["sasl.password": path])["sasl.password"]
+    #expect(twice?.contains("twice") == true)
+    let missing = faults([:], files: ["sasl.password": path + "-gone"])["sasl.password"]
+    #expect(missing?.contains("No such file") == true)
+  }
+
+  @Test func aValueFromAFileIsCheckedAndNeverPrinted() throws {
+    let path = NSTemporaryDirectory() + "outboxd-secret-\(UUID().uuidString)"
+    try Data("6".utf8).write(to: URL(fileURLWithPath: path))
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    #expect(faults([:], files: ["max.in.flight": path])["max.in.flight"] != nil)
+  }
+
+  @Test func theDefaultsAreTakenByLibrdkafka() throws {
+    var settings = KafkaSettings()
+    settings.properties = ["bootstrap.servers": "127.0.0.1:1", "message.max.bytes": "100000000"]
+    let configuration = try KafkaProperties.configuration(settings)
+    defer { rd_kafka_conf_destroy(configuration) }
+    func value(_ name: String) -> String? { KafkaProperties.value(of: name, in: configuration) }
+    #expect(value("enable.idempotence") == "true")
+    #expect(value("acks") == "-1")
+    #expect(value("enable.gapless.guarantee") == "true")
+    #expect(value("message.timeout.ms") == "0")
+    #expect(value("partitioner") == "murmur2_random")
+    #expect(value("linger.ms") == "0.5")
+    #expect(value("queue.buffering.max.kbytes") == "97657")
+  }
+
+  @Test func everyRefusalByTheTableIsOneOfThreeKinds() {
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) == .recordRejected)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_INVALID_RECORD) == .recordRejected)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_INVALID_MSG) == .producerFailed)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED) == .producerFailed)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR__PURGE_INFLIGHT) == .producerFailed)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH) == .producerFailed)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) == .producerFailed)
+    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) == .denied)
+  }
+
+  @Test func scramWithAnOldLibraryIsNamedForWhatItIs() {
+    let reason = "invalid credentials with SASL mechanism SCRAM-SHA-256"
+    let old = KafkaFailure.denied(
+      RD_KAFKA_RESP_ERR__AUTHENTICATION, reason: reason, mechanism: "SCRAM-SHA-256", certificate: nil,
+      version: 0x0200_02ff)
+    #expect(old.message.contains("CVE-2024-56128"))
+    let new = KafkaFailure.denied(
+      RD_KAFKA_RESP_ERR__AUTHENTICATION, reason: reason, mechanism: "SCRAM-SHA-256", certificate: nil,
+      version: 0x0206_01ff)
+    #expect(!new.message.contains("CVE-2024-56128"))
+  }
+
+  @Test func brokersAreCountedInTheStatistics() {
+    let text = """
+      {"brokers":{"a":{"name":"a","state":"UP"},"b":{"state":"DOWN"},"c":{"state":"UP"},\
+      "d":{"state":"UPDATE"}},"topics":{"x":{"state":"UP"}}}
+      """
+    #expect(KafkaHealth.brokersUp(in: text) == 2)
+    #expect(KafkaHealth.brokersUp(in: "") == 0)
+    #expect(KafkaHealth.brokersUp(in: "\"state\":\"U") == 0)
+  }
+}

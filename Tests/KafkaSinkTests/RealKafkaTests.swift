@@ -1,0 +1,221 @@
+import CRdkafka
+import Foundation
+import RelayCore
+import Synchronization
+import Testing
+
+@testable import KafkaSink
+
+@Suite(.serialized, .enabled(if: RealKafka.command != nil, "no real Kafka"))
+struct RealKafkaTests {
+  init() {
+    // Both start while the first tests run.
+    _ = (RealKafka.secure, RealKafka.strict)
+  }
+
+  func tls(_ user: String? = "outboxd", password: String? = "outboxd-secret") throws -> [String: String] {
+    [
+      "bootstrap.servers": try RealKafka.secure.bootstrap(listener: "scram"),
+      "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN",
+      "sasl.username": user, "sasl.password": password,
+      "ssl.ca.location": RealKafka.secure.folder + "/tls/ca.crt",
+    ].compactMapValues { $0 }
+  }
+
+  @Test func anAutomaticallyCreatedTopicIsHeldForAMomentAndThenGetsItsRecords() throws {
+    let properties = ["bootstrap.servers": try RealKafka.secure.bootstrap()]
+    let driver = try SinkDriver(properties)
+    #expect(try driver.send(Content(topic: "auto.created"), tag: 0) == .held)
+    for number in 0..<500 {
+      try driver.deliver(
+        Content(
+          topic: "auto.created", key: "k\(number % 11)", value: "\(number)", headers: [("ce_id", "\(number)")]
+        ),
+        tag: UInt64(number))
+    }
+    try driver.awaitSettled(500)
+    #expect(driver.settled.allSatisfy { $0.error == nil })
+    let records = try consume(properties, topics: ["auto.created"], count: 500)
+    for (key, group) in Dictionary(grouping: records, by: \.key) {
+      let numbers = group.compactMap { Int($0.header("ce_id") ?? "") }
+      #expect(numbers == numbers.sorted())
+      #expect(Set(group.map(\.partition)) == [JavaPartitioner.partition(key ?? [], of: 4)])
+    }
+  }
+
+  @Test func nullAndEmptyStayApartInARealLog() throws {
+    let properties = ["bootstrap.servers": try RealKafka.secure.bootstrap()]
+    let driver = try SinkDriver(properties)
+    let shapes: [(String?, String?)] = [("a", nil), ("a", ""), ("", "x"), (nil, "x")]
+    for (tag, shape) in shapes.enumerated() {
+      try driver.deliver(
+        Content(topic: "shapes", key: shape.0, value: shape.1, headers: [("e", "")]), tag: UInt64(tag))
+    }
+    try driver.awaitSettled(shapes.count)
+    let records = try consume(properties, topics: ["shapes"], count: shapes.count)
+    func count(_ key: String?, _ value: String?) -> Int {
+      records.filter { $0.key == key.map { Array($0.utf8) } && $0.value == value.map { Array($0.utf8) } }
+        .count
+    }
+    for shape in shapes { #expect(count(shape.0, shape.1) == 1) }
+    #expect(records.allSatisfy { $0.headers == [.init(name: "e", value: [])] })
+  }
+
+  @Test func aMissingTopicIsHeldUntilSomebodyCreatesIt() throws {
+    let servers = try RealKafka.strict.bootstrap()
+    let driver = try SinkDriver(["bootstrap.servers": servers])
+    #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
+    for _ in 0..<5 { try driver.turn() }
+    #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
+    #expect(driver.metrics.hold?.contains("\"by.hand\" does not exist") == true)
+    try RealKafka.strict.run(
+      "run", "topics", "--bootstrap-server", servers, "--create", "--topic", "by.hand", "--partitions", "2")
+    try driver.deliver(Content(topic: "by.hand"), tag: 1)
+    try driver.awaitSettled(1)
+    #expect(driver.metrics.hold == nil)
+  }
+
+  @Test func aTopicThatMayNotBeCreatedStaysMissingWhereOutboxdRefuses() throws {
+    let driver = try SinkDriver(
+      ["bootstrap.servers": try RealKafka.secure.bootstrap()], missingTopic: .refuse)
+    for _ in 0..<2 {
+      let error = try #require(throws: RelayError.self) { try driver.send(Content(topic: "never"), tag: 1) }
+      #expect(error.kind == .topicMissing)
+    }
+  }
+
+  @Test func aRecordThatTheBrokerFindsTooLargeIsRejectedAndItsNeighboursMayBeInnocent() throws {
+    let servers = try RealKafka.strict.bootstrap()
+    try RealKafka.strict.run(
+      "run", "topics", "--bootstrap-server", servers, "--create", "--topic", "small", "--partitions", "1")
+    let properties = ["bootstrap.servers": servers, "linger.ms": "50", "compression.type": "none"]
+    let driver = try SinkDriver(properties)
+    try driver.deliver(Content(topic: "small"), tag: 0)
+    try driver.awaitSettled(1)
+    try driver.deliver(Content(topic: "small"), tag: 1)
+    try driver.deliver(Content(topic: "small", value: String(repeating: "x", count: 30_000)), tag: 2)
+    let error = try driver.awaitFailure()
+    #expect(error.kind == .sinkFailed)
+    let culprit = try #require(driver.settled.first { $0.tag == 2 })
+    #expect(culprit.error?.kind == .recordRejected)
+    #expect(culprit.value?.count == 30_000)
+    #expect(culprit.mayBeNeighbour)
+    #expect(culprit.error?.remedy?.contains("max.message.bytes") == true)
+    // One by one, by a new producer, the innocent one passes.
+    let again = try SinkDriver(properties)
+    try again.deliver(Content(topic: "small"), tag: 1)
+    try again.awaitSettled(1)
+    #expect(again.settled[0].error == nil)
+  }
+
+  @Test func aBrokerThatStopsAndStartsLosesNothing() throws {
+    let servers = try RealKafka.strict.bootstrap()
+    try RealKafka.strict.run(
+      "run", "topics", "--bootstrap-server", servers, "--create", "--topic", "restart", "--partitions", "1")
+    let driver = try SinkDriver(["bootstrap.servers": servers])
+    for tag in 0..<50 { try driver.deliver(Content(topic: "restart", value: "\(tag)"), tag: UInt64(tag)) }
+    try driver.awaitSettled(50)
+    try RealKafka.strict.run("stop", RealKafka.strict.folder)
+    for tag in 50..<100 { try driver.deliver(Content(topic: "restart", value: "\(tag)"), tag: UInt64(tag)) }
+    try driver.wait("the hold", seconds: 15) { driver.metrics.hold != nil }
+    try RealKafka.strict.run("start", RealKafka.strict.folder)
+    try driver.awaitSettled(100, seconds: 30)
+    #expect(driver.settled.allSatisfy { $0.error == nil })
+    try driver.wait("brokers up") { driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 1 }
+    let records = try consume(["bootstrap.servers": servers], topics: ["restart"], count: 100)
+    #expect(records.map { Int(String(decoding: $0.value ?? [], as: UTF8.self)) } == Array(0..<100))
+  }
+
+  @Test func plainOverTLSIsBoundByItsACLs() throws {
+    let admin = try RealKafka.secure.bootstrap()
+    let topic = Content(topic: "outbox.allowed")
+    try RealKafka.secure.run(
+      "run", "topics", "--bootstrap-server", admin, "--create", "--topic", topic.topic, "--partitions", "1")
+    let properties = try tls()
+    // Kafka gives a producer id only to those who may write somewhere.
+    let nobody = try SinkDriver(properties).awaitFailure()
+    #expect(nobody.kind == .sinkDenied)
+    #expect(nobody.code == "CLUSTER_AUTHORIZATION_FAILED")
+    try RealKafka.secure.run(
+      "run", "acls", "--bootstrap-server", admin, "--add", "--allow-principal", "User:outboxd",
+      "--operation", "Write", "--topic", "outbox.other")
+    let denied = try SinkDriver(properties)
+    #expect(try denied.send(topic, tag: 1) == .held)
+    #expect(denied.metrics.hold?.contains("may not be written") == true)
+    #expect(denied.metrics.hold?.contains("kafka-acls.sh") == true)
+    try RealKafka.secure.run(
+      "run", "acls", "--bootstrap-server", admin, "--add", "--allow-principal", "User:outboxd",
+      "--operation", "Write", "--operation", "Describe", "--topic", topic.topic)
+    try denied.deliver(topic, tag: 1)
+    try denied.awaitSettled(1)
+    #expect(denied.settled[0].error == nil)
+    var settings = KafkaSettings()
+    settings.properties = properties
+    let report = KafkaInspector.inspect(settings: settings, topics: [topic.topic, "secret.topic"])
+    #expect(report.topics.map(\.name) == [topic.topic])
+    #expect(report.findings.contains { $0.subject == "secret.topic" && $0.level == .error })
+  }
+
+  @Test func aWrongPasswordIsDeniedAndNotPrinted() throws {
+    let driver = try SinkDriver(try tls("outboxd", password: "falsch-geheim"))
+    let error = try driver.awaitFailure()
+    #expect(error.kind == .sinkDenied)
+    #expect(error.message.contains("Invalid username or password"))
+    #expect(!error.description.contains("falsch-geheim"))
+  }
+
+  @Test func scramFailsForTheReasonThatItHas() throws {
+    let properties = try tls().merging(["sasl.mechanism": "SCRAM-SHA-256"]) { $1 }
+    let driver = try SinkDriver(properties)
+    guard rd_kafka_version() < 0x0206_01ff else { return }
+    let error = try driver.awaitFailure()
+    #expect(error.kind == .sinkDenied)
+    #expect(error.message.contains("CVE-2024-56128"))
+  }
+
+  @Test func mutualTLSNeedsTheClientsCertificate() throws {
+    let folder = RealKafka.secure.folder
+    let anonymous = [
+      "bootstrap.servers": try RealKafka.secure.bootstrap(listener: "mutual"), "security.protocol": "SSL",
+      "ssl.ca.location": folder + "/tls/ca.crt",
+    ]
+    let error = try SinkDriver(anonymous).awaitFailure()
+    #expect(error.kind == .sinkDenied)
+    #expect(error.remedy?.contains("ssl.certificate.location") == true)
+    try RealKafka.secure.run(
+      "run", "acls", "--bootstrap-server", try RealKafka.secure.bootstrap(), "--add", "--allow-principal",
+      "User:CN=client", "--operation", "Write", "--operation", "Create", "--operation", "Describe", "--topic",
+      "mutual")
+    let driver = try SinkDriver(
+      anonymous.merging([
+        "ssl.certificate.location": folder + "/tls/client.crt",
+        "ssl.key.location": folder + "/tls/client.key",
+      ]) { $1 })
+    try driver.deliver(Content(topic: "mutual"), tag: 1)
+    try driver.awaitSettled(1)
+    #expect(driver.settled[0].error == nil)
+  }
+
+  @Test func aCertificateThatIsNotAcceptedSaysWhy() throws {
+    let servers = try RealKafka.secure.bootstrap(listener: "scram")
+    var properties = try tls()
+    properties["ssl.ca.location"] = nil
+    let unknown = try SinkDriver(properties).awaitFailure()
+    #expect(unknown.kind == .sinkDenied)
+    #expect(unknown.message.contains("signed by a CA that ssl.ca.location does not hold"))
+    // The same address by a name that is not in the certificate.
+    properties = try tls()
+    properties["bootstrap.servers"] = servers.replacingOccurrences(of: "127.0.0.1", with: "2130706433")
+    let mismatch = try SinkDriver(properties).awaitFailure()
+    #expect(mismatch.message.contains("for another host name"))
+  }
+
+  @Test func plainTextToATLSPortIsAHoldThatNamesTheCause() throws {
+    let driver = try SinkDriver(["bootstrap.servers": try RealKafka.secure.bootstrap(listener: "mutual")])
+    #expect(try driver.send(Content(), tag: 1) == .held)
+    try driver.wait("the reason") {
+      _ = try? driver.send(Content(), tag: 1)
+      return driver.metrics.hold?.contains("security.protocol") == true
+    }
+  }
+}
