@@ -11,10 +11,10 @@ extension Faults {
       try Faults.run("Kafka stopped", scene: scene, rewinds: nil) { relay in
         try kafka.control("stop")
         try relay.waitUntilNotReady()
-        let reconnects = try relay.metric("outboxd_source_reconnects_total")
+        let reconnects = try relay.metric("outboxd_reconnects_total{side=\"postgres\"}")
         Faults.last(seconds: 60)
         #expect(try relay.get("/livez").status == 200)
-        #expect(try relay.metric("outboxd_source_reconnects_total") == reconnects)
+        #expect(try relay.metric("outboxd_reconnects_total{side=\"postgres\"}") == reconnects)
         #expect(try relay.memory("VmRSS") < 200_000)
         try kafka.start()
       }

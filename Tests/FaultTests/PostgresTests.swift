@@ -80,7 +80,7 @@ extension Faults {
           "SELECT workload.emit('orders', ARRAY[1001, 1002], 20000)", database: "shop")
         // The big transaction does not fit through; the small ones before it did.
         try eventually("several attempts were cut", within: 60) {
-          (try? relay.metric("outboxd_source_reconnects_total") ?? 0) ?? 0 >= 7
+          (try? relay.metric("outboxd_reconnects_total{side=\"postgres\"}") ?? 0) ?? 0 >= 7
         }
         try proxy.command("pass")
         try relay.waitUntilReady()

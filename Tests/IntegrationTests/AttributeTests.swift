@@ -78,7 +78,6 @@ extension Integration {
             encode(sha256(truth.bytes(payload)), 'hex') AS sha, id AS version
           FROM public.of_\(type) o, truth.setting
           """)
-        setup += "INSERT INTO public.of_\(type) SELECT 1, 't', 'before', 'made', \(value) WHERE false;\n"
       }
       try server.sql(setup + "CREATE VIEW truth.event AS \(views.joined(separator: "\nUNION ALL "));")
       var configuration = RelayConfiguration(conninfo: server.conninfo(), brokers: kafka.bootstrap)

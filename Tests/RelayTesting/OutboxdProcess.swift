@@ -113,7 +113,7 @@ public final class OutboxdProcess {
     }
   }
 
-  /// The sum of the samples of a metric; nil when there is none.
+  /// The sum of the samples of a metric, or the one whose labels are given too; nil when there is none.
   public func metric(_ name: String) throws -> Double? {
     let samples = try get("/metrics").body.split(separator: "\n").filter {
       $0.hasPrefix(name + " ") || $0.hasPrefix(name + "{")
