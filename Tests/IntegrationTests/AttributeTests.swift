@@ -59,7 +59,7 @@ extension Integration {
         ("text", "text/plain; charset=utf-8", "'\"text\"'"),
         ("bytea", "application/octet-stream", "'\\x00ff'"), ("xml", "application/xml", "'<a>é</a>'"),
       ]
-      for (type, media, value) in kinds {
+      for (type, media, _) in kinds {
         setup += """
           CREATE TABLE public.of_\(type) (id int PRIMARY KEY, aggregate_type text, aggregate_id text,
             event_type text, payload \(type));

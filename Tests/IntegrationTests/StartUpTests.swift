@@ -163,6 +163,18 @@ extension Integration {
       try expectRefusal(other, code: 14, saying: "system identifier")
     }
 
+    @Test func `a checkpoint that the server's WAL has not reached`() throws {
+      let scene = try sceneWithCheckpoint()
+      try scene.server.sql("UPDATE outboxd.checkpoint SET lsn = 'FF/0'", database: "shop")
+      try expectRefusal(scene, code: 16, saying: "FF/0")
+    }
+
+    @Test func `a checkpoint of another timeline`() throws {
+      let scene = try sceneWithCheckpoint()
+      try scene.server.sql("UPDATE outboxd.checkpoint SET timeline = 7", database: "shop")
+      try expectRefusal(scene, code: 15, saying: "timeline")
+    }
+
     @Test func `a missing journal where it is required`() throws {
       let scene = try Scene()
       try scene.server.sql("DROP TABLE outboxd.checkpoint CASCADE", database: "shop")
