@@ -160,7 +160,7 @@ extension Integration {
       try scene.server.sql("COPY outboxd.checkpoint TO '\(rows)'", database: "shop")
       try other.server.sql(
         "DELETE FROM outboxd.checkpoint; COPY outboxd.checkpoint FROM '\(rows)'", database: "shop")
-      try expectRefusal(other, code: 14, saying: "system identifier")
+      try expectRefusal(other, code: 14, saying: "another cluster")
     }
 
     @Test func `a checkpoint that the server's WAL has not reached`() throws {
