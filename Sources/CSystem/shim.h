@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 /// Bytes that wait in the socket's receive buffer, or -1 with errno set.
 static inline int outboxd_bytes_waiting(int descriptor) {
@@ -25,4 +26,21 @@ static inline int outboxd_set_timer_slack(unsigned long nanoseconds) {
 /// Names the calling thread, at most 15 bytes, as `top -H` shows it.
 static inline int outboxd_set_thread_name(const char *name) {
   return prctl(PR_SET_NAME, name, 0, 0, 0);
+}
+
+/// Blocks SIGTERM and SIGINT in the calling thread and those it starts, and returns a descriptor that is
+/// readable when one has come, or -1 with errno set.
+static inline int outboxd_watch_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  if (pthread_sigmask(SIG_BLOCK, &set, 0) != 0) return -1;
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/// The number of the next signal that has come, or 0.
+static inline int outboxd_next_signal(int descriptor) {
+  struct signalfd_siginfo info;
+  return read(descriptor, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
 }

@@ -59,13 +59,16 @@ enum CommandTable {
     options: configurationOptions + [
       CommandOption(name: "apply", help: "Run the SQL in place of printing it."),
       CommandOption(
+        name: "as", value: "CONNINFO",
+        help: "With --apply: connect so in place of postgres.conninfo, as a role that may create things."),
+      CommandOption(
         name: "role", value: "NAME",
         help: "The role that outboxd connects as. Default: the user of the conninfo."),
     ],
     examples: [
       CommandExample(command: "outboxd init > outboxd.sql", meaning: "SQL to review"),
       CommandExample(
-        command: "outboxd init --apply --set postgres.conninfo='dbname=orders user=postgres'",
+        command: "outboxd init --apply --as 'dbname=orders user=postgres'",
         meaning: "as a role that may create things"),
     ],
     exitCodes: [1, 75, 77],

@@ -1,8 +1,153 @@
-// Owns: `outboxd check`.
+// Owns: `outboxd check`: one line for each finding, and what mends it.
+// Must not know: catalog queries, librdkafka.
+import KafkaSink
+import PostgresSource
 import RelayCore
 
 enum CheckCommand {
+  struct Finding: Equatable {
+    enum Level: String { case ok, notice, warning, error }
+    var level: Level
+    /// What it is about: a file, Postgres, a table, Kafka, a topic.
+    var subject: String
+    var message: String
+    var remedy: String?
+  }
+
+  /// - Returns: 0, or 1 if there is an error among the findings.
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
-    throw RelayError(.failed, "not built yet")
+    let loaded = try invocation.loadConfiguration()
+    let configuration = loaded.configuration
+    var findings = [
+      Finding(level: .ok, subject: "configuration", message: loaded.file ?? "environment and flags")
+    ]
+    findings += loaded.warnings.map {
+      Finding(level: .warning, subject: "configuration", message: $0.description)
+    }
+    let topics = postgres(configuration, &findings)
+    kafka(configuration, topics: topics, &findings)
+    if invocation.isSet("json") {
+      Terminal.printOutput(json(findings).pretty)
+    } else {
+      for finding in findings { Terminal.printOutput(line(finding)) }
+    }
+    return findings.contains { $0.level == .error } ? 1 : 0
+  }
+
+  // MARK: Postgres
+
+  /// - Returns: the topics that the outboxes would write to, as far as they can be told.
+  private static func postgres(_ configuration: Configuration, _ findings: inout [Finding]) -> [String] {
+    let settings = configuration.postgres
+    let facts: ServerFacts
+    do throws(RelayError) {
+      facts = try PostgresSource.inspect(
+        settings: settings, mappings: configuration.outboxes, stop: StopSignal())
+    } catch {
+      findings.append(
+        Finding(level: .error, subject: "postgres", message: error.message, remedy: error.remedy))
+      return []
+    }
+    findings.append(
+      Finding(
+        level: .ok, subject: "postgres",
+        message: "connected to database \(facts.database), server "
+          + "\(PostgresSource.version(facts.serverVersion)), timeline \(facts.timeline), WAL at \(facts.walEnd)"
+      ))
+    let decision = StartDecision(facts: facts, settings: settings, mappings: configuration.outboxes)
+    for fault in decision.faults {
+      // A relay that streams already is no fault, and neither is that this look finds its slot in use.
+      let level: Finding.Level = fault.kind == .slotActive ? .ok : .error
+      findings.append(
+        Finding(
+          level: level, subject: "postgres",
+          message: level == .ok ? "slot \"\(settings.slot)\" is in use by a running relay" : fault.message,
+          remedy: level == .ok ? nil : fault.remedy))
+    }
+    for finding in decision.findings {
+      findings.append(
+        Finding(level: .warning, subject: "postgres", message: finding.message, remedy: finding.remedy))
+    }
+    if decision.faults.isEmpty { findings.append(start(decision, settings)) }
+    return configuration.outboxes.flatMap {
+      table($0, facts, settings: settings, &findings)
+    }
+  }
+
+  private static func start(_ decision: StartDecision, _ settings: PostgresSettings) -> Finding {
+    let start: String
+    switch try? decision.decide() {
+    case .start(let lsn): start = "slot \"\(settings.slot)\" is ready; the relay would start at \(lsn)"
+    default: start = "slot \"\(settings.slot)\" does not exist yet; the relay would create it"
+    }
+    return Finding(level: .ok, subject: "postgres", message: start)
+  }
+
+  private static func table(
+    _ mapping: OutboxMapping, _ facts: ServerFacts, settings: PostgresSettings,
+    _ findings: inout [Finding]
+  ) -> [String] {
+    // A table that does not exist is among the faults already.
+    guard let relation = facts.table(mapping.schema, mapping.table)?.relation else { return [] }
+    do throws(RelayError) {
+      let result = try MappingCheck.inspect(
+        mapping, relation: relation, database: facts.database)
+      var topics = result.constantTopic.map { [$0] } ?? []
+      if topics.isEmpty {
+        topics = try TopicSample.read(result.topicParts, of: mapping, settings: settings, stop: StopSignal())
+      }
+      findings.append(
+        Finding(
+          level: .ok, subject: mapping.qualifiedName,
+          message: "\(relation.columns.count) columns, \(mapping.contentMode.rawValue) mode, topic "
+            + mapping.topic.description))
+      return topics
+    } catch {
+      findings.append(
+        Finding(
+          level: .error, subject: mapping.qualifiedName, message: error.message, remedy: error.remedy))
+      return []
+    }
+  }
+
+  // MARK: Kafka
+
+  private static func kafka(
+    _ configuration: Configuration, topics: [String], _ findings: inout [Finding]
+  ) {
+    let unique = Array(Set(topics)).sorted()
+    let report = KafkaInspector.inspect(settings: configuration.kafka, topics: unique)
+    for finding in report.findings {
+      let level = Finding.Level(rawValue: finding.level.rawValue) ?? .error
+      findings.append(
+        Finding(
+          level: level, subject: finding.subject == "kafka" ? "kafka" : "topic \(finding.subject)",
+          message: finding.message, remedy: finding.remedy))
+    }
+  }
+
+  // MARK: Text
+
+  private static func line(_ finding: Finding) -> String {
+    let level = finding.level.rawValue
+    let head = level + String(repeating: " ", count: 8 - level.utf8.count)
+    var text = "\(head)\(finding.subject): \(PrintableText.escapingControls(finding.message))"
+    if let remedy = finding.remedy { text += "\n        remedy: \(PrintableText.escapingControls(remedy))" }
+    return text + "\n"
+  }
+
+  private static func json(_ findings: [Finding]) -> JSONValue {
+    .object([
+      .init("ok", .boolean(!findings.contains { $0.level == .error })),
+      .init(
+        "findings",
+        .array(
+          findings.map {
+            .object([
+              .init("level", .text($0.level.rawValue)), .init("subject", .text($0.subject)),
+              .init("message", .text($0.message)), .init("remedy", .optional($0.remedy)),
+            ])
+          })),
+    ])
   }
 }

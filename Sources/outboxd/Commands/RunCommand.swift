@@ -3,6 +3,6 @@ import RelayCore
 
 enum RunCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
-    throw RelayError(.failed, "not built yet")
+    try Daemon.run(invocation.loadConfiguration().configuration)
   }
 }

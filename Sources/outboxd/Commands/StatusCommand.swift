@@ -1,8 +1,131 @@
-// Owns: `outboxd status`.
+// Owns: `outboxd status`: slot, checkpoints and lags, as the database knows them.
+// Must not know: catalog queries.
+import Glibc
+import PostgresSource
 import RelayCore
 
 enum StatusCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
-    throw RelayError(.failed, "not built yet")
+    let configuration = try invocation.loadConfiguration().configuration
+    let isWatching = invocation.isSet("watch")
+    while true {
+      let facts = try PostgresSource.inspect(
+        settings: configuration.postgres, mappings: configuration.outboxes, stop: StopSignal())
+      let status = RelayStatus(facts: facts, settings: configuration.postgres)
+      Terminal.printOutput(invocation.isSet("json") ? status.json.pretty : status.text)
+      guard isWatching else { return status.isHealthy ? 0 : 1 }
+      Terminal.printOutput("\n")
+      sleep(2)
+    }
+  }
+}
+
+/// What the slot and the journal say, in order.
+struct RelayStatus {
+  let facts: ServerFacts
+  let settings: PostgresSettings
+
+  private var checkpoint: LSN? {
+    if case .row(let row) = facts.journal { row.lsn } else { nil }
+  }
+
+  private var faults: [RelayError] {
+    StartDecision(facts: facts, settings: settings, mappings: []).faults.filter {
+      // Without mappings the tables are nobody's concern here; `check` looks at them.
+      $0.kind != .slotActive && $0.kind != .publicationUnsuitable && $0.kind != .tableUnsuitable
+    }
+  }
+
+  var isHealthy: Bool { faults.isEmpty && facts.slot?.isActive == true }
+
+  private var relayState: String {
+    guard let slot = facts.slot else { return "no slot" }
+    guard slot.isActive else { return "not running: nobody streams from the slot" }
+    return "active: streaming to backend \(slot.activePID.map(String.init) ?? "unknown")"
+  }
+
+  private func bytes(from lsn: LSN?) -> UInt64? {
+    lsn.map { facts.walEnd > $0 ? facts.walEnd.rawValue - $0.rawValue : 0 }
+  }
+
+  var text: String {
+    var lines: [(String, String)] = [
+      ("relay", relayState),
+      ("database", "\(facts.database), server \(PostgresSource.version(facts.serverVersion))"),
+      ("wal", "\(facts.walEnd) on timeline \(facts.timeline)"),
+    ]
+    if let slot = facts.slot {
+      lines.append(("slot", "\(settings.slot), WAL \(slot.walStatus ?? "unknown")"))
+      lines.append(("confirmed", position(slot.confirmedFlushLSN, "behind the WAL's end")))
+      lines.append(("held from", position(slot.restartLSN, "of WAL held on the server")))
+      if let safe = slot.safeWALSize {
+        lines.append(("safe", "\(Self.size(UInt64(max(0, safe)))) until in danger"))
+      }
+    } else {
+      lines.append(("slot", "\(settings.slot) does not exist"))
+    }
+    switch facts.journal {
+    case .row(let row): lines.append(("checkpoint", "\(row.lsn) in the journal"))
+    case .empty: lines.append(("checkpoint", "none in the journal yet"))
+    case .absent: lines.append(("checkpoint", "no journal"))
+    case .off: lines.append(("checkpoint", "the journal is switched off"))
+    case .unusable(let reason): lines.append(("checkpoint", "the journal cannot be used: \(reason)"))
+    }
+    for fault in faults {
+      lines.append(("fault", fault.message))
+      if let remedy = fault.remedy { lines.append(("remedy", remedy)) }
+    }
+    return lines.map { name, value in
+      name + String(repeating: " ", count: max(1, 12 - name.utf8.count))
+        + PrintableText.escapingControls(value) + "\n"
+    }.joined()
+  }
+
+  private func position(_ lsn: LSN?, _ meaning: String) -> String {
+    guard let lsn, let bytes = bytes(from: lsn) else { return "unknown" }
+    return "\(lsn), \(Self.size(bytes)) \(meaning)"
+  }
+
+  var json: JSONValue {
+    .object([
+      .init(
+        "state", .text(facts.slot == nil ? "no slot" : facts.slot?.isActive == true ? "active" : "stopped")),
+      .init("database", .text(facts.database)),
+      .init("server_version", .text(PostgresSource.version(facts.serverVersion))),
+      .init("timeline", .integer(Int64(facts.timeline))),
+      .init("wal_lsn", .text("\(facts.walEnd)")),
+      .init("slot", .text(settings.slot)),
+      .init("active_pid", facts.slot?.activePID.map { .integer(Int64($0)) } ?? .null),
+      .init("confirmed_lsn", .optional(facts.slot?.confirmedFlushLSN?.description)),
+      .init("restart_lsn", .optional(facts.slot?.restartLSN?.description)),
+      .init("checkpoint_lsn", .optional(checkpoint?.description)),
+      .init("lag_bytes", bytes(from: facts.slot?.confirmedFlushLSN).map { .unsigned($0) } ?? .null),
+      .init("retained_bytes", bytes(from: facts.slot?.restartLSN).map { .unsigned($0) } ?? .null),
+      .init("safe_bytes", facts.slot?.safeWALSize.map { .integer($0) } ?? .null),
+      .init("wal_status", .optional(facts.slot?.walStatus)),
+      .init(
+        "faults",
+        .array(
+          faults.map {
+            .object([
+              .init("kind", .text($0.kind.rawValue)), .init("message", .text($0.message)),
+              .init("remedy", .optional($0.remedy)),
+            ])
+          })),
+    ])
+  }
+
+  /// `1.5 MiB`: one decimal, by powers of 1024.
+  static func size(_ bytes: UInt64) -> String {
+    let units = ["bytes", "KiB", "MiB", "GiB", "TiB"]
+    var value = bytes
+    var rest: UInt64 = 0
+    var unit = 0
+    while value >= 1024, unit < units.count - 1 {
+      rest = value % 1024
+      value /= 1024
+      unit += 1
+    }
+    return unit == 0 ? "\(value) bytes" : "\(value).\(rest * 10 / 1024) \(units[unit])"
   }
 }

@@ -1,0 +1,72 @@
+// Owns: the process of `outboxd run`: threads, signals, exit code.
+// Must not know: Postgres, Kafka.
+import Glibc
+import PostgresSource
+import RelayCore
+import Synchronization
+
+/// Main thread: signals. Relay's thread: everything on the way of a row. Keeper's thread: the journal and the
+/// watch on the slot. Admin server's thread: libmicrohttpd's own.
+enum Daemon {
+  private final class Outcome: Sendable {
+    let failure = Mutex<RelayError?>(nil)
+  }
+
+  /// Runs until a signal or a failure ends it.
+  /// - Returns: the exit code.
+  static func run(_ configuration: Configuration) throws(RelayError) -> Int32 {
+    let log = configuration.log.makeLog()
+    let signals = try SignalWatch()
+    let metrics = RelayMetrics()
+    let stop = StopSignal()
+    let finished = StopSignal()
+    let outcome = Outcome()
+    metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+    log.info(
+      "starting", ("version", Versions.outboxd), ("slot", configuration.postgres.slot),
+      ("outboxes", configuration.outboxes.map(\.qualifiedName).joined(separator: ",")))
+    let admin = try startAdmin(configuration, metrics: metrics, log: log)
+    let keeper = JournalKeeper(
+      settings: configuration.postgres, mappings: configuration.outboxes, log: log, metrics: metrics)
+    try keeper.start()
+    let relayThread = try RelayThread(name: "relay") {
+      let session = RelaySession(
+        configuration: configuration, metrics: metrics, stop: stop, log: log, keeper: keeper)
+      let failure = session.run()
+      outcome.failure.withLock { $0 = failure }
+      finished.request()
+    }
+    watch(signals, stop: stop, finished: finished, log: log)
+    relayThread.join()
+    keeper.stop()
+    admin?.stop()
+    if let failure = outcome.failure.withLock({ $0 }) {
+      log.error("halted", failure)
+      return failure.kind.exitCode
+    }
+    return 0
+  }
+
+  private static func startAdmin(
+    _ configuration: Configuration, metrics: RelayMetrics, log: Log
+  ) throws(RelayError) -> AdminServer? {
+    guard let settings = configuration.admin else { return nil }
+    return try AdminServer(
+      settings: settings, metrics: metrics,
+      info: AdminInfo(slot: configuration.postgres.slot, publication: configuration.postgres.publication),
+      log: log)
+  }
+
+  /// The first signal asks for an end in good order, the second ends the process at once.
+  private static func watch(_ signals: SignalWatch, stop: StopSignal, finished: StopSignal, log: Log) {
+    while let signal = signals.wait(orUntil: finished) {
+      if stop.isRequested {
+        log.warning(
+          "ended at once by a second signal; unacknowledged events are sent again at the next start")
+        _exit(RelayError.Kind.interrupted.exitCode)
+      }
+      log.info("stopping", ("signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"))
+      stop.request()
+    }
+  }
+}

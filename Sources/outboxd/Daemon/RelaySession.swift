@@ -1,0 +1,172 @@
+// Owns: the life of the relay across connections: open, run, react to what failed, wait, again.
+// Must not know: protocol bytes, the way of a row.
+import Glibc
+import KafkaSink
+import PostgresSource
+import RelayCore
+import Synchronization
+
+/// Confined to the relay's thread, which it is made on.
+final class RelaySession {
+  private let configuration: Configuration
+  private let metrics: RelayMetrics
+  private let stop: StopSignal
+  private let log: Log
+  private let keeper: JournalKeeper
+
+  private var relay: Relay?
+  private var systemIdentifier: UInt64 = 0
+  private var timeline: UInt32 = 0
+  private var sourceBackOff = BackOff()
+  private var sinkBackOff = BackOff(first: 500)
+  private var isStandby = false
+
+  init(
+    configuration: Configuration, metrics: RelayMetrics, stop: StopSignal, log: Log, keeper: JournalKeeper
+  ) {
+    self.configuration = configuration
+    self.metrics = metrics
+    self.stop = stop
+    self.log = log
+    self.keeper = keeper
+  }
+
+  /// Relays until a stop is requested. The failure that ends the relay, nil for a stop.
+  func run() -> RelayError? {
+    while !stop.isRequested {
+      do throws(RelayError) {
+        try stream()
+        return nil
+      } catch {
+        if stop.isRequested { break }
+        if let fatal = react(to: error) { return fatal }
+      }
+    }
+    finish(nil)
+    return nil
+  }
+
+  /// One connection to Postgres, from its opening to its end. Returns in good order after a stop.
+  private func stream() throws(RelayError) {
+    var resume: Checkpoint?
+    if let relay {
+      resume = Checkpoint(lsn: relay.checkpoint, systemIdentifier: systemIdentifier, timeline: timeline)
+    }
+    let source = try PostgresSource.open(
+      settings: configuration.postgres, mappings: configuration.outboxes, keeper: keeper, resume: resume,
+      stop: stop, log: log)
+    let relay = try prepare(for: source)
+    metrics.role.store(RelayMetrics.Role.active.rawValue, ordering: .relaxed)
+    metrics.postgresConnected.store(true, ordering: .relaxed)
+    metrics.fault = nil
+    isStandby = false
+    defer { metrics.postgresConnected.store(false, ordering: .relaxed) }
+    sourceBackOff.reset()
+    do throws(RelayError) {
+      try relay.run(source, drainMilliseconds: configuration.relay.drainTimeout)
+    } catch  where error.kind.reaction == .applyPolicy || error.kind == .tableUnsuitable {
+      // The stream itself is sound: what is acknowledged before the row is confirmed.
+      finish(source)
+      throw error
+    }
+    finish(source)
+  }
+
+  /// The relay that goes on with `source`: the same as before where the source continues where it was.
+  private func prepare(for source: ReplicationStream) throws(RelayError) -> Relay {
+    let relay =
+      self.relay
+      ?? Relay(
+        mappings: configuration.outboxes, database: source.database, store: keeper, metrics: metrics,
+        stop: stop, log: log)
+    let continues =
+      self.relay != nil && source.startLSN <= relay.checkpoint
+      && source.systemIdentifier == systemIdentifier && source.timeline == timeline
+    if !continues { relay.reset(to: source.startLSN) }
+    self.relay = relay
+    systemIdentifier = source.systemIdentifier
+    timeline = source.timeline
+    if !relay.hasSink {
+      relay.use(try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log))
+    }
+    return relay
+  }
+
+  /// Drains, stores the checkpoint and confirms it, as far as the time allows.
+  private func finish(_ source: ReplicationStream?) {
+    metrics.role.store(RelayMetrics.Role.stopping.rawValue, ordering: .relaxed)
+    guard let relay else { return }
+    let deadline = MonotonicTime.now().advanced(milliseconds: configuration.relay.drainTimeout)
+    if relay.finish(source, deadline: deadline) {
+      log.info("stopped", ("checkpoint", relay.checkpoint.description))
+    } else {
+      log.warning(
+        "stopped before Kafka had acknowledged everything: it is sent again at the next start",
+        ("unacknowledged", String(relay.outstanding)), ("checkpoint", relay.checkpoint.description))
+    }
+  }
+
+  // MARK: Reactions
+
+  /// Does what `error.kind.reaction` says, and waits. The error itself where it ends the relay.
+  private func react(to error: RelayError) -> RelayError? {
+    metrics.fault = error
+    switch error.kind.reaction {
+    case .reconnectSource: reconnect(error)
+    case .standBy: standBy(error)
+    case .rebuildSink: rebuildSink(error)
+    case .halt, .applyPolicy:
+      if metrics.role.load(ordering: .relaxed) != RelayMetrics.Role.stopping.rawValue { finish(nil) }
+      metrics.role.store(RelayMetrics.Role.halted.rawValue, ordering: .relaxed)
+      return error
+    }
+    return nil
+  }
+
+  private func reconnect(_ error: RelayError) {
+    metrics.role.store(RelayMetrics.Role.starting.rawValue, ordering: .relaxed)
+    metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed)
+    let delay = sourceBackOff.delay()
+    log.error("no stream from Postgres; trying again", error, level: .warning)
+    wait(milliseconds: delay)
+  }
+
+  private func standBy(_ error: RelayError) {
+    metrics.role.store(RelayMetrics.Role.standby.rawValue, ordering: .relaxed)
+    if !isStandby {
+      isStandby = true
+      log.notice(
+        "standby: another process streams from the slot; waiting for it to end",
+        ("slot", configuration.postgres.slot), ("reason", error.message))
+    }
+    // Evenly: whoever waits longest must not come last.
+    wait(milliseconds: Int.random(in: 700...1300))
+  }
+
+  private func rebuildSink(_ error: RelayError) {
+    metrics.producerRebuilds.wrappingAdd(1, ordering: .relaxed)
+    log.error("the producer is built anew; unacknowledged events are sent again", error, level: .warning)
+    relay?.dropSink()
+    wait(milliseconds: sinkBackOff.delay())
+    if MonotonicTime.now() > lastRebuild.advanced(milliseconds: 120_000) { sinkBackOff.reset() }
+    lastRebuild = MonotonicTime.now()
+  }
+
+  private var lastRebuild = MonotonicTime.now()
+
+  /// Waits, and looks after deliveries meanwhile.
+  private func wait(milliseconds: Int) {
+    let deadline = MonotonicTime.now().advanced(milliseconds: milliseconds)
+    if let relay, relay.hasSink {
+      do throws(RelayError) {
+        try relay.idle(until: deadline)
+        return
+      } catch {
+        metrics.producerRebuilds.wrappingAdd(1, ordering: .relaxed)
+        log.error("the producer is built anew; unacknowledged events are sent again", error, level: .warning)
+        relay.dropSink()
+      }
+    }
+    stop.wait(milliseconds: MonotonicTime.now().milliseconds(until: deadline, limit: milliseconds))
+  }
+}
