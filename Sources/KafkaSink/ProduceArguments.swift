@@ -113,8 +113,15 @@ extension ProducerHandle {
     var level: Int32 = 7
     guard rd_kafka_event_log(event, &facility, &text, &level) == 0, let facility, let text else { return nil }
     // SAFETY: both are NUL-terminated and live until the event is destroyed; they are copied here.
+    let line = String(cString: text)
     return LogLine(
-      level: Self.level(syslog: level), facility: String(cString: facility), text: String(cString: text))
+      level: Self.isRoutine(line) ? .debug : Self.level(syslog: level), facility: String(cString: facility),
+      text: line)
+  }
+
+  /// Lines that librdkafka writes at each start, and that ask nothing of anybody.
+  private static func isRoutine(_ line: String) -> Bool {
+    line.contains("is experimental") || line.contains("Coordinator load in progress")
   }
 
   /// librdkafka calls a refused connection an error; for a relay that waits it is a warning.

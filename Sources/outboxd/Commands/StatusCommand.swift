@@ -11,7 +11,10 @@ enum StatusCommand {
     while true {
       let facts = try PostgresSource.inspect(
         settings: configuration.postgres, mappings: configuration.outboxes, stop: StopSignal())
-      let status = RelayStatus(facts: facts, settings: configuration.postgres)
+      let local = configuration.admin.flatMap { AdminClient(settings: $0).status() }
+      let status = RelayStatus(
+        facts: facts, settings: configuration.postgres,
+        localRole: local.flatMap { AdminClient.member("role", in: $0) })
       Terminal.printOutput(invocation.isSet("json") ? status.json.pretty : status.text)
       guard isWatching else { return status.isHealthy ? 0 : 1 }
       Terminal.printOutput("\n")
@@ -24,6 +27,8 @@ enum StatusCommand {
 struct RelayStatus {
   let facts: ServerFacts
   let settings: PostgresSettings
+  /// What the outboxd on this machine says that it is; nil where none answers on `admin.listen`.
+  let localRole: String?
 
   private var checkpoint: LSN? {
     if case .row(let row) = facts.journal { row.lsn } else { nil }
@@ -51,6 +56,7 @@ struct RelayStatus {
   var text: String {
     var lines: [(String, String)] = [
       ("relay", relayState),
+      ("here", localRole ?? "no outboxd answers on admin.listen"),
       ("database", "\(facts.database), server \(PostgresSource.version(facts.serverVersion))"),
       ("wal", "\(facts.walEnd) on timeline \(facts.timeline)"),
     ]
@@ -90,6 +96,7 @@ struct RelayStatus {
     .object([
       .init(
         "state", .text(facts.slot == nil ? "no slot" : facts.slot?.isActive == true ? "active" : "stopped")),
+      .init("role_here", .optional(localRole)),
       .init("database", .text(facts.database)),
       .init("server_version", .text(PostgresSource.version(facts.serverVersion))),
       .init("timeline", .integer(Int64(facts.timeline))),
