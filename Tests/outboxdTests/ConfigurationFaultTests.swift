@@ -148,6 +148,12 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
     FaultCase(
       postgres + "kafka:\n  properties:\n    bootstrap.servers: k\n    sasl.password_file: /nowhere\n",
       "5:25: kafka.properties.sasl.password_file: cannot read /nowhere: No such file or directory"),
+    FaultCase(
+      postgres
+        + "kafka:\n  properties:\n    bootstrap.servers: k\n    acks: 1\n    enable.idempotence: false\n",
+      "5:5: kafka.properties: acks must be all: an event counts as delivered only when every in-sync replica has it",
+      "6:5: kafka.properties: enable.idempotence must be true: without it, retries would duplicate and reorder events"
+    ),
     // Outboxes.
     FaultCase(both + "outboxes:\n  - source: /a\n", "4:5: this outbox has no table; add table: schema.table"),
     FaultCase(
@@ -212,7 +218,8 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
   @Test("A file that is too large, not UTF-8, nested too deep or a bomb of aliases is a fault")
   func hostileFiles() throws {
     #expect(
-      try faults(String(repeating: "# x\n", count: 300_000)).first?.hasPrefix("1:1: the file is larger than 1048576")
+      try faults(String(repeating: "# x\n", count: 300_000)).first?.hasPrefix(
+        "1:1: the file is larger than 1048576")
         == true)
     #expect(
       try faults(both + "x: " + String(repeating: "[", count: 40)).first?.hasPrefix("3:20: nested more")

@@ -203,8 +203,7 @@ private func load(
   func printed() throws {
     let text = """
       kafka:
-        properties: {sasl.password: hunter2, ssl.key.pem: hunter2, "sasl.oauthbearer.client.secret": hunter2,
-          sasl.jaas.config: hunter2, linger.ms: 5, client.id: 'a: $$b'}
+        properties: {sasl.password: hunter2, ssl.key.password: hunter2, linger.ms: 5, client.id: 'a: $$b'}
       outboxes:
         - table: 'public."Outbox"'
           topic: "{type}"
@@ -219,6 +218,10 @@ private func load(
     let configuration = try load(text).configuration
     let yaml = ConfigurationPrinter.yaml(configuration)
     #expect(!yaml.contains("hunter2"))
+    for name in ["ssl.key.pem", "sasl.oauthbearer.client.secret", "sasl.oauthbearer.config", "SASL.PASSWORD"]
+    {
+      #expect(Redaction.isSecret(property: name))
+    }
     #expect(yaml.contains("sasl.password: \"••••••••\""))
     var again = try load(yaml, environment: [:]).configuration
     #expect(again.kafka.properties["client.id"] == "a: $b")

@@ -24,7 +24,7 @@ enum Versions {
   /// The libraries that this process runs with, not those it was built against.
   static let libraries: [(name: String, version: String)] = [
     ("libpq", PostgresSettings.libraryVersion),
-    ("librdkafka", KafkaSettings.libraryVersion),
+    ("librdkafka", KafkaProperties.libraryVersion),
     // SAFETY: both return constants of their library.
     ("libmicrohttpd", MHD_get_version().map { String(cString: $0) } ?? "unknown"),
     ("libyaml", yaml_get_version_string().map { String(cString: $0) } ?? "unknown"),

@@ -10,5 +10,7 @@ struct KafkaPropertyProblem: Equatable {
 
 /// A problem for each property that the sink refuses, or that librdkafka does not know.
 func kafkaPropertyFaults(_ settings: KafkaSettings) -> [KafkaPropertyProblem] {
-  []
+  KafkaProperties.faults(settings).map {
+    KafkaPropertyProblem(property: $0.property, message: "kafka.properties: \($0.property) \($0.reason)")
+  }
 }
