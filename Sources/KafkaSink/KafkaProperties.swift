@@ -31,7 +31,7 @@ public enum KafkaProperties {
   }
 
   /// The text of the linked library's version, as `2.0.2`.
-  public static var libraryVersion: String { String(cString: rd_kafka_version_str()) }
+  public static var libraryVersion: String { KafkaSettings.libraryVersion }
 
   /// What the linked library was built with, as `sasl_scram`, `lz4`, `oidc`.
   public static let features: [String] = {

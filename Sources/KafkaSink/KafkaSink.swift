@@ -33,6 +33,9 @@ public final class KafkaSink: RecordSink {
   /// Seen in the deliveries since the producer became fatal, or just before.
   private var sawRejection = false
   private var isFatal = false
+  /// Undelivered without a fault of their own, and the events that they live in. Empty between drains.
+  private var consequences: [UnsafePointer<rd_kafka_message_t>] = []
+  private var keptEvents: [OpaquePointer] = []
   private var isAbandoned = false
 
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
@@ -242,11 +245,9 @@ public final class KafkaSink: RecordSink {
 
   public func drain(_ settle: (Delivery) -> Void) throws(RelayError) {
     handle.clearDescriptor()
-    while let event = handle.nextEvent() {
-      take(event, settle)
-      rd_kafka_event_destroy(event)
-    }
+    while let event = handle.nextEvent() { take(event, settle) }
     if isFatal { awaitCulprit(settle) }
+    if !consequences.isEmpty { settleConsequences(settle) }
     let now = MonotonicTime.now()
     metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)
     health.publish(recordsWait: inFlight > 0)
@@ -258,7 +259,9 @@ public final class KafkaSink: RecordSink {
     if let refusal = health.refusal(now: now) { throw refusal }
   }
 
+  /// Handles the event and destroys it, or keeps it for `settleConsequences`.
   private func take(_ event: OpaquePointer, _ settle: (Delivery) -> Void) {
+    let known = consequences.count
     switch rd_kafka_event_type(event) {
     case RD_KAFKA_EVENT_DR:
       while let message = rd_kafka_event_message_next(event) { self.settle(message, settle) }
@@ -274,6 +277,7 @@ public final class KafkaSink: RecordSink {
     default:
       break
     }
+    if consequences.count == known { rd_kafka_event_destroy(event) } else { keptEvents.append(event) }
   }
 
   @inline(__always)
@@ -295,7 +299,17 @@ public final class KafkaSink: RecordSink {
   private func settleFailure(
     _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void
   ) {
-    if KafkaFailure(message.pointee.err) != .producerFailed { sawRejection = true }
+    if KafkaFailure(message.pointee.err) == .producerFailed {
+      consequences.append(message)
+      return
+    }
+    sawRejection = true
+    tell(message, tag: tag, settle)
+  }
+
+  private func tell(
+    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void
+  ) {
     UndeliveredRecord.read(message) { record, topic in
       let error = KafkaFailure.record(
         message.pointee.err, topic: topic, partition: message.pointee.partition, sizes: record.sizes)
@@ -303,6 +317,18 @@ public final class KafkaSink: RecordSink {
         error: error, mayBeNeighbour: error.kind == .recordRejected, record: record)
       settle(Delivery(tag: tag, failure: failure))
     }
+  }
+
+  /// A fatal error takes many records down that nothing is wrong with, and their reports may come before
+  /// that of the one which caused it. They are told last.
+  private func settleConsequences(_ settle: (Delivery) -> Void) {
+    for message in consequences {
+      // SAFETY: the message lives until its event, which was kept, is destroyed below.
+      tell(message, tag: UInt64(UInt(bitPattern: message.pointee._private)), settle)
+    }
+    consequences.removeAll()
+    for event in keptEvents { rd_kafka_event_destroy(event) }
+    keptEvents.removeAll()
   }
 
   private func takeError(_ event: OpaquePointer) {
@@ -322,15 +348,10 @@ public final class KafkaSink: RecordSink {
     guard handle.fatalError?.code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE else { return }
     let deadline = MonotonicTime.now().advanced(milliseconds: Self.fatalPatience)
     while !sawRejection, inFlight > 0, MonotonicTime.now() < deadline {
-      guard let event = handle.nextEvent(milliseconds: 10) else { continue }
-      take(event, settle)
-      rd_kafka_event_destroy(event)
+      if let event = handle.nextEvent(milliseconds: 10) { take(event, settle) }
     }
     // The rest of the same batch comes in the same event, or in those that already wait.
-    while let event = handle.nextEvent() {
-      take(event, settle)
-      rd_kafka_event_destroy(event)
-    }
+    while let event = handle.nextEvent() { take(event, settle) }
   }
 
   public func abandon() {

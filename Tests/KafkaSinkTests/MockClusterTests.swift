@@ -192,6 +192,8 @@ import Testing
     #expect(error.kind == .sinkFailed)
     let rejected = driver.settled.filter { $0.error?.kind == .recordRejected }
     #expect(!rejected.isEmpty)
+    // Whoever acts on the first failure must meet the cause, not a consequence.
+    #expect(driver.settled.first { $0.error != nil }?.error?.kind == .recordRejected)
     #expect(rejected.allSatisfy { $0.mayBeNeighbour })
   }
 
