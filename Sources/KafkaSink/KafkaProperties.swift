@@ -31,7 +31,10 @@ public enum KafkaProperties {
   }
 
   /// The text of the linked library's version, as `2.0.2`.
-  public static var libraryVersion: String { KafkaSettings.libraryVersion }
+  public static var libraryVersion: String {
+    // SAFETY: a constant of the library, NUL-terminated.
+    rd_kafka_version_str().map { String(cString: $0) } ?? "unknown"
+  }
 
   /// What the linked library was built with, as `sasl_scram`, `lz4`, `oidc`.
   public static let features: [String] = {

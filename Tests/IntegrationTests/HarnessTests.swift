@@ -21,7 +21,8 @@ struct HarnessTests {
     let server = try PostgresServer()
     let proxy = try FaultProxy(target: server.port)
     let query = [
-      "psql", "-XAqt", "-d", "host=127.0.0.1 port=\(proxy.port) user=postgres connect_timeout=2", "-c", "SELECT 7",
+      "psql", "-XAqt", "-d", "host=127.0.0.1 port=\(proxy.port) user=postgres connect_timeout=2", "-c",
+      "SELECT 7",
     ]
     #expect(try ChildProcess.run(query).output == "7\n")
     try proxy.command("blackhole")
