@@ -3,6 +3,7 @@ import RelayCore
 
 enum RunCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
-    try Daemon.run(invocation.loadConfiguration().configuration)
+    AllocatorTuning.apply(invocation.environment)
+    return try Daemon.run(invocation.loadConfiguration().configuration)
   }
 }

@@ -1,0 +1,33 @@
+// Owns: the one setting of the C library's allocator that a relay needs.
+// Must not know: who allocates.
+import Glibc
+
+/// librdkafka allocates each header of each record here and frees it on a thread of its own. With glibc's default
+/// of 7 cached pieces of a size that costs more than all the rest of a row (measured: 6.2 against 2.7 µs), and the
+/// setting is read before `main` only, from the environment. So the process starts itself once more, in place.
+enum AllocatorTuning {
+  private static let variable = "GLIBC_TUNABLES"
+  private static let tunable = "glibc.malloc.tcache_count"
+
+  /// Returns where the setting is in force already, or the process cannot be started again: it then runs
+  /// slower, and otherwise the same.
+  static func apply(_ environment: [String: String]) {
+    let current = environment[variable] ?? ""
+    guard !current.contains(tunable), let path = executable() else { return }
+    setenv(variable, current.isEmpty ? "\(tunable)=65535" : "\(current):\(tunable)=65535", 1)
+    let words = CommandLine.arguments.map { strdup($0) }
+    // SAFETY: the list ends with nil, and its texts live until the call has replaced the process or failed.
+    execv(path, words + [nil])
+    words.forEach { free($0) }
+  }
+
+  private static func executable() -> String? {
+    withUnsafeTemporaryAllocation(of: CChar.self, capacity: Int(PATH_MAX)) { buffer in
+      // SAFETY: readlink(2) writes at most the buffer's size, and returns how much.
+      guard let start = buffer.baseAddress else { return nil }
+      let count = readlink("/proc/self/exe", start, buffer.count)
+      guard count > 0, count < buffer.count else { return nil }
+      return String(decoding: buffer[..<count].map { UInt8(bitPattern: $0) }, as: UTF8.self)
+    }
+  }
+}
