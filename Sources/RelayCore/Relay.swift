@@ -301,7 +301,7 @@ public final class Relay {
         if let failure = delivery.failure {
           self.undelivered(failure)
         } else if let commitTime = self.ledger.settle(delivery.tag) {
-          self.tally.delivered(latency: now - commitTime)
+          self.tally.delivered(latency: now &- commitTime)
         }
       }
     } catch {

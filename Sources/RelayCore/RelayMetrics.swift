@@ -106,8 +106,8 @@ public final class LatencyHistogram: Sendable {
   /// Adds what one turn of the loop has gathered: counts by bucket, and the sum in microseconds.
   public func add(buckets: UnsafeBufferPointer<UInt64>, sum: UInt64) {
     counts.withLock { counts in
-      for index in 0..<min(buckets.count, counts.buckets.count) { counts.buckets[index] += buckets[index] }
-      counts.sum += sum
+      for index in 0..<min(buckets.count, counts.buckets.count) { counts.buckets[index] &+= buckets[index] }
+      counts.sum &+= sum
     }
   }
 

@@ -19,11 +19,14 @@ struct TurnTally: ~Copyable {
 
   deinit { buckets.deallocate() }
 
+  /// What a latency counts for at most, in microseconds: eleven days.
+  private static let latencyLimit: Int64 = 1_000_000_000_000
+
   /// Counts a delivery with its latency in microseconds. A clock that was set back counts as zero.
   mutating func delivered(latency: Int64) {
     deliveries += 1
-    let latency = max(0, latency)
-    latencySum += UInt64(latency)
+    let latency = min(max(0, latency), Self.latencyLimit)
+    latencySum &+= UInt64(latency)
     var index = 0
     for bound in RelayMetrics.latencyBounds {
       if latency <= bound { break }
