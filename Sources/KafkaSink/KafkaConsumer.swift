@@ -116,27 +116,56 @@ public final class KafkaConsumer {
       return
     }
     defer { rd_kafka_metadata_destroy(metadata) }
+    var isComplete = true
     // SAFETY: the metadata holds `topic_cnt` topics with `partition_cnt` partitions each, until destroyed.
     for topic in UnsafeBufferPointer(start: metadata.pointee.topics, count: Int(metadata.pointee.topic_cnt)) {
       guard let cName = topic.topic else { continue }
       let name = String(cString: cName)
       guard admits(name) else { continue }
       for partition in UnsafeBufferPointer(start: topic.partitions, count: Int(topic.partition_cnt)) {
-        read(Partition(topic: name, number: partition.id))
+        isComplete = read(Partition(topic: name, number: partition.id)) && isComplete
       }
     }
-    start = .beginning
+    // What is not there yet begins at its beginning.
+    if isComplete { start = .beginning }
   }
 
-  private func read(_ partition: Partition) {
-    guard !partitions.contains(partition),
-      let topic = topics[partition.topic] ?? rd_kafka_topic_new(client, partition.topic, nil)
-    else { return }
+  /// True if the partition is being read.
+  private func read(_ partition: Partition) -> Bool {
+    if partitions.contains(partition) { return true }
+    guard let topic = topics[partition.topic] ?? rd_kafka_topic_new(client, partition.topic, nil)
+    else { return false }
     topics[partition.topic] = topic
-    let offset = Int64(start == .beginning ? RD_KAFKA_OFFSET_BEGINNING : RD_KAFKA_OFFSET_END)
-    if rd_kafka_consume_start_queue(topic, partition.number, offset, queue) == 0 {
-      partitions.insert(partition)
+    guard let offset = offset(partition),
+      rd_kafka_consume_start_queue(topic, partition.number, offset, queue) == 0
+    else { return false }
+    partitions.insert(partition)
+    return true
+  }
+
+  /// Nil where the end could not be learnt; the next look tries again. The end is asked for now: as a mark
+  /// that is resolved later, it would pass over what comes in between.
+  private func offset(_ partition: Partition) -> Int64? {
+    guard start == .end else { return Int64(RD_KAFKA_OFFSET_BEGINNING) }
+    var low: Int64 = 0
+    var high: Int64 = 0
+    let code = rd_kafka_query_watermark_offsets(
+      client, partition.topic, partition.number, &low, &high, 1000)
+    return code == RD_KAFKA_RESP_ERR_NO_ERROR ? high : nil
+  }
+
+  /// Looks topics up by name, which makes a broker create them where its owner and
+  /// `allow.auto.create.topics` let it, and reads those that are there now.
+  public func lookUp(_ names: [String]) {
+    for name in names {
+      guard let topic = topics[name] ?? rd_kafka_topic_new(client, name, nil) else { continue }
+      topics[name] = topic
+      var metadata: UnsafePointer<rd_kafka_metadata>?
+      _ = rd_kafka_metadata(client, 0, topic, &metadata, 1000)
+      if let metadata { rd_kafka_metadata_destroy(metadata) }
     }
+    refreshTime = MonotonicTime(nanoseconds: 0)
+    refresh()
   }
 
   private func takeEvents() {

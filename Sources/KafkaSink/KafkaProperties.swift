@@ -257,7 +257,7 @@ public enum KafkaProperties {
   /// - Throws: `configurationInvalid`; `sinkDenied` where a file cannot be read.
   static func consumerConfiguration(_ settings: KafkaSettings) throws(RelayError) -> OpaquePointer {
     let catalogue = PropertyCatalogue.shared
-    let ours = Set(defaults(settings).map(\.name)).subtracting(["client.id"])
+    let ours = Set(defaults(settings).map(\.name)).subtracting(["client.id", "allow.auto.create.topics"])
     var reading = settings
     reading.properties = settings.properties.filter {
       catalogue.entries[$0.key]?.isForConsumers != false && !ours.contains(catalogue.canonical($0.key))
