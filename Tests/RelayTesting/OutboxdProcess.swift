@@ -31,7 +31,7 @@ public final class OutboxdProcess {
 
   /// `init --apply`: role, publication, slot, journal for the tables of the configuration.
   public static func initialize(_ configuration: RelayConfiguration, admin: String) throws {
-    let arguments = ["init", "--config", try configuration.write(), "--apply", "--conninfo", admin]
+    let arguments = ["init", "--config", try configuration.write(), "--apply", "--as", admin]
     let result = try command(arguments)
     guard result.status == 0 else {
       throw HarnessError("init ended with \(result.status): \(result.errors)\(result.output)")

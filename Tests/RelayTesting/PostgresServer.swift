@@ -39,7 +39,7 @@ public final class PostgresServer: Sendable {
       ])
     var lines = [
       "listen_addresses": "'127.0.0.1'", "port": "\(port)", "unix_socket_directories": "'\(folder)'",
-      "wal_level": "logical", "fsync": "off", "max_prepared_transactions": "20", "max_connections": "40",
+      "wal_level": "logical", "fsync": "off", "max_prepared_transactions": "50", "max_connections": "40",
       "track_commit_timestamp": "on", "max_wal_senders": "10", "max_replication_slots": "10",
       "shared_buffers": "64MB", "log_min_messages": "log", "wal_sender_timeout": "60s",
     ]

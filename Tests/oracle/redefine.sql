@@ -59,7 +59,3 @@ UNION ALL SELECT
     'https://schemas.example/payments/' || event_type, headers::text, 'structured', 'text',
     encode(sha256(convert_to(payload, 'UTF8')), 'hex'), version
 FROM payments.outbox_events, truth.setting;
-
--- Not events: they are counted, and never sent.
-UPDATE public.outbox SET version = version WHERE aggregateid = 'é-1';
-DELETE FROM truth.kept WHERE false;
