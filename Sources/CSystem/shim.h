@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -28,13 +29,14 @@ static inline int outboxd_set_thread_name(const char *name) {
   return prctl(PR_SET_NAME, name, 0, 0, 0);
 }
 
-/// Blocks SIGTERM and SIGINT in the calling thread and those it starts, and returns a descriptor that is
+/// Blocks SIGTERM, SIGINT and SIGHUP in the calling thread and those it starts, and returns a descriptor that is
 /// readable when one has come, or -1 with errno set.
 static inline int outboxd_watch_signals(void) {
   sigset_t set;
   sigemptyset(&set);
   sigaddset(&set, SIGTERM);
   sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
   if (pthread_sigmask(SIG_BLOCK, &set, 0) != 0) return -1;
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
@@ -43,4 +45,13 @@ static inline int outboxd_watch_signals(void) {
 static inline int outboxd_next_signal(int descriptor) {
   struct signalfd_siginfo info;
   return read(descriptor, &info, sizeof info) == sizeof info ? (int)info.ssi_signo : 0;
+}
+
+/// Gives a process that is to be started no blocked signals, and SIGPIPE's usual meaning.
+static inline void outboxd_reset_spawn_signals(posix_spawnattr_t *attributes) {
+  sigset_t set;
+  sigemptyset(&set);
+  posix_spawnattr_setsigmask(attributes, &set);
+  sigaddset(&set, SIGPIPE);
+  posix_spawnattr_setsigdefault(attributes, &set);
 }

@@ -31,7 +31,7 @@ private final class Demo {
   private let givenBrokers: String?
   private let view: DemoView
   private let workspace: String
-  private let signals = DemoSignals()
+  private let signals: DemoSignals
   private let names: DemoNames
   private let ledger = DemoLedger()
   /// Stops the writer; the servers go on until its events have arrived.
@@ -52,6 +52,7 @@ private final class Demo {
 
   /// - Throws: `failed` where there is no folder for it.
   init(limit: Int?, postgres: String?, brokers: String?, environment: [String: String]) throws(RelayError) {
+    signals = try DemoSignals()
     self.limit = limit
     givenPostgres = postgres
     givenBrokers = brokers

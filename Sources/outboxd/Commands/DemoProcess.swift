@@ -1,5 +1,6 @@
 // Owns: the programs that the demo starts: their log, their end, and that they end with the demo.
 // Must not know: which programs they are.
+import CSystem
 import Glibc
 import RelayCore
 
@@ -58,11 +59,7 @@ final class DemoProcess {
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
     // The demo itself blocks the signals that it waits for, and ignores SIGPIPE.
-    var signals = sigset_t()
-    sigemptyset(&signals)
-    posix_spawnattr_setsigmask(&attributes, &signals)
-    sigaddset(&signals, SIGPIPE)
-    posix_spawnattr_setsigdefault(&attributes, &signals)
+    outboxd_reset_spawn_signals(&attributes)
     posix_spawnattr_setpgroup(&attributes, 0)
     posix_spawnattr_setflags(
       &attributes,

@@ -9,19 +9,16 @@ import RelayCore
 final class DemoSignals {
   private(set) var stop = StopSignal()
   private(set) var wasInterrupted = false
-  private var signals = sigset_t()
+  private let signals: SignalWatch
 
-  init() {
-    sigemptyset(&signals)
-    for number in [SIGINT, SIGTERM, SIGHUP] { sigaddset(&signals, number) }
-    // Inherited by every thread, so that a signal waits until it is looked for.
-    pthread_sigmask(SIG_BLOCK, &signals, nil)
+  /// - Throws: `failed`.
+  init() throws(RelayError) {
+    signals = try SignalWatch()
   }
 
   /// Requests the stop if a signal has come.
   func look() {
-    var noTime = timespec()
-    guard sigtimedwait(&signals, nil, &noTime) > 0 else { return }
+    guard signals.next() != nil else { return }
     wasInterrupted = true
     stop.request()
   }
@@ -88,26 +85,9 @@ enum DemoPort {
     return UInt16(bigEndian: address.sin_port)
   }
 
-  /// True if `/readyz` answers 200.
+  /// True if the outboxd there says that it is ready.
   static func answersReady(_ port: UInt16) -> Bool {
-    let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | O_CLOEXEC, 0)
-    defer { close(descriptor) }
-    var patience = timeval(tv_sec: 1, tv_usec: 0)
-    setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &patience, socklen_t(MemoryLayout<timeval>.size))
-    var address = loopback(port: port)
-    let isConnected = withUnsafePointer(to: &address) { pointer in
-      // SAFETY: as in `free`.
-      pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_in>.size)) == 0
-      }
-    }
-    guard isConnected else { return false }
-    let request = Array("GET /readyz HTTP/1.0\r\n\r\n".utf8)
-    // SAFETY: write(2) reads the array, read(2) writes at most its count.
-    guard write(descriptor, request, request.count) == request.count else { return false }
-    var answer = [UInt8](repeating: 0, count: 64)
-    let count = read(descriptor, &answer, answer.count)
-    return count > 0 && String(decoding: answer.prefix(count), as: UTF8.self).contains(" 200 ")
+    AdminClient(settings: AdminSettings(port: port)).status()?.contains("\"ready\": true") ?? false
   }
 
   private static func loopback(port: UInt16) -> sockaddr_in {

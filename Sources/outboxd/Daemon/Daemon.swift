@@ -65,8 +65,16 @@ enum Daemon {
           "ended at once by a second signal; unacknowledged events are sent again at the next start")
         _exit(RelayError.Kind.interrupted.exitCode)
       }
-      log.info("stopping", ("signal", signal == SIGTERM ? "SIGTERM" : "SIGINT"))
+      log.info("stopping", ("signal", name(of: signal)))
       stop.request()
+    }
+  }
+
+  private static func name(of signal: Int32) -> String {
+    switch signal {
+    case SIGTERM: "SIGTERM"
+    case SIGHUP: "SIGHUP"
+    default: "SIGINT"
     }
   }
 }

@@ -4,7 +4,7 @@ import CSystem
 import Glibc
 import RelayCore
 
-/// SIGTERM and SIGINT are blocked in every thread started afterwards, and read here.
+/// SIGTERM, SIGINT and SIGHUP are blocked in every thread started afterwards, and read here.
 struct SignalWatch {
   private let descriptor: Int32
 
@@ -28,9 +28,14 @@ struct SignalWatch {
         // SAFETY: a tuple of two pollfd is laid out as an array of two; it lives for the call.
         _ = poll(bytes.baseAddress?.assumingMemoryBound(to: pollfd.self), 2, -1)
       }
-      let signal = outboxd_next_signal(descriptor)
-      if signal != 0 { return signal }
+      if let signal = next() { return signal }
       if finished.isRequested { return nil }
     }
+  }
+
+  /// The number of a signal that has come, nil if none has.
+  func next() -> Int32? {
+    let signal = outboxd_next_signal(descriptor)
+    return signal == 0 ? nil : signal
   }
 }
