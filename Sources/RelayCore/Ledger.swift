@@ -22,6 +22,8 @@ public struct Ledger {
     case resumed(rows: UInt32)
     /// All of it was sent before: skip it.
     case known
+    /// The transaction before it is still open, and the source goes on without its rest.
+    case gap
   }
 
   /// A ring whose size is a power of two. `head` is the serial number of the oldest entry.
@@ -57,11 +59,7 @@ public struct Ledger {
     if commitLSN == newest {
       return isOpen ? .resumed(rows: entries[slot(head &+ UInt64(count) &- 1)].rows) : .known
     }
-    if isOpen {
-      // The source went on without the transaction that was open: it will not come again. Whoever resumes
-      // at another place has called `reset`, so this is a stream that breaks its own order.
-      closeNewest(endLSN: commitLSN)
-    }
+    if isOpen { return .gap }
     if count == entries.count { grow() }
     count += 1
     entries[slot(head &+ UInt64(count) &- 1)] = Entry(

@@ -161,7 +161,7 @@ public final class Relay {
   private func handle(_ change: Change, _ source: any ChangeSource) throws(RelayError) {
     switch change {
     case .insert(let row): try insert(row)
-    case .begin(let commitLSN, let commitTime, _): begin(commitLSN, commitTime)
+    case .begin(let commitLSN, let commitTime, _): try begin(commitLSN, commitTime)
     case .commit(_, let endLSN, _): commit(endLSN)
     case .keepalive(let walEnd): keepalive(walEnd)
     case .relation: encoder.prepare(source.relation)
@@ -171,7 +171,8 @@ public final class Relay {
     }
   }
 
-  private func begin(_ commitLSN: LSN, _ commitTime: PostgresMicroseconds) {
+  private func begin(_ commitLSN: LSN, _ commitTime: PostgresMicroseconds) throws(RelayError) {
+    let interrupted = ledger.newestCommitLSN
     self.commitLSN = commitLSN
     self.commitTime = commitTime
     rowIndex = 0
@@ -180,6 +181,11 @@ public final class Relay {
     case .new: knownRows = 0
     case .resumed(let rows): knownRows = rows
     case .known: knownRows = .max
+    case .gap:
+      throw RelayError(
+        .streamMalformed,
+        "the stream goes on at \(commitLSN) without the rest of the transaction that committed at \(interrupted)",
+        remedy: "Start outboxd again: it asks for everything after its checkpoint once more.")
     }
   }
 

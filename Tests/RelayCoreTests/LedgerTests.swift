@@ -64,6 +64,15 @@ import Testing
     #expect(ledger.open(commitLSN: LSN(20), commitTime: 0) == .known)
   }
 
+  @Test func `a source that goes on without the rest of a transaction is not believed`() {
+    var ledger = Ledger()
+    _ = ledger.open(commitLSN: LSN(10), commitTime: 0)
+    ledger.sent()
+    #expect(ledger.open(commitLSN: LSN(20), commitTime: 0) == .gap)
+    _ = ledger.settle(ledger.tag)
+    #expect(ledger.checkpoint == .zero)
+  }
+
   @Test func `a late delivery of an abandoned sink settles nothing`() {
     var ledger = Ledger()
     _ = ledger.open(commitLSN: LSN(10), commitTime: 0)
