@@ -13,7 +13,8 @@ extension Integration {
       let error = relay.log.last { $0.level == "error" }
       #expect(error?.text.contains(id) == true, "no row id in: \(relay.tail)", sourceLocation: location)
       #expect(
-        error?.text.contains("/") == true && error?.text.contains("LSN") == true, sourceLocation: location)
+        error?.text.contains(/[0-9A-F]+\/[0-9A-F]+/) == true, "no LSN: \(relay.tail)",
+        sourceLocation: location)
       #expect(error?.fields["remedy"]?.isEmpty == false, "\(relay.tail)", sourceLocation: location)
     }
 
@@ -33,12 +34,10 @@ extension Integration {
       try expectHalt(relay, code: 23, id: id)
       // The same again: nothing was confirmed beyond it.
       try expectHalt(try scene.start(waitUntilReady: false), code: 23, id: id)
-      // The remedy of an operator: the topic's rule, here by another template.
-      scene.configuration.outboxes = scene.configuration.outboxes.replacingOccurrences(
-        of: ".event.{aggregatetype}", with: ".event.all")
-      try scene.server.sql(
-        "UPDATE public.outbox SET aggregatetype = 'all'; ALTER TABLE public.outbox ALTER aggregatetype TYPE text",
-        database: "shop")
+      // Missing are the row itself and what was committed after it; each run sent what stands before it in
+      // its transaction.
+      let verdict = try scene.workload.judge(duplicatesAllowed: true, rewinds: 1)
+      #expect(verdict.faults == ["missing": 7], "\(verdict)")
     }
 
     @Test(.enabled(if: KafkaCluster.isReal, "the embedded broker takes messages of any size"))
@@ -58,8 +57,7 @@ extension Integration {
       try expectHalt(relay, code: 24, id: id)
       scene.configuration.properties["message.max.bytes"] = "1000000"
       let verdict = try scene.finish(try scene.start(), duplicatesAllowed: true, rewinds: 1)
-      #expect(Set(verdict.faults.keys).isSubset(of: ["attributes"]), "\(verdict)")
-      #expect(verdict.committed == verdict.delivered)
+      #expect(verdict.ok, "\(verdict)")
     }
   }
 }
