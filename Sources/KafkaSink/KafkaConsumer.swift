@@ -155,17 +155,27 @@ public final class KafkaConsumer {
   }
 
   /// Looks topics up by name, which makes a broker create them where its owner and
-  /// `allow.auto.create.topics` let it, and reads those that are there now.
-  public func lookUp(_ names: [String]) {
-    for name in names {
-      guard let topic = topics[name] ?? rd_kafka_topic_new(client, name, nil) else { continue }
-      topics[name] = topic
-      var metadata: UnsafePointer<rd_kafka_metadata>?
-      _ = rd_kafka_metadata(client, 0, topic, &metadata, 1000)
-      if let metadata { rd_kafka_metadata_destroy(metadata) }
+  /// `allow.auto.create.topics` let it, and waits until all of them are read.
+  /// - Returns: false where `milliseconds` were not enough.
+  public func lookUp(_ names: [String], milliseconds: Int) -> Bool {
+    let deadline = MonotonicTime.now().advanced(milliseconds: milliseconds)
+    while true {
+      for name in names { lookUp(name) }
+      refreshTime = MonotonicTime(nanoseconds: 0)
+      refresh()
+      takeEvents()
+      if names.allSatisfy({ name in partitions.contains { $0.topic == name } }) { return true }
+      if MonotonicTime.now() >= deadline { return false }
+      usleep(50_000)
     }
-    refreshTime = MonotonicTime(nanoseconds: 0)
-    refresh()
+  }
+
+  private func lookUp(_ name: String) {
+    guard let topic = topics[name] ?? rd_kafka_topic_new(client, name, nil) else { return }
+    topics[name] = topic
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    _ = rd_kafka_metadata(client, 0, topic, &metadata, 500)
+    if let metadata { rd_kafka_metadata_destroy(metadata) }
   }
 
   private func takeEvents() {

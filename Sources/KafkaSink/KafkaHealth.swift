@@ -82,11 +82,12 @@ struct KafkaHealth {
     denial?.error.message ?? transport ?? "no broker has answered yet"
   }
 
-  mutating func publish(recordsWait: Bool) {
+  /// Records that come while no broker is there would wait, so that is a hold also before they do.
+  mutating func publish() {
     let up = metrics.kafkaBrokersUp.load(ordering: .relaxed)
     if up != brokersUp { metrics.kafkaBrokersUp.store(brokersUp, ordering: .relaxed) }
     var hold = topicHold
-    if hold == nil, brokersUp == 0, recordsWait { hold = "no Kafka broker is reachable: \(reason)" }
+    if hold == nil, brokersUp == 0 { hold = "no Kafka broker is reachable: \(reason)" }
     guard hold != publishedHold else { return }
     publishedHold = hold
     metrics.hold = hold

@@ -69,7 +69,7 @@ public final class KafkaSink: RecordSink {
       rd_kafka_mem_free(handle.client, cluster)
       health.noteAnswer()
     }
-    health.publish(recordsWait: false)
+    health.publish()
   }
 
   deinit {
@@ -160,7 +160,7 @@ public final class KafkaSink: RecordSink {
       }
       topics.markExisting(index)
       health.noteAnswer()
-      health.publish(recordsWait: false)
+      health.publish()
       return true
     case .failure(let failure):
       try hold(index, failure.code, attempts: entry.attempts)
@@ -226,7 +226,7 @@ public final class KafkaSink: RecordSink {
     retryTime = MonotonicTime.now().advanced(milliseconds: milliseconds)
     topics.markUnknown(index, retryTime: retryTime)
     health.topicHold = reason
-    health.publish(recordsWait: true)
+    health.publish()
     // About a second of waiting is what an automatic creation may take.
     if topics.entries[index].attempts == 4 {
       log.warning("records wait for a topic", ("topic", topics.name(index)), ("reason", reason))
@@ -250,7 +250,7 @@ public final class KafkaSink: RecordSink {
     if !consequences.isEmpty { settleConsequences(settle) }
     let now = MonotonicTime.now()
     metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)
-    health.publish(recordsWait: inFlight > 0)
+    health.publish()
     if now >= publishTime {
       publishTime = now.advanced(milliseconds: 1000)
       publishTopics()

@@ -59,7 +59,9 @@ private final class Demo {
     names = DemoNames(
       schemaPrefix: postgres == nil ? "" : "outboxd_demo_",
       topicPrefix: brokers == nil ? "" : "outboxd-demo.")
-    view = DemoView(isStyled: Terminal.wantsStyle(STDOUT_FILENO, environment: environment))
+    view = DemoView(
+      isStyled: Terminal.wantsStyle(STDOUT_FILENO, environment: environment),
+      topicWidth: names.topics.map(\.count).max() ?? 0)
     var template = Array(((environment["TMPDIR"] ?? "/tmp") + "/outboxd-demo-XXXXXX").utf8CString)
     guard let path = mkdtemp(&template) else {
       throw RelayError(.failed, "no temporary folder: \(String(cString: strerror(errno)))")
@@ -194,8 +196,20 @@ private final class Demo {
     let consumer = try KafkaConsumer(settings: kafka, start: .end, refreshMilliseconds: 500) {
       topics.contains($0)
     }
-    consumer.lookUp(names.topics)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 10_000)
+    while !consumer.lookUp(names.topics, milliseconds: 500) {
+      try requireServers()
+      guard MonotonicTime.now() < deadline else { throw unreadable(consumer.trouble) }
+    }
     return consumer
+  }
+
+  private func unreadable(_ trouble: String?) -> RelayError {
+    let create = names.topics.map { "kafka-topics.sh --create --topic \($0)" }.joined(separator: "; ")
+    return RelayError(
+      .failed,
+      "the demo's topics could not be read at \(bootstrapServers): \(trouble ?? "they do not exist")",
+      remedy: "Check --brokers. Where topics are not created by themselves: \(create)")
   }
 
   private func awaitRelay(_ port: UInt16) throws(RelayError) {

@@ -112,6 +112,8 @@ enum DemoServices {
         - table: \(names.schema("notifications")).outbox     # other column names, a topic per version
           source: /notifications
           topic: \(quoted("\(names.topicPrefix)notifications.v{schemaversion}"))
+      relay:
+        drain_timeout: 5s
       admin:
         listen: 127.0.0.1:\(file.adminPort)
       log: {format: text, level: info}

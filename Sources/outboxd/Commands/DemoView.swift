@@ -28,6 +28,7 @@ struct DemoEvent {
 
 struct DemoView {
   let isStyled: Bool
+  let topicWidth: Int
 
   func progress(_ text: String) { Terminal.printError("\(dim("· \(text)"))\n") }
 
@@ -61,14 +62,14 @@ struct DemoView {
   func heading() {
     Terminal.printOutput(
       bold(
-        Self.row(["time (UTC)", "topic", "part", "key", "type", "id", "since commit"])) + "\n")
+        row(["time (UTC)", "topic", "part", "key", "type", "id", "since commit"])) + "\n")
   }
 
   func show(_ event: DemoEvent, _ record: ConsumedRecord, microseconds: Int) {
     let key = record.key.map { String(decoding: $0, as: UTF8.self) } ?? "(null)"
     let time = RFC3339.string(microseconds: postgresNow(), digits: 3).dropFirst(11).prefix(12)
     Terminal.printOutput(
-      Self.row([
+      row([
         String(time), record.topic, String(record.partition), key.count > 9 ? key.prefix(8) + "…" : key,
         event.type, event.id, Self.milliseconds(microseconds),
       ]) + "\n")
@@ -87,10 +88,10 @@ struct DemoView {
     Terminal.printOutput(text + ". Everything is stopped and removed.\n")
   }
 
-  private static let widths = [12, 28, 4, 9, 18, 36, 12]
-
-  private static func row(_ cells: [String]) -> String {
-    zip(cells, widths).map { cell, width in
+  private func row(_ cells: [String]) -> String {
+    // The last column needs no width.
+    let widths = [12, topicWidth, 4, 9, 17, 36, 0]
+    return zip(cells, widths).map { cell, width in
       cell + String(repeating: " ", count: max(0, width - cell.count))
     }.joined(separator: "  ")
   }
