@@ -36,6 +36,15 @@ let package = Package(
       ],
       swiftSettings: settings),
 
+    // The benchmark: development programs, not products that ship.
+    .executableTarget(
+      name: "outboxd-bench",
+      dependencies: ["RelayTesting", "CLibpq", "CRdkafka", "outboxd", "outboxd-bench-floor"],
+      swiftSettings: settings),
+    .executableTarget(
+      name: "outboxd-bench-floor", dependencies: ["CLibpq", "CRdkafka"], path: "Sources/CBenchFloor",
+      cSettings: [.define("_GNU_SOURCE")]),
+
     .target(name: "RelayTesting", path: "Tests/RelayTesting", swiftSettings: settings),
     .testTarget(
       name: "RelayCoreTests", dependencies: ["RelayCore", "RelayTesting"], swiftSettings: settings),

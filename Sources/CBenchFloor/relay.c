@@ -1,0 +1,240 @@
+// Owns: the replication stream and the loop: the reading pattern of outboxd, row by row to the producer, and
+// the confirmation of what is acknowledged.
+// Must not know: what a message looks like.
+#include "floor.h"
+
+#include <libpq-fe.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+enum { TURN = 1024, RELATIONS = 256, LOOKS = 6 };
+
+static PGconn *connection;
+static uint64_t received_bytes;
+static uint64_t seen_lsn;
+static uint64_t sent_lsn;
+static int64_t sent_time;
+static bool reply_requested;
+static bool structured;
+static volatile sig_atomic_t stop_requested;
+
+static struct relation {
+  uint32_t identifier;
+  struct text source;
+} relations[RELATIONS];
+static int relation_count;
+static struct relation *relation;
+
+static void request_stop(int number) {
+  (void)number;
+  stop_requested = 1;
+}
+
+static uint64_t big64(const char *bytes) {
+  uint64_t value;
+  memcpy(&value, bytes, 8);
+  return __builtin_bswap64(value);
+}
+
+static uint32_t big32(const char *bytes) {
+  uint32_t value;
+  memcpy(&value, bytes, 4);
+  return __builtin_bswap32(value);
+}
+
+static void start(const struct options *options) {
+  char conninfo[2048];
+  snprintf(conninfo, sizeof conninfo, "%s replication=database application_name=floor", options->conninfo);
+  connection = PQconnectdb(conninfo);
+  if (PQstatus(connection) != CONNECTION_OK) fail("no connection", PQerrorMessage(connection));
+  char command[1024];
+  snprintf(command, sizeof command,
+           "START_REPLICATION SLOT \"%s\" LOGICAL 0/0 (proto_version '1', publication_names '\"%s\"', "
+           "messages 'false', binary 'true')",
+           options->slot, options->publication);
+  PGresult *result = PQexec(connection, command);
+  if (PQresultStatus(result) != PGRES_COPY_BOTH) fail("no stream", PQerrorMessage(connection));
+  PQclear(result);
+  PQsetnonblocking(connection, 1);
+}
+
+// MARK: What comes in
+
+static void take_relation(const char *bytes) {
+  uint32_t identifier = big32(bytes);
+  const char *schema = bytes + 4;
+  const char *table = schema + strlen(schema) + 1;
+  char *source;
+  int size = asprintf(&source, "/%s/%s/%s", PQdb(connection), schema, table);
+  if (size < 0 || relation_count == RELATIONS) fail("no room", "for a relation");
+  relations[relation_count++] = (struct relation){identifier, {source, (size_t)size}};
+}
+
+static void take_insert(const char *bytes) {
+  uint32_t identifier = big32(bytes);
+  if (relation == NULL || relation->identifier != identifier)
+    for (int index = 0; index < relation_count; index++)
+      if (relations[index].identifier == identifier) relation = &relations[index];
+  // id, aggregatetype, aggregateid, type, payload; all in binary format, none of them null.
+  const char *position = bytes + 4 + 1 + 2;
+  struct text values[5];
+  for (int index = 0; index < 5; index++) {
+    uint32_t size = big32(position + 1);
+    values[index] = (struct text){position + 5, size};
+    position += 5 + size;
+  }
+  char uuid[36];
+  uuid_text((const unsigned char *)values[0].data, uuid);
+  // The first byte of a jsonb is its version.
+  struct row row = {.identifier = {uuid, 36},
+                    .aggregate_type = values[1],
+                    .aggregate = values[2],
+                    .type = values[3],
+                    .payload = {values[4].data + 1, values[4].size - 1},
+                    .source = relation->source};
+  producer_send(&row, structured);
+}
+
+static void take(const char *bytes) {
+  if (bytes[0] == 'k') {
+    uint64_t end = big64(bytes + 1);
+    if (end > seen_lsn) seen_lsn = end;
+    producer_advance(end);
+    reply_requested |= bytes[17] != 0;
+    return;
+  }
+  const char *message = bytes + 25;
+  switch (message[0]) {
+    case 'I':
+      take_insert(message + 1);
+      break;
+    case 'B':
+      event_begin(big64(message + 1), (int64_t)big64(message + 9));
+      producer_open();
+      break;
+    case 'C': {
+      uint64_t end = big64(message + 10);
+      if (end > seen_lsn) seen_lsn = end;
+      producer_close(end);
+      break;
+    }
+    case 'R':
+      take_relation(message + 1);
+      break;
+  }
+}
+
+/// Reads until the socket is empty or the turn is over. True if there may be more.
+static bool read_turn(void) {
+  for (int count = 0; count < TURN;) {
+    char *bytes = NULL;
+    int size = PQgetCopyData(connection, &bytes, 1);
+    if (size > 0) {
+      received_bytes += (uint64_t)size + 5;
+      take(bytes);
+      PQfreemem(bytes);
+      count++;
+      continue;
+    }
+    if (size < 0) fail("the stream ended", PQerrorMessage(connection));
+    int waiting = 0;
+    ioctl(PQsocket(connection), FIONREAD, &waiting);
+    if (waiting == 0) return false;
+    if (PQconsumeInput(connection) != 1) fail("the connection ended", PQerrorMessage(connection));
+  }
+  return true;
+}
+
+// MARK: What goes back
+
+static void confirm(int64_t now) {
+  uint64_t position = producer_checkpoint();
+  if (position > seen_lsn) position = seen_lsn;
+  if (position < sent_lsn) position = sent_lsn;
+  int64_t age = now - sent_time;
+  bool is_news = position > sent_lsn && age >= 100000000;
+  if (!reply_requested && !is_news && age < 10000000000) return;
+  char status[34] = {'r'};
+  uint64_t value = __builtin_bswap64(position);
+  for (int offset = 1; offset <= 17; offset += 8) memcpy(status + offset, &value, 8);
+  PQputCopyData(connection, status, sizeof status);
+  PQflush(connection);
+  sent_lsn = position;
+  sent_time = now;
+  reply_requested = false;
+}
+
+// MARK: The reading pattern, as in Sources/RelayCore/ReadingPace.swift
+
+static double rate;
+static int64_t window_start;
+static uint64_t window_bytes;
+static int looks_left = LOOKS;
+
+static void nap(uint64_t received, int64_t now) {
+  window_bytes += received;
+  int64_t elapsed = now - window_start;
+  if (elapsed >= 10000000) {
+    rate = elapsed > 1000000000 ? 0 : (rate + (double)window_bytes * 1e9 / (double)elapsed) / 2;
+    window_start = now;
+    window_bytes = 0;
+  }
+  if (rate <= 20e6) {
+    usleep(100);
+    return;
+  }
+  if (received < 1000000 && looks_left > 0) {
+    looks_left--;
+    usleep(30);
+    return;
+  }
+  looks_left = LOOKS;
+  usleep(5000);
+}
+
+static void wait_for_news(void) {
+  struct pollfd entries[2] = {{PQsocket(connection), POLLIN, 0}, {producer_descriptor(), POLLIN, 0}};
+  int timeout = producer_checkpoint() > sent_lsn ? 100 : 1000;
+  poll(entries, 2, timeout);
+  if (entries[0].revents & (POLLHUP | POLLERR)) fail("the connection ended", "by the server");
+}
+
+int relay(struct options *options) {
+  structured = options->structured;
+  signal(SIGTERM, request_stop);
+  signal(SIGINT, request_stop);
+  prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
+  producer_start(options->kafka, options->topic_prefix);
+  start(options);
+  bool told = false;
+  uint64_t before = 0;
+  while (!stop_requested) {
+    producer_drain();
+    int64_t now = monotonic_nanoseconds();
+    confirm(now);
+    if (!told && options->rows > 0 && producer_delivered() >= (uint64_t)options->rows) {
+      printf("delivered %llu bytes %llu\n", (unsigned long long)producer_delivered(),
+             (unsigned long long)received_bytes);
+      fflush(stdout);
+      told = true;
+    }
+    if (read_turn()) continue;
+    uint64_t received = received_bytes - before;
+    before = received_bytes;
+    if (received > 0)
+      nap(received, now);
+    else
+      wait_for_news();
+  }
+  sent_time = 0;
+  confirm(monotonic_nanoseconds());
+  PQfinish(connection);
+  producer_stop();
+  return 0;
+}

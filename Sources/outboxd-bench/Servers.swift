@@ -1,0 +1,87 @@
+// Owns: the Postgres and the Kafka of a run, the programs that are measured, and their ends.
+// Must not know: what is measured.
+import Glibc
+import RelayTesting
+
+final class Servers {
+  let postgres: PostgresServer
+  let kafka: KafkaCluster
+  let topics: Topics
+  let database: Database
+  let outboxd: String
+  let floor: String
+  /// The broker's process, where this run has started it.
+  let brokerID: pid_t?
+
+  private var prefixes = 0
+
+  init() throws {
+    outboxd = try Self.program("outboxd", variable: "OUTBOXD_BINARY")
+    floor = try Self.program("outboxd-bench-floor", variable: "OUTBOXD_BENCH_FLOOR")
+    // OutboxdProcess starts the same one.
+    setenv("OUTBOXD_BINARY", outboxd, 1)
+    let oneHour = "1h"
+    postgres = try PostgresServer(settings: [
+      "shared_buffers": "512MB", "fsync": "off", "max_wal_size": "32GB", "checkpoint_timeout": oneHour,
+      "autovacuum": "off", "track_commit_timestamp": "off",
+    ])
+    kafka =
+      KafkaCluster.canBeControlled
+      ? try KafkaCluster(nodes: 1, settings: ["log.segment.delete.delay.ms": "1000"], heap: "512m")
+      : try KafkaCluster.shared()
+    topics = try Topics(bootstrap: kafka.bootstrap, isManaged: KafkaCluster.isReal)
+    database = try Database(postgres.adminConninfo())
+    let file = ["node1/pid", "node0/pid"].lazy.compactMap { [kafka] in ProcessUsage.content(kafka.path($0)) }
+    brokerID = kafka.folder == nil ? nil : file.first.flatMap { text in pid_t(text.prefix { $0.isNumber }) }
+  }
+
+  /// What stands in the head of the report.
+  var kafkaName: String {
+    KafkaCluster.isReal
+      ? "Apache Kafka, one broker" : "embedded broker (librdkafka's mock), no real Kafka here"
+  }
+
+  /// Over TCP, as a relay on another machine would.
+  func conninfo(user: String = "postgres") -> String { postgres.conninfo(user: user) }
+
+  /// The beginning of topic names that nobody else has.
+  func nextPrefix() -> String {
+    prefixes += 1
+    return "bench-\(getpid())-\(prefixes)."
+  }
+
+  /// The folder of this program, where the build has put the others.
+  private static func program(_ name: String, variable: String) throws -> String {
+    if let path = getenv(variable).map({ String(cString: $0) }), !path.isEmpty { return path }
+    var buffer = [UInt8](repeating: 0, count: 4096)
+    let count = readlink("/proc/self/exe", &buffer, buffer.count)
+    let own = String(decoding: buffer.prefix(max(0, count)), as: UTF8.self)
+    let folder = own.split(separator: "/").dropLast().map { "/" + $0 }.joined()
+    let path = folder + "/" + name
+    guard access(path, X_OK) == 0 else {
+      throw HarnessError("no \(path): run swift build -c release --product \(name), or set \(variable)")
+    }
+    if folder.hasSuffix("/debug") {
+      throw HarnessError(
+        "this is a debug build, whose figures mean nothing: swift run -c release outboxd-bench, or set "
+          + "\(variable) to a release build")
+    }
+    return path
+  }
+}
+
+/// The producer's settings of the floor and of the sink's limit: those of Sources/KafkaSink/KafkaProperties.swift.
+enum ProducerSettings {
+  static func arguments(bootstrap: String) -> [String] {
+    [
+      "bootstrap.servers=\(bootstrap)", "enable.idempotence=true", "enable.gapless.guarantee=true",
+      "acks=all",
+      "message.timeout.ms=0", "partitioner=murmur2_random", "compression.codec=lz4", "linger.ms=0.5",
+      "queue.buffering.max.messages=16384", "queue.buffering.max.kbytes=16384", "socket.nagle.disable=true",
+    ].flatMap { ["-X", $0] }
+  }
+
+  /// With 16,000 messages in flight glibc's cache of 7 pieces a size is of no use; the yardstick gets the best
+  /// allocator there is. outboxd is started bare.
+  static let environment = ["GLIBC_TUNABLES": "glibc.malloc.tcache_count=65535"]
+}
