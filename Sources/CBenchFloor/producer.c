@@ -49,6 +49,9 @@ void producer_start(rd_kafka_conf_t *configuration, const char *topic_prefix) {
   descriptor = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   uint64_t one = 1;
   rd_kafka_queue_io_event_enable(queue, descriptor, &one, sizeof one);
+  // The connection stands before anything comes, as outboxd's does.
+  char *cluster = rd_kafka_clusterid(client, 5000);
+  if (cluster != NULL) rd_kafka_mem_free(client, cluster);
   const rd_kafka_vtype_t types[] = {RD_KAFKA_VTYPE_RKT,      RD_KAFKA_VTYPE_PARTITION, RD_KAFKA_VTYPE_MSGFLAGS,
                                     RD_KAFKA_VTYPE_OPAQUE,   RD_KAFKA_VTYPE_VALUE,     RD_KAFKA_VTYPE_KEY,
                                     RD_KAFKA_VTYPE_HEADERS};

@@ -31,9 +31,11 @@ struct Case: Sendable {
   private static func drain(_ name: String, _ workload: Workload) -> Case {
     Case(name: "drain/" + name, summary: workload.title) { bench, report in
       // A 100 KB payload for each of a million rows would be 100 GB.
-      let limit = max(1_000, 1_000_000_000 / workload.payloadBytes)
+      let limit = max(1_000, 1_024_000_000 / workload.payloadBytes)
+      let rows = min(limit, bench.options.scaled(workload.rows))
+      if rows != workload.rows { report.note("Here with \(rows.grouped) rows.") }
       try compare(
-        workload, rows: min(limit, bench.options.scaled(workload.rows)),
+        workload, rows: rows,
         [
           .receiver, .floor(.structured), .outboxd(.structured), .floor(.binary), .outboxd(.binary),
           .sink(.structured), .sink(.binary),
@@ -53,7 +55,6 @@ struct Case: Sendable {
     try Drain(servers: bench.servers, backlog: backlog, partitions: partitions)
       .compare(contenders, repetitions: bench.options.turns, in: report, labels: labels)
     try backlog.clear()
-    if report.title != workload.title { report.note("Here: \(workload.title).") }
   }
 
   // MARK: Growth

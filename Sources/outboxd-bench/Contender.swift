@@ -42,8 +42,8 @@ struct Assignment {
 /// A started contender.
 protocol Drainer: AnyObject {
   var processID: pid_t { get }
-  /// Microseconds between two questions, when `share` of the rows is there.
-  func pause(share: Double) -> UInt32
+  /// True where the question how far it is costs it nothing.
+  var isAskedForFree: Bool { get }
   /// Rows acknowledged so far.
   func delivered() throws -> Int
   /// Bytes of the stream, where it counts them.
@@ -82,7 +82,7 @@ private final class Receiver: Drainer {
   }
 
   var processID: pid_t { process.processID }
-  func pause(share: Double) -> UInt32 { 5_000 }
+  var isAskedForFree: Bool { true }
 
   func delivered() throws -> Int {
     guard ProcessUsage.hasEnded(processID) else { return 0 }
@@ -126,7 +126,7 @@ final class FloorProgram: Drainer {
   }
 
   var processID: pid_t { process.processID }
-  func pause(share: Double) -> UInt32 { 5_000 }
+  var isAskedForFree: Bool { true }
 
   func delivered() throws -> Int {
     let words = process.output.split(whereSeparator: { $0 == " " || $0 == "\n" })
@@ -175,8 +175,8 @@ final class OutboxdRelay: Drainer {
   }
 
   var processID: pid_t { relay.process.processID }
-  /// A question costs it some tenths of a millisecond: seldom far from the end, often near it.
-  func pause(share: Double) -> UInt32 { share < 0.5 ? 200_000 : share < 0.9 ? 50_000 : 10_000 }
+  /// A question costs it some tenths of a millisecond.
+  var isAskedForFree: Bool { false }
 
   func delivered() throws -> Int {
     if ProcessUsage.hasEnded(processID) { throw HarnessError("outboxd ended\n\(relay.tail)") }

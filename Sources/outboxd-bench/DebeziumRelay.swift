@@ -47,7 +47,8 @@ final class DebeziumRelay: Drainer {
     self.processID = processID
   }
 
-  func pause(share: Double) -> UInt32 { 50_000 }
+  /// The broker is asked.
+  var isAskedForFree: Bool { false }
 
   func delivered() throws -> Int {
     guard kill(processID, 0) == 0 else {

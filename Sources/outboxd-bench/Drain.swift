@@ -135,6 +135,7 @@ struct Drain {
     var begin = (time: streaming, rows: 0, usage: usage(drainer, walsender))
     var last = begin.usage
     let deadline = streaming + 300 + Double(rows) / 2_000
+    var pace = QuestionPace(rows: rows, start: streaming)
     while true {
       let count = try drainer.delivered()
       let now = monotonicSeconds()
@@ -146,7 +147,7 @@ struct Drain {
       guard now < deadline else {
         throw HarnessError("\(count) of \(rows) rows after \(Int(now - streaming)) s")
       }
-      usleep(drainer.pause(share: Double(count) / Double(rows)))
+      usleep(drainer.isAskedForFree ? 2_000 : pace.pause(count: count, now: now))
     }
   }
 
@@ -184,6 +185,29 @@ struct Drain {
     }
     if end.usage.peak > 0 { figures[.peakMemory] = end.usage.peak }
     return figures
+  }
+}
+
+/// When to ask again: seldom far from the end, often near it.
+private struct QuestionPace {
+  let rows: Int
+  let start: Double
+  private var last = (count: 0, time: 0.0)
+
+  init(rows: Int, start: Double) {
+    self.rows = rows
+    self.start = start
+    last.time = start
+  }
+
+  /// Half of the time that seems to be left, in microseconds; 5 ms at least, 200 ms at most.
+  mutating func pause(count: Int, now: Double) -> UInt32 {
+    var left = now - start
+    if count > last.count {
+      left = Double(rows - count) * (now - last.time) / Double(count - last.count)
+      last = (count, now)
+    }
+    return UInt32(min(max(left / 2, 0.005), 0.2) * 1e6)
   }
 }
 
