@@ -170,39 +170,47 @@ static void confirm(int64_t now) {
   reply_requested = false;
 }
 
-// MARK: The reading pattern, as in Sources/RelayCore/ReadingPace.swift
-
-static double rate;
-static int64_t window_start;
-static uint64_t window_bytes;
-static int looks_left = LOOKS;
-
-static void nap(uint64_t received, int64_t now) {
-  window_bytes += received;
-  int64_t elapsed = now - window_start;
-  if (elapsed >= 10000000) {
-    rate = elapsed > 1000000000 ? 0 : (rate + (double)window_bytes * 1e9 / (double)elapsed) / 2;
-    window_start = now;
-    window_bytes = 0;
-  }
-  if (rate <= 20e6) {
-    usleep(100);
-    return;
-  }
-  if (received < 1000000 && looks_left > 0) {
-    looks_left--;
-    usleep(30);
-    return;
-  }
-  looks_left = LOOKS;
-  usleep(5000);
-}
-
 static void wait_for_news(void) {
   struct pollfd entries[2] = {{PQsocket(connection), POLLIN, 0}, {producer_descriptor(), POLLIN, 0}};
   int timeout = producer_checkpoint() > sent_lsn ? 100 : 1000;
   poll(entries, 2, timeout);
   if (entries[0].revents & (POLLHUP | POLLERR)) fail("the connection ended", "by the server");
+}
+
+// MARK: The reading pattern
+
+static double rate;
+static int64_t window_start;
+static uint64_t window_bytes;
+static uint64_t round_bytes;
+static int looks;
+
+static void measure_rate(uint64_t received, int64_t now) {
+  window_bytes += received;
+  int64_t elapsed = now - window_start;
+  if (elapsed < 10000000) return;
+  rate = elapsed > 1000000000 ? 0 : (rate + (double)window_bytes * 1e9 / (double)elapsed) / 2;
+  window_start = now;
+  window_bytes = 0;
+}
+
+/// The socket is empty. While a backlog drains it is looked at a few times more, then some milliseconds of rows
+/// are let gather; a round that brought nothing ends in poll(2).
+static void pause_reading(uint64_t received, int64_t now) {
+  measure_rate(received, now);
+  round_bytes += received;
+  bool is_fast = rate > 20e6;
+  if (is_fast && round_bytes < 1000000 && looks < LOOKS) {
+    looks++;
+    usleep(30);
+    return;
+  }
+  if (round_bytes > 0)
+    usleep(is_fast ? 5000 : 100);
+  else
+    wait_for_news();
+  round_bytes = 0;
+  looks = 0;
 }
 
 int relay(struct options *options) {
@@ -227,10 +235,7 @@ int relay(struct options *options) {
     if (read_turn()) continue;
     uint64_t received = received_bytes - before;
     before = received_bytes;
-    if (received > 0)
-      nap(received, now);
-    else
-      wait_for_news();
+    pause_reading(received, now);
   }
   sent_time = 0;
   confirm(monotonic_nanoseconds());

@@ -40,8 +40,8 @@ final class Backlog {
     try Self.payloads(database, workload.payloadBytes)
     try database.rows(Self.procedure)
     try database.rows(
-      "CREATE PUBLICATION bench FOR TABLE \(tables.joined(separator: ", ")) WITH (publish = 'insert', publish_via_partition_root = true)"
-    )
+      "CREATE PUBLICATION bench FOR TABLE \(tables.joined(separator: ", ")) "
+        + "WITH (publish = 'insert', publish_via_partition_root = true)")
     try database.rows("SELECT pg_create_logical_replication_slot('\(Self.base)', 'pgoutput')")
     try database.rows("SET synchronous_commit = off")
     try database.rows(
@@ -68,8 +68,11 @@ final class Backlog {
 
   /// Removes everything that a backlog or a latency run leaves, and lets the WAL go.
   static func clear(_ database: Database) throws {
-    try database.rows(
-      "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active")
+    // Whoever held one may have been killed just now.
+    try eventually(
+      "no slot is in use", within: 30,
+      isTrue: { try database.value("SELECT count(*) FROM pg_replication_slots WHERE active") == "0" })
+    try database.rows("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
     try database.rows(
       """
       SET client_min_messages = warning; DROP PUBLICATION IF EXISTS bench; DROP SCHEMA IF EXISTS bench CASCADE;

@@ -14,7 +14,7 @@ struct Case: Sendable {
   let run: @Sendable (Bench, CaseReport) throws -> Void
 
   /// In the order in which they run.
-  static let all: [Case] = drains + [footprint] + latencies + growth + [debezium]
+  static let all: [Case] = [messages] + drains + [footprint] + latencies + growth + [debezium]
 
   // MARK: Drains
 
@@ -53,7 +53,9 @@ struct Case: Sendable {
     Progress.say("\(report.name): writing \(workload.title)")
     let backlog = try Backlog(workload, bench.servers.database)
     try Drain(servers: bench.servers, backlog: backlog, partitions: partitions)
-      .compare(contenders, repetitions: bench.options.turns, in: report, labels: labels)
+      .compare(
+        contenders.filter(bench.options.selects), repetitions: bench.options.turns, in: report, labels: labels
+      )
     try backlog.clear()
   }
 
@@ -116,7 +118,8 @@ struct Case: Sendable {
     var drain = Drain(servers: bench.servers, backlog: backlog)
     drain.warmRowsOfDebezium = warmRows
     try drain.compare(
-      [.receiver, .outboxd(.structured), .outboxd(.binary), .debezium], repetitions: bench.options.turns,
+      [.receiver, .outboxd(.structured), .outboxd(.binary), .debezium].filter(bench.options.selects),
+      repetitions: bench.options.turns,
       in: report, labels: \.name)
     try backlog.clear()
   }

@@ -64,6 +64,14 @@ enum Figure: String, CaseIterable {
     }
   }
 
+  /// The others stand in the JSON only.
+  var isInTable: Bool {
+    switch self {
+    case .userPerMillion, .systemPerMillion, .totalSeconds, .latencyMaximum: false
+    default: true
+    }
+  }
+
   private var digits: Int {
     switch self {
     case .rowsPerSecond, .eventsPerSecond: 0

@@ -16,7 +16,7 @@ extension Case {
       let hasDebezium = DebeziumRelay.program != nil && KafkaCluster.isReal
       if hasDebezium, rate <= 1_000, !bench.options.quick { contenders.append(.debezium) }
       for turn in 1...bench.options.turns {
-        for contender in contenders {
+        for contender in contenders where bench.options.selects(contender) {
           // A JVM needs longer to be warm.
           let warmUp = contender == .debezium ? 20 : 2
           let load = Load(rate: rate, seconds: seconds, warmUp: warmUp, payloadBytes: payload)

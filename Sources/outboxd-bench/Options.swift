@@ -15,14 +15,15 @@ struct Options {
     turn. Let nothing else run on the machine.
 
     Options:
-          --list           Print the cases and end.
-          --only NAME,...  Only these cases, or those that begin so: --only drain,latency/1000
-          --repetitions N  Turns of each case. Default: 5; with --quick 1.
-          --rows N         Rows of each drain. Default: by workload, up to 1,000,000; with --quick a fifth.
-          --quick          A first look in a few minutes: fewer rows, one turn, shorter load.
-          --full           Growth up to 10,000,000 rows.
-          --json FILE      Write all figures there, every single value included.
-      -h, --help           Print this help.
+          --list               Print the cases and end.
+          --only NAME,...      Only these cases, or those that begin so: --only drain,latency/1000
+          --contenders WORD,...  Only contenders whose names hold one of the words: --contenders floor,outboxd
+          --repetitions N      Turns of each case. Default: 5; with --quick 1.
+          --rows N             Rows of each drain. Default: by workload, up to 1,000,000; with --quick a fifth.
+          --quick              A first look in some minutes: fewer rows, one turn, shorter load.
+          --full               Growth up to 10,000,000 rows.
+          --json FILE          Write all figures there, every single value included.
+      -h, --help               Print this help.
 
     Contenders:
       pg_recvlogical       the source's limit: the same slot and options, to /dev/null
@@ -37,7 +38,7 @@ struct Options {
       / pg_recvlogical     rows/s divided by those of pg_recvlogical of the same turn; / floor likewise
       CPU s/M              CPU seconds of the contender per million rows, all threads; so for walsender and broker
       peak MB              VmHWM of the contender
-      start s, total s     from the start of the program to streaming; and to the last acknowledgement
+      start s              from the start of the program to streaming
       p50 ms               from the return of the INSERT to the message in a consumer's hands
       ack p50 ms           from the commit to Kafka's acknowledgement, from the histogram of /metrics
 
@@ -51,6 +52,7 @@ struct Options {
 
   var list = false
   var only: [String] = []
+  var contenders: [String] = []
   var repetitions: Int?
   var rows: Int?
   var quick = false
@@ -75,6 +77,7 @@ struct Options {
       switch word {
       case "--list": list = true
       case "--only": only = try value(word).split(separator: ",").map(String.init)
+      case "--contenders": contenders = try value(word).split(separator: ",").map(String.init)
       case "--repetitions": repetitions = try number(word)
       case "--rows": rows = try number(word)
       case "--quick": quick = true
@@ -90,6 +93,10 @@ struct Options {
 
   /// How many rows a drain of usually `count` rows has.
   func scaled(_ count: Int) -> Int { rows ?? (quick ? count / 5 : count) }
+
+  func selects(_ contender: Contender) -> Bool {
+    contenders.isEmpty || contenders.contains { contender.name.contains($0) }
+  }
 
   func selects(_ name: String) -> Bool {
     only.isEmpty || only.contains { name == $0 || name.hasPrefix($0 + "/") }

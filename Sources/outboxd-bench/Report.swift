@@ -40,9 +40,11 @@ final class CaseReport: Encodable {
 
   /// The cells are medians, and below them the spread where there was more than one repetition.
   var table: String {
-    let columns = Figure.allCases.filter { figure in labels.contains { values[$0]?[figure] != nil } }
+    let columns = Figure.allCases.filter { figure in
+      figure.isInTable && labels.contains { values[$0]?[figure] != nil }
+    }
     var rows = [[""] + columns.map(\.title)]
-    for label in labels {
+    for label in labels where !columns.isEmpty {
       let summaries = columns.map { summary(label, $0) }
       rows.append(
         [label]
@@ -57,7 +59,7 @@ final class CaseReport: Encodable {
     }
     let widths = rows[0].indices.map { column in rows.map { $0[column].count }.max() ?? 0 }
     var text = "\n\(name): \(title)\n"
-    for row in rows {
+    for row in rows where row.count > 1 {
       var line = ""
       for (column, cell) in row.enumerated() {
         let space = String(repeating: " ", count: widths[column] - cell.count)

@@ -76,6 +76,8 @@ final class Topics {
 
   /// Messages that were written to the topics since they were made.
   func count(_ names: [String], partitions: Int32 = 4) throws -> Int {
+    // The embedded broker gives every topic four.
+    let partitions = isManaged ? partitions : 4
     var total: Int64 = 0
     for name in names {
       for partition in 0..<partitions {
