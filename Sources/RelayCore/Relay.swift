@@ -102,14 +102,13 @@ public final class Relay {
       try settle()
       try progress(source, now)
       if let record = parked { try retry(record, now) }
-      let before = source.receivedBytes
       if parked == nil {
-        let hasMore = try read(source)
-        if hasMore { continue }
-      }
-      if parked == nil, source.receivedBytes != before {
-        pace.nap(received: source.receivedBytes - before, now: now)
-        continue
+        if try read(source) { continue }
+        if parked == nil,
+          pace.rest(received: source.receivedBytes, isInTransaction: isReading, now: now)
+        {
+          continue
+        }
       }
       wait(source, until: readDeadline)
     }
