@@ -50,6 +50,9 @@ public enum KafkaProperties {
       ("enable.idempotence", "true"),
       ("request.required.acks", "all"),
       ("enable.gapless.guarantee", "true"),
+      // A broker has no sequence to compare a new producer's first batch with: if that one is refused, those that
+      // follow in the pipeline are taken, and a key's later events come before its earlier ones.
+      ("max.in.flight.requests.per.connection", "1"),
       ("message.timeout.ms", "0"),
       ("partitioner", "murmur2_random"),
       ("compression.codec", "lz4"),
@@ -67,7 +70,8 @@ public enum KafkaProperties {
     ]
   }
 
-  private static func queueKilobytes(_ settings: KafkaSettings) -> Int {
+  /// The default of queue.buffering.max.kbytes: room for the largest message at least.
+  static func queueKilobytes(_ settings: KafkaSettings) -> Int {
     let largest = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
     return max(16_384, min(largest, 1_000_000_000) / 1024 + 1)
   }
@@ -142,8 +146,9 @@ public enum KafkaProperties {
       return "must be true: without it, later events could pass one that failed"
     case "message.timeout.ms" where text != "0":
       return "must be 0: an event is never given up because time has passed"
-    case "max.in.flight.requests.per.connection" where !(Int(text).map { (1...5).contains($0) } ?? true):
-      return "must be 1 to 5: beyond that, Kafka cannot keep the order of retries"
+    case "max.in.flight.requests.per.connection" where Int(text) != 1:
+      return
+        "must be 1: Kafka takes any first sequence of a new producer, so that a batch could pass one that failed"
     case "message.send.max.retries":
       return "must not be set: an event is sent until Kafka has it"
     case "partitioner" where !["murmur2_random", "murmur2"].contains(text):

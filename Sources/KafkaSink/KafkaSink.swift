@@ -20,6 +20,8 @@ public final class KafkaSink: RecordSink {
   private let log: Log
   private let missingTopic: KafkaSettings.MissingTopic
   private let messageLimit: Int
+  /// What may be queued and in flight, headers and bookkeeping included. librdkafka's own limit counts payloads.
+  private let byteBudget: Int
   private var topics: TopicTable
   private var health: KafkaHealth
   private let arguments: ProduceArguments
@@ -30,6 +32,7 @@ public final class KafkaSink: RecordSink {
   private var delivered: UInt64 = 0
   private var inFlight = 0
   private var inFlightBytes = 0
+  private var lastTag: UInt64 = 0
   /// Seen in the deliveries since the producer became fatal, or just before.
   private var sawRejection = false
   private var isFatal = false
@@ -60,6 +63,10 @@ public final class KafkaSink: RecordSink {
     self.log = log
     missingTopic = settings.missingTopic
     messageLimit = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
+    byteBudget =
+      1024
+      * (settings.properties["queue.buffering.max.kbytes"].flatMap { Int($0) }
+        ?? KafkaProperties.queueKilobytes(settings))
     topics = TopicTable(client: handle.client)
     let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? ""
     health = KafkaHealth(metrics: metrics, mechanism: mechanism)
@@ -86,12 +93,16 @@ public final class KafkaSink: RecordSink {
   public func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
     let index = try topics.index(of: record.topic)
     if !topics.exists(index), try !admit(index) { return .held }
+    let cost = RecordCost(record)
+    if inFlight > 0, inFlightBytes + cost.bytes > byteBudget { return .full }
     let headers = Self.headers(of: record)
     let error = arguments.produce(
-      client: handle.client, topic: topics.topic(index), record: record, headers: headers, tag: tag)
+      client: handle.client, topic: topics.topic(index), record: record, headers: headers,
+      opaque: cost.packed(with: tag))
     guard let error else {
       inFlight += 1
-      inFlightBytes += (record.key?.count ?? 0) + (record.value?.count ?? 0)
+      inFlightBytes += cost.bytes
+      lastTag = tag
       return .accepted
     }
     let code = rd_kafka_error_code(error)
@@ -283,9 +294,9 @@ public final class KafkaSink: RecordSink {
   @inline(__always)
   private func settle(_ message: UnsafePointer<rd_kafka_message_t>, _ settle: (Delivery) -> Void) {
     // SAFETY: the message lives until its event is destroyed, after this call.
-    let tag = UInt64(UInt(bitPattern: message.pointee._private))
+    let (tag, bytes) = RecordCost.unpack(UInt64(UInt(bitPattern: message.pointee._private)), lastTag: lastTag)
     inFlight -= 1
-    inFlightBytes -= message.pointee.len + message.pointee.key_len
+    inFlightBytes -= bytes
     guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
       settleFailure(message, tag: tag, settle)
       return
@@ -373,6 +384,40 @@ public final class KafkaSink: RecordSink {
       counts[isNamed ? name : "other", default: 0] += count
     }
     metrics.topics = counts
+  }
+}
+
+/// What a record takes while it is in flight. It travels with the tag in the message's opaque, because a delivery
+/// would have to look at every header to find it out again.
+struct RecordCost {
+  /// librdkafka's own for a message and for a header, about.
+  private static let perMessage = 256
+  private static let perHeader = 64
+  private static let unit = 64
+  private static let tagBits: UInt64 = 40
+  private static let tagMask: UInt64 = (1 << tagBits) - 1
+
+  private let units: UInt64
+
+  @inline(__always)
+  init(_ record: Record) {
+    var bytes = Self.perMessage + (record.key?.count ?? 0) + (record.value?.count ?? 0)
+    for header in record.headers { bytes += Self.perHeader + header.name.count + header.value.count }
+    units = min(UInt64((bytes + Self.unit - 1) / Self.unit), (1 << (64 - Self.tagBits)) - 1)
+  }
+
+  var bytes: Int { Int(units) * Self.unit }
+
+  /// The tag's low 40 bits, and the cost above them.
+  @inline(__always)
+  func packed(with tag: UInt64) -> UInt64 { units << Self.tagBits | tag & Self.tagMask }
+
+  /// Tags rise, and what is in flight lies within 2⁴⁰ below the last one.
+  @inline(__always)
+  static func unpack(_ opaque: UInt64, lastTag: UInt64) -> (tag: UInt64, bytes: Int) {
+    var tag = lastTag & ~tagMask | opaque & tagMask
+    if tag > lastTag { tag &-= 1 << tagBits }
+    return (tag, Int(opaque >> tagBits) * unit)
   }
 }
 

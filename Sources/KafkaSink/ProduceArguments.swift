@@ -36,12 +36,12 @@ final class ProduceArguments {
   /// and the headers are still the caller's.
   @inline(__always)
   func produce(
-    client: OpaquePointer, topic: OpaquePointer, record: Record, headers: OpaquePointer?, tag: UInt64
+    client: OpaquePointer, topic: OpaquePointer, record: Record, headers: OpaquePointer?, opaque: UInt64
   ) -> OpaquePointer? {
     // SAFETY: all indexes are below `count`; key and value are lent during the call, and MSG_F_COPY makes
     // librdkafka copy them.
     arguments[0].u.rkt = topic
-    arguments[3].u.ptr = UnsafeMutableRawPointer(bitPattern: UInt(tag))
+    arguments[3].u.ptr = UnsafeMutableRawPointer(bitPattern: UInt(opaque))
     set(4, record.value)
     set(5, record.key)
     arguments[6].u.headers = headers

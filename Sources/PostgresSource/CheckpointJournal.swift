@@ -36,7 +36,8 @@ struct CheckpointJournal {
     let result: SQLResult
     do throws(RelayError) {
       result = try connection.query(
-        "SELECT lsn, system_identifier, timeline FROM outboxd.checkpoint WHERE slot = \(slotLiteral)")
+        "SELECT lsn, system_identifier, timeline, updated_at FROM outboxd.checkpoint WHERE slot = \(slotLiteral)"
+      )
     } catch  where error.code?.hasPrefix("42") == true {
       return .unusable(error.message)
     }
@@ -45,7 +46,8 @@ struct CheckpointJournal {
       let system = result[0, "system_identifier"].flatMap({ UInt64($0) }),
       let timeline = result[0, "timeline"].flatMap({ UInt32($0) })
     else { return .unusable("the row of slot \"\(slot)\" cannot be read") }
-    return .row(Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline))
+    return .row(
+      Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline), updatedAt: result[0, "updated_at"])
   }
 
   /// Moves the slot's row forward, never back.
@@ -96,11 +98,15 @@ struct CheckpointJournal {
     return (text, lsn)
   }
 
-  /// A checkpoint that the server forgets in a crash, while the slot remembers, would look like a moved slot.
-  func requireDurableCommits() throws(RelayError) {
+  /// A checkpoint that the server forgets in a crash, while the slot remembers, would look like a moved slot: so
+  /// a commit waits for the disk. It does not wait for a standby, which may be away: a standby that is promoted
+  /// without the last checkpoint has an older one, and events are sent again. And no statement waits longer for a
+  /// lock than the relay waits for the statement: the backend of a client that has gone would stay.
+  func boundStatements() throws(RelayError) {
     try connection.query(
       """
-      SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
+      SELECT set_config('synchronous_commit', 'local', false), set_config('lock_timeout', '10s', false),
+        set_config('statement_timeout', '12s', false)
       """)
   }
 }

@@ -75,7 +75,7 @@ struct DatabaseWatch {
   private mutating func connect() throws(RelayError) {
     do throws(RelayError) {
       let new = try SQLConnection(keeper.settings, applicationName: "outboxd journal", stop: keeper.end)
-      try CheckpointJournal(connection: new, slot: keeper.settings.slot).requireDurableCommits()
+      try CheckpointJournal(connection: new, slot: keeper.settings.slot).boundStatements()
       connection = new
       wasLost = false
       backOff = Self.firstBackOff
@@ -181,14 +181,10 @@ extension DatabaseWatch {
       tables: try inspector.tables(keeper.mappings), mappings: keeper.mappings)
     if let fault = check.fault {
       keeper.post(fault)
-    } else if let publication, let before = session.publicationOID, publication.oid != before {
-      keeper.post(
-        RelayError(
-          .publicationUnsuitable,
-          "publication \"\(keeper.settings.publication)\" was dropped and created again while outboxd ran: "
-            + "rows committed in between may not have been published",
-          remedy: "Compare the outbox rows of the last seconds with the topics, publish by hand what is "
-            + "missing, and restart outboxd."))
+    } else if let publication, let before = session.publication,
+      let fault = PublicationCheck.change(name: keeper.settings.publication, from: before, to: publication)
+    {
+      keeper.post(fault)
     }
   }
 }

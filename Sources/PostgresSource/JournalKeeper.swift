@@ -40,7 +40,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   struct Session: Equatable {
     var systemIdentifier: UInt64
     var timeline: UInt32
-    var publicationOID: UInt32?
+    var publication: PublicationFacts?
   }
 
   public convenience init(
@@ -90,17 +90,27 @@ public final class JournalKeeper: CheckpointStore, Sendable {
 
   /// A session begins at `checkpoint`, which the journal, where it is in use, already has.
   func begin(_ checkpoint: Checkpoint, journal: JournalFacts, publication: PublicationFacts?) {
-    shared.withLock { shared in
+    let fault: RelayError? = shared.withLock { shared in
+      var change: RelayError?
+      if let former = shared.session, former.systemIdentifier == checkpoint.systemIdentifier,
+        let before = former.publication, let publication
+      {
+        change = PublicationCheck.change(name: settings.publication, from: before, to: publication)
+      }
       shared.session = Session(
         systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline,
-        publicationOID: publication?.oid)
-      shared.fault = nil
+        publication: publication)
+      shared.fault = change
+      return change
     }
-    hasFault.store(false, ordering: .releasing)
+    hasFault.store(fault != nil, ordering: .releasing)
     isInUse.store(journal.isInUse, ordering: .releasing)
     durable.store(checkpoint.lsn.rawValue, ordering: .releasing)
     wanted.store(checkpoint.lsn.rawValue, ordering: .releasing)
   }
+
+  /// False where checkpoints are kept by the slot alone.
+  public var keepsJournal: Bool { isInUse.load(ordering: .acquiring) }
 
   /// The fault that the watch on the database has found since the session began; once.
   /// `ReplicationStream.report` asks for it at each call, so that the loop needs no hook of its own.

@@ -123,9 +123,11 @@ enum PostgresFailure {
 
   static func publicationGoneRemedy(_ context: FailureContext) -> String {
     "Create the publication again (outboxd init prints the SQL). Changes that were committed while it did "
-      + "not exist cannot be decoded: if the error stays, skip them with SELECT "
-      + "pg_replication_slot_advance(\(SQLText.literal(context.slot)), pg_current_wal_lsn()); and publish the "
-      + "rows of that time from the table."
+      + "not exist cannot be decoded. If the error stays, the way on is to skip everything committed up to now, "
+      + "also what could still be sent: SELECT pg_replication_slot_advance(\(SQLText.literal(context.slot)), "
+      + "pg_current_wal_lsn()); then, as the owner of the journal, DELETE FROM outboxd.checkpoint WHERE slot = "
+      + "\(SQLText.literal(context.slot)); restart outboxd, and publish by hand the outbox rows from after the last "
+      + "event in Kafka."
   }
 
   private static func wrongState(

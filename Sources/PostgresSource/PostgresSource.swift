@@ -13,6 +13,34 @@ public enum PostgresSource {
     settings: PostgresSettings, mappings: [OutboxMapping], keeper: JournalKeeper?, resume: Checkpoint? = nil,
     stop: StopSignal, log: Log
   ) throws(RelayError) -> ReplicationStream {
+    let (facts, start) = try prepare(
+      settings: settings, mappings: mappings, keeper: keeper, resume: resume, stop: stop, log: log)
+    let checkpoint = Checkpoint(
+      lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    // A connection that has run nothing else: a walsender that has looked at the catalog of today decodes
+    // older changes with it, and leaves out the rows of a publication that was created anew since.
+    let connection = try ReplicationConnection(settings, stop: stop)
+    let identity = try connection.identifySystem()
+    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
+      throw RelayError(
+        .sourceUnavailable, "another server answered (\(connection.sql.target)) than the one inspected before"
+      )
+    }
+    try connection.start(at: start)
+    keeper?.begin(checkpoint, journal: facts.journal, publication: facts.publication)
+    log.notice(
+      "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
+      ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
+      ("journal", facts.journal.isInUse ? "on" : "off"))
+    return ReplicationStream(
+      connection, facts: facts, settings: settings, startLSN: start, keeper: keeper)
+  }
+
+  /// Judges the server, creates the slot if that is safe, and has the journal know the start.
+  private static func prepare(
+    settings: PostgresSettings, mappings: [OutboxMapping], keeper: JournalKeeper?, resume: Checkpoint?,
+    stop: StopSignal, log: Log
+  ) throws(RelayError) -> (facts: ServerFacts, start: LSN) {
     let connection = try ReplicationConnection(settings, stop: stop)
     let facts = try inspect(connection, settings: settings, mappings: mappings, resume: resume)
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings, resume: resume)
@@ -32,20 +60,15 @@ public enum PostgresSource {
       start = try connection.createSlot()
       log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start)"))
     }
-    let checkpoint = Checkpoint(
-      lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
     // From here on a slot that vanishes is noticed.
     if keeper != nil, facts.journal.isInUse {
-      try CheckpointJournal(connection: connection.sql, slot: settings.slot).write(checkpoint, snapshot: nil)
+      let checkpoint = Checkpoint(
+        lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+      let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+      try journal.boundStatements()
+      try journal.write(checkpoint, snapshot: nil)
     }
-    try connection.start(at: start)
-    keeper?.begin(checkpoint, journal: facts.journal, publication: facts.publication)
-    log.notice(
-      "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
-      ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
-      ("journal", facts.journal.isInUse ? "on" : "off"))
-    return ReplicationStream(
-      connection, facts: facts, settings: settings, startLSN: start, keeper: keeper)
+    return (facts, start)
   }
 
   /// Reads everything that decides about a start, and moves nothing.
@@ -75,7 +98,7 @@ public enum PostgresSource {
       slot: slot, publication: try inspector.publication(), tables: try inspector.tables(mappings),
       journal: journal)
     var timelines = resume.map { [$0.timeline] } ?? []
-    if case .row(let row) = journal { timelines.append(row.timeline) }
+    if case .row(let row, _) = journal { timelines.append(row.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {
       facts.timelineHistory = connection.timelineHistory(identity.timeline)
     }

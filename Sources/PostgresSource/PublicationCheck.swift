@@ -18,7 +18,7 @@ struct PublicationCheck {
           + "decoded and must be published from the table.")
     }
     return flagFault(publication) ?? missingTableFault(publication) ?? extraTableFault(publication)
-      ?? filterFault(publication)
+      ?? filterFault(publication) ?? columnFault(publication)
   }
 
   /// The tables themselves. Columns are the row plan's affair.
@@ -35,13 +35,41 @@ struct PublicationCheck {
           .tableUnsuitable, "\(mapping.qualifiedName) is not a table, and only tables have inserts to read",
           remedy: "Name the table itself under outboxes.")
       }
+      guard !table.isPartition else {
+        return RelayError(
+          .tableUnsuitable,
+          "\(mapping.qualifiedName) is a partition: its rows come under the name of the partitioned table",
+          remedy: "Name the partitioned table under outboxes in its place.")
+      }
       guard table.persistence == "p" else {
         return RelayError(
           .tableUnsuitable, "\(mapping.qualifiedName) is unlogged or temporary: its rows are not in the WAL",
           remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) SET LOGGED;")
       }
+      if !table.columns.isEmpty, let fault = Self.mappingFault(mapping, table.relation) { return fault }
     }
     return nil
+  }
+
+  /// Whether rows may have been left out between two looks at a publication that is as it should be each time. A
+  /// table that was dropped and created again is a new member, which is no fault.
+  static func change(name: String, from before: PublicationFacts, to now: PublicationFacts) -> RelayError? {
+    let reason: String
+    if before.oid != now.oid {
+      reason = "was dropped and created again"
+    } else if before.version != now.version {
+      reason = "was altered"
+    } else if now.memberships.contains(where: { (before.memberships[$0.key] ?? $0.value) != $0.value }) {
+      reason = "had a table taken out and added again, or its columns or row filter changed"
+    } else {
+      return nil
+    }
+    return RelayError(
+      .publicationUnsuitable,
+      "publication \"\(name)\" \(reason) while outboxd ran: rows committed in between may not have been published",
+      remedy:
+        "Compare the outbox rows of the last minute with the topics, publish by hand what is missing, and "
+        + "start outboxd again.")
   }
 
   /// What may stay as it is.
@@ -132,6 +160,37 @@ struct PublicationCheck {
     return RelayError(
       .publicationUnsuitable, "publication \"\(name)\" publishes \(shown)\(more), which no outbox names",
       remedy: remedy)
+  }
+
+  /// A mapping that the table would serve, and the published columns do not.
+  private func columnFault(_ publication: PublicationFacts) -> RelayError? {
+    for mapping in mappings {
+      guard
+        let published = publication.tables.first(where: {
+          $0.schema == mapping.schema && $0.name == mapping.table
+        })?.columns,
+        var relation = tables.first(where: { $0.schema == mapping.schema && $0.name == mapping.table })?
+          .relation
+      else { continue }
+      relation.columns.removeAll { !published.contains($0.name) }
+      guard let fault = Self.mappingFault(mapping, relation) else { continue }
+      return RelayError(
+        .publicationUnsuitable,
+        "publication \"\(name)\" publishes only listed columns of \(mapping.qualifiedName): \(fault.message)",
+        remedy:
+          "ALTER PUBLICATION \(quoted) SET TABLE \(tableList); rows committed before that keep the list.")
+    }
+    return nil
+  }
+
+  /// What the relay would say at the table's first row.
+  static func mappingFault(_ mapping: OutboxMapping, _ relation: Relation) -> RelayError? {
+    do throws(RelayError) {
+      _ = try MappingCheck.inspect(mapping, relation: relation, database: "database")
+      return nil
+    } catch {
+      return error
+    }
   }
 
   private func filterFault(_ publication: PublicationFacts) -> RelayError? {

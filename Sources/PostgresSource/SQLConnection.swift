@@ -54,8 +54,11 @@ public final class SQLConnection {
     slot = settings.slot
     publication = settings.publication
     serverVersion = Int(PQserverVersion(handle))
-    // Objects of the same name in other schemas must not take the place of the system's.
-    try query("SELECT pg_catalog.set_config('search_path', 'pg_catalog', false)")
+    // Objects of the same name in other schemas must not take the place of the system's. And from 18 on a warning
+    // is all that tells of a publication that is missing.
+    try query(
+      "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), "
+        + "pg_catalog.set_config('client_min_messages', 'warning', false)")
   }
 
   deinit {

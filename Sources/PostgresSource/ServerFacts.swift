@@ -94,6 +94,8 @@ public struct PublicationFacts: Equatable, Sendable {
     public var name: String
     public var hasRowFilter: Bool
     public var hasColumnList: Bool
+    /// The columns that are published; nil where that is all of them.
+    public var columns: [String]?
 
     public init(schema: String, name: String, hasRowFilter: Bool = false, hasColumnList: Bool = false) {
       self.schema = schema
@@ -106,6 +108,10 @@ public struct PublicationFacts: Equatable, Sendable {
   }
 
   public var oid: UInt32
+  /// Changes whenever the publication itself is altered (its flags, its owner).
+  public var version = ""
+  /// The membership of each table, by the table's oid. A table that is taken out and added again has another.
+  public var memberships: [UInt32: String] = [:]
   public var publishesInserts = true
   public var publishesUpdates = false
   public var publishesDeletes = false
@@ -142,6 +148,8 @@ public struct TableFacts: Equatable, Sendable {
   public var columns: [Column] = []
   /// The role may read it, which streaming does not need, but replay and verification do.
   public var isReadable = true
+  /// Of another, partitioned table.
+  public var isPartition = false
 
   public init(schema: String, name: String) {
     self.schema = schema
@@ -158,7 +166,8 @@ public enum JournalFacts: Equatable, Sendable {
   case unusable(String)
   /// It is there, and has no row for the slot.
   case empty
-  case row(Checkpoint)
+  /// - Parameter updatedAt: when it was written, as the server prints it.
+  case row(Checkpoint, updatedAt: String? = nil)
 
   /// True where checkpoints are written to it.
   public var isInUse: Bool {

@@ -19,6 +19,7 @@ public enum SetupSQL {
     list += mappings.map { memberStatement(settings, $0) }
     if settings.journal != .off { list += journalStatements }
     list += grants(settings, mappings, role)
+    if settings.journal != .off { list.append(slotGuard(settings)) }
     list.append(slotStatement(settings))
     return list
   }
@@ -118,6 +119,20 @@ public enum SetupSQL {
             + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee);"))
     }
     return list
+  }
+
+  /// A slot that was there before is not made again in silence: what was committed meanwhile would be skipped.
+  private static func slotGuard(_ settings: PostgresSettings) -> SetupStatement {
+    let name = SQLText.literal(settings.slot)
+    let message =
+      "slot \(settings.slot) does not exist, and outboxd.checkpoint says that there was one: see what "
+      + "outboxd run says about it before a new one is created"
+    return SetupStatement(
+      comment: "No new slot in the place of one that was lost.",
+      sql: conditional(
+        "EXISTS (SELECT FROM outboxd.checkpoint WHERE slot = \(name)) AND NOT EXISTS "
+          + "(SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(name))",
+        "RAISE EXCEPTION USING MESSAGE = \(SQLText.literal(message));"))
   }
 
   private static func slotStatement(_ settings: PostgresSettings) -> SetupStatement {

@@ -52,14 +52,15 @@ struct SlotInspector {
     let name = SQLText.literal(settings.publication)
     let head = try connection.query(
       """
-      SELECT oid, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+      SELECT oid, xmin AS version, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
       FROM pg_publication WHERE pubname = \(name)
       """)
     guard !head.rows.isEmpty else { return nil }
     let restrictions =
       connection.serverVersion >= 150_000
-      ? "pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed"
-      : "false AS filtered, false AS listed"
+      ? "pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed, "
+        + "array_to_string(t.attnames, chr(10)) AS columns"
+      : "false AS filtered, false AS listed, NULL AS columns"
     let tables = try connection.query(
       """
       SELECT t.schemaname, t.tablename, \(restrictions)
@@ -73,10 +74,25 @@ struct SlotInspector {
     var facts = PublicationFacts(
       oid: head[0, "oid"].flatMap { UInt32($0) } ?? 0,
       tables: tables.rows.indices.map { row in
-        PublicationFacts.Table(
+        var table = PublicationFacts.Table(
           schema: tables[row, "schemaname"] ?? "", name: tables[row, "tablename"] ?? "",
           hasRowFilter: tables[row, "filtered"] == "t", hasColumnList: tables[row, "listed"] == "t")
+        if table.hasColumnList {
+          table.columns = tables[row, "columns"]?.split(separator: "\n").map(String.init)
+        }
+        return table
       })
+    facts.version = head[0, "version"] ?? ""
+    let members = try connection.query(
+      """
+      SELECT prrelid AS relation, r.oid || '.' || r.xmin AS membership
+      FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = \(name)
+      """)
+    for row in members.rows.indices {
+      if let relation = members[row, "relation"].flatMap({ UInt32($0) }) {
+        facts.memberships[relation] = members[row, "membership"]
+      }
+    }
     facts.publishesInserts = head[0, "pubinsert"] == "t"
     facts.publishesUpdates = head[0, "pubupdate"] == "t"
     facts.publishesDeletes = head[0, "pubdelete"] == "t"
@@ -91,7 +107,7 @@ struct SlotInspector {
     for mapping in mappings {
       let result = try connection.query(
         """
-        SELECT c.relkind, c.relpersistence, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
+        SELECT c.relkind, c.relpersistence, c.relispartition, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
           base.oid AS type_oid, base.typname AS type_name,
           NOT a.attnotnull AS nullable,
           has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
@@ -111,6 +127,7 @@ struct SlotInspector {
       table.kind = result[0, "relkind"] ?? ""
       table.persistence = result[0, "relpersistence"] ?? ""
       table.isReadable = result[0, "readable"] == "t"
+      table.isPartition = result[0, "relispartition"] == "t"
       table.columns = result.rows.indices.compactMap { row in
         guard let name = result[row, "attname"] else { return nil }
         return TableFacts.Column(

@@ -49,8 +49,8 @@ public struct StartDecision {
 
   private static let checks: [@Sendable (StartDecision) -> RelayError?] = [
     { $0.versionFault }, { $0.recoveryFault }, { $0.journalFault }, { $0.systemFault },
-    { $0.behindFault }, { $0.timelineFault }, { $0.missingSlotFault }, { $0.unsuitableSlotFault },
-    { $0.lostSlotFault }, { $0.activeSlotFault }, { $0.movedSlotFault }, { $0.walLevelFault },
+    { $0.behindFault }, { $0.timelineFault }, { $0.walLevelFault }, { $0.missingSlotFault },
+    { $0.unsuitableSlotFault }, { $0.lostSlotFault }, { $0.activeSlotFault }, { $0.movedSlotFault },
     { $0.tableFault }, { $0.publicationFault },
   ]
 
@@ -58,7 +58,7 @@ public struct StartDecision {
   /// beyond the memory was written by another process, which took over meanwhile.
   private var known: [(source: String, checkpoint: Checkpoint)] {
     var list: [(String, Checkpoint)] = []
-    if case .row(let row) = facts.journal { list.append(("the journal", row)) }
+    if case .row(let row, _) = facts.journal { list.append(("the journal", row)) }
     if let resume { list.append(("this process", resume)) }
     return list
   }
@@ -66,6 +66,16 @@ public struct StartDecision {
   var checkpoint: LSN? { known.map(\.checkpoint.lsn).max() }
 
   private var slotName: String { SQLText.literal(settings.slot) }
+
+  /// ` (written at …)`, for a person who looks for rows by their time.
+  private var checkpointTime: String {
+    if case .row(_, let updatedAt?) = facts.journal { " (written at \(updatedAt))" } else { "" }
+  }
+
+  /// What only the owner of the journal may do.
+  private var forgetCheckpoint: String {
+    "as the owner of the journal: DELETE FROM outboxd.checkpoint WHERE slot = \(slotName); and restart outboxd."
+  }
 }
 
 // The server and its history.
@@ -153,7 +163,7 @@ extension StartDecision {
   /// Accepts the server as it is: the old checkpoint is forgotten and the slot decides.
   private func adoptRemedy(after place: String) -> String {
     "publish by hand what consumers lack after \(place), then accept this server: "
-      + "DELETE FROM outboxd.checkpoint WHERE slot = \(slotName); and restart outboxd."
+      + forgetCheckpoint
   }
 }
 
@@ -166,11 +176,10 @@ extension StartDecision {
         .slotMissing,
         "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though events up to "
           + "\(checkpoint) were published from it: what was committed between \(checkpoint) and a new slot "
-          + "would be skipped (the WAL ends at \(facts.walEnd))",
+          + "would be skipped (the WAL ends at \(facts.walEnd); the checkpoint\(checkpointTime))",
         remedy: "Find out who dropped it, or whether a failover left it behind. To go on: "
           + "SELECT pg_create_logical_replication_slot(\(slotName), 'pgoutput'); publish by hand the rows that "
-          + "the outbox tables have from after \(checkpoint); then DELETE FROM outboxd.checkpoint WHERE slot = "
-          + "\(slotName); and restart outboxd.")
+          + "the outbox tables have from after the checkpoint\(checkpointTime); then \(forgetCheckpoint)")
     }
     guard !facts.journal.isInUse else { return nil }
     return RelayError(

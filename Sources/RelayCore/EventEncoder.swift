@@ -510,13 +510,15 @@ struct EventEncoder: ~Copyable {
       id = LogLine.quoted(String(decoding: text.prefix(200), as: UTF8.self))
     }
     let table = "\(plan.relation.schema).\(plan.relation.table)"
-    return RelayError(
+    var error = RelayError(
       .rowRejected,
       "row \(id) of \(table), row \(index) of the transaction that committed at \(commitLSN), cannot become an "
         + "event: \(fault.part): \(fault.reason)",
       remedy:
         "Correct the mapping of the outbox \(plan.mapping.qualifiedName) so that the row fits, and start "
         + "again; the relay goes on at this row. A row of the WAL cannot be changed any more.")
+    error.commitLSN = commitLSN
+    return error
   }
 }
 

@@ -86,6 +86,12 @@ public struct Ledger {
     closeNewest(endLSN: endLSN)
   }
 
+  /// The commit LSN of a tag's transaction, nil for a tag that is not in flight.
+  public func commitLSN(of tag: UInt64) -> LSN? {
+    guard tag >= head, tag < head &+ UInt64(count) else { return nil }
+    return entries[slot(tag)].commitLSN
+  }
+
   /// A record is acknowledged. Returns its transaction's commit time, nil for a tag that is not in flight.
   public mutating func settle(_ tag: UInt64) -> PostgresMicroseconds? {
     guard tag >= head, tag < head &+ UInt64(count) else { return nil }

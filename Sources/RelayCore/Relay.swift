@@ -11,6 +11,10 @@ import Synchronization
 public final class Relay {
   /// Messages handled before deliveries, timers and the stop signal are looked at again.
   private static let turnLimit = 1024
+  /// A turn that takes longer ends early: the server wants to hear from us, and a topic's first sight may block.
+  private static let turnMilliseconds = 50
+  /// Transactions that may wait behind one that is not acknowledged; an entry of the ledger takes 32 bytes.
+  private static let transactionLimit = 262_144
 
   private let mappings: [OutboxMapping]
   private let store: any CheckpointStore
@@ -39,7 +43,7 @@ public final class Relay {
 
   /// Up to this commit LSN one record is in flight at a time: one of them was refused together with its
   /// neighbours, and only alone it can be told which.
-  private var isolateThrough = LSN.zero
+  private var isolateThrough = (commitLSN: LSN.zero, index: UInt32(0))
   private var resentThrough = LSN.zero
   private var failure: RelayError?
   private var durable = LSN.zero
@@ -73,6 +77,7 @@ public final class Relay {
   public func dropSink() {
     sink?.abandon()
     sink = nil
+    parkedIsHeld = false
     resentThrough = max(resentThrough, ledger.newestCommitLSN)
     ledger.rewind()
     parked = nil
@@ -84,11 +89,15 @@ public final class Relay {
     durable = .zero
   }
 
-  /// Relays until a stop is requested. Returns at the end of a transaction where that comes before
-  /// `readDeadline`.
+  /// Relays until a stop is requested. Returns at the end of a transaction where that comes within half of
+  /// `drainMilliseconds` after the request.
   /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
   public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
-    parked = nil
+    // What is parked is lent by the source, and goes with it.
+    defer {
+      parked = nil
+      parkedIsHeld = false
+    }
     isReading = false
     pace = ReadingPace()
     outboxd_set_timer_slack(1_000)
@@ -96,13 +105,13 @@ public final class Relay {
     while true {
       let now = MonotonicTime.now()
       if stop.isRequested {
-        if readDeadline == .never { readDeadline = now.advanced(milliseconds: drainMilliseconds / 2) }
+        readDeadline = stop.requestTime.advanced(milliseconds: drainMilliseconds / 2)
         if !isReading || now >= readDeadline { return }
       }
       try settle()
       try progress(source, now)
       if let record = parked { try retry(record, now) }
-      if parked == nil {
+      if canRead {
         if try read(source) { continue }
         if parked == nil,
           pace.rest(received: source.receivedBytes, isInTransaction: isReading, now: now)
@@ -145,14 +154,20 @@ public final class Relay {
     }
   }
 
+  /// False while a record is parked, or too much waits behind one transaction: the socket then backs up to the
+  /// server.
+  private var canRead: Bool { parked == nil && ledger.transactions < Self.transactionLimit }
+
   // MARK: The way of one row
 
   /// Reads until the socket is empty, a record is parked, or the turn is over. True if there is more to read.
   private func read(_ source: any ChangeSource) throws(RelayError) -> Bool {
-    for _ in 0..<Self.turnLimit {
+    let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
+    for count in 1...Self.turnLimit {
       guard let change = try source.next() else { return false }
       try handle(change, source)
       if parked != nil { return false }
+      if count % 16 == 0, MonotonicTime.now() >= end { return true }
     }
     return true
   }
@@ -208,14 +223,14 @@ public final class Relay {
 
   private func send(_ record: Record) throws(RelayError) {
     guard let sink else { throw RelayError(.sinkFailed, "there is no producer") }
-    if commitLSN <= isolateThrough, ledger.outstanding > 0 {
+    if isIsolated, ledger.outstanding > 0 {
       return park(record, untilOutstanding: 0)
     }
     let outcome: SendOutcome
     do throws(RelayError) {
       outcome = try sink.send(record, tag: ledger.tag)
     } catch {
-      throw error.kind == .recordRejected ? rejected(identified(error, record)) : error
+      throw error.kind == .recordRejected ? rejected(identified(error, record, commitLSN)) : error
     }
     switch outcome {
     case .accepted:
@@ -228,6 +243,12 @@ public final class Relay {
       parkedIsHeld = true
       park(record, untilOutstanding: .max)
     }
+  }
+
+  /// True for a record that may be the one that Kafka refused together with its neighbours.
+  private var isIsolated: Bool {
+    commitLSN < isolateThrough.commitLSN
+      || (commitLSN == isolateThrough.commitLSN && rowIndex <= isolateThrough.index)
   }
 
   private func park(_ record: Record, untilOutstanding limit: Int) {
@@ -286,8 +307,9 @@ public final class Relay {
     return error
   }
 
-  private func identified(_ error: RelayError, _ record: Record) -> RelayError {
+  private func identified(_ error: RelayError, _ record: Record, _ commitLSN: LSN) -> RelayError {
     var error = error
+    error.commitLSN = commitLSN
     let topic = String(decoding: record.topic, as: UTF8.self)
     error.message =
       "event \(RecordIdentity.id(of: record)) for topic \(topic), of the transaction that committed at "
@@ -304,7 +326,7 @@ public final class Relay {
     do throws(RelayError) {
       try sink.drain { delivery in
         if let failure = delivery.failure {
-          self.undelivered(failure)
+          self.undelivered(failure, tag: delivery.tag)
         } else if let commitTime = self.ledger.settle(delivery.tag) {
           self.tally.delivered(latency: now &- commitTime)
         }
@@ -321,21 +343,23 @@ public final class Relay {
   }
 
   /// The first failure decides; those that follow are its consequences.
-  private func undelivered(_ failure: DeliveryFailure) {
+  private func undelivered(_ failure: DeliveryFailure, tag: UInt64) {
     guard self.failure == nil else { return }
     guard failure.error.kind == .recordRejected else {
       self.failure = failure.error
       return
     }
-    if failure.mayBeNeighbour, commitLSN > isolateThrough || ledger.outstanding > 1 {
-      isolateThrough = max(isolateThrough, commitLSN)
+    if failure.mayBeNeighbour, ledger.outstanding > 1 {
+      // Nothing beyond the row that was read last can have been sent.
+      isolateThrough = (commitLSN, rowIndex)
       self.failure = RelayError(
         .sinkFailed,
         "Kafka refused a batch of records: \(failure.error.message). They are sent again one by one, up to "
           + "\(commitLSN), to find the one that is refused", code: failure.error.code)
       return
     }
-    self.failure = rejected(identified(failure.error, failure.record))
+    let refused = ledger.commitLSN(of: tag) ?? commitLSN
+    self.failure = rejected(identified(failure.error, failure.record, refused))
   }
 
   private func progress(_ source: any ChangeSource, _ now: MonotonicTime) throws(RelayError) {
@@ -378,10 +402,15 @@ public final class Relay {
       if let source {
         timeout = now.milliseconds(until: source.reportTime, limit: timeout)
         // While a record is parked nothing is read: the socket backs up to the server.
-        let events = (parked == nil ? POLLIN : 0) | (source.wantsWrite ? POLLOUT : 0)
+        let events = (canRead ? POLLIN : 0) | (source.wantsWrite ? POLLOUT : 0)
         watch(source.descriptor, events)
       }
       _ = poll(entries.baseAddress, nfds_t(count), Int32(timeout))
+      // A connection that was hung up while nothing is read from it makes poll(2) return at once, until the next
+      // report finds out.
+      if source != nil, !canRead, entries[count - 1].revents & Int16(POLLHUP | POLLERR) != 0 {
+        usleep(10_000)
+      }
     }
   }
 }

@@ -58,6 +58,8 @@ public struct RelayError: Error, Equatable, Sendable {
   public var code: String?
   /// One sentence or more: what to do. May hold SQL or commands.
   public var remedy: String?
+  /// The commit LSN of the transaction whose row or record was rejected.
+  public var commitLSN: LSN?
 
   public init(_ kind: Kind, _ message: String, code: String? = nil, remedy: String? = nil) {
     self.kind = kind

@@ -115,7 +115,10 @@ private struct Binder {
 
   /// The column of a role: the mapped one, which must exist, or the first of the usual names.
   func optional(_ role: String, _ mapped: String?) throws(RelayError) -> RowPlan.Source? {
-    if let mapped { return try text(column(mapped, for: role)) }
+    if let mapped {
+      if mapped == "none", find(mapped) == nil { return nil }
+      return try text(column(mapped, for: role))
+    }
     let usual = OutboxMapping.Columns.defaults.first { $0.role == role }?.names ?? []
     for name in usual {
       if let source = find(name) { return try text(source) }

@@ -8,6 +8,7 @@ public final class StopSignal: Sendable {
   /// Readable for ever once a stop was requested.
   public let descriptor: Int32
   private let requested = Atomic<Bool>(false)
+  private let requestedAt = Atomic<UInt64>(.max)
 
   public init() {
     descriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
@@ -17,7 +18,14 @@ public final class StopSignal: Sendable {
 
   public var isRequested: Bool { requested.load(ordering: .acquiring) }
 
+  /// When the stop was first requested, `.never` before: what all deadlines of a stop count from.
+  public var requestTime: MonotonicTime {
+    MonotonicTime(nanoseconds: requestedAt.load(ordering: .acquiring))
+  }
+
   public func request() {
+    _ = requestedAt.compareExchange(
+      expected: .max, desired: MonotonicTime.now().nanoseconds, ordering: .acquiringAndReleasing)
     requested.store(true, ordering: .releasing)
     eventfd_write(descriptor, 1)
   }

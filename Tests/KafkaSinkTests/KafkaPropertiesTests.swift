@@ -19,7 +19,7 @@ import Testing
     arguments: [
       ("acks", "1"), ("request.required.acks", "0"), ("enable.idempotence", "false"),
       ("enable.idempotence", "F"), ("message.timeout.ms", "300000"), ("delivery.timeout.ms", "1"),
-      ("max.in.flight", "6"), ("max.in.flight.requests.per.connection", "100"), ("retries", "5"),
+      ("max.in.flight", "5"), ("max.in.flight.requests.per.connection", "100"), ("retries", "5"),
       ("message.send.max.retries", "0"), ("enable.gapless.guarantee", "false"), ("partitioner", "consistent"),
       ("transactional.id", "x"), ("queuing.strategy", "lifo"), ("log.queue", "false"), ("dr_cb", "x"),
       ("dr_msg_cb", "x"), ("group.id", "g"), ("auto.offset.reset", "earliest"), ("enabled_events", "1"),

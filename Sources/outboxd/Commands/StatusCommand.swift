@@ -31,7 +31,7 @@ struct RelayStatus {
   let localRole: String?
 
   private var checkpoint: LSN? {
-    if case .row(let row) = facts.journal { row.lsn } else { nil }
+    if case .row(let row, _) = facts.journal { row.lsn } else { nil }
   }
 
   private var faults: [RelayError] {
@@ -71,7 +71,7 @@ struct RelayStatus {
       lines.append(("slot", "\(settings.slot) does not exist"))
     }
     switch facts.journal {
-    case .row(let row): lines.append(("checkpoint", "\(row.lsn) in the journal"))
+    case .row(let row, _): lines.append(("checkpoint", "\(row.lsn) in the journal"))
     case .empty: lines.append(("checkpoint", "none in the journal yet"))
     case .absent: lines.append(("checkpoint", "no journal"))
     case .off: lines.append(("checkpoint", "the journal is switched off"))

@@ -61,6 +61,8 @@ enum Daemon {
   private static func watch(_ signals: SignalWatch, stop: StopSignal, finished: StopSignal, log: Log) {
     while let signal = signals.wait(orUntil: finished) {
       if stop.isRequested {
+        // `timeout` and terminals send one signal to the process and to its group: that is one request.
+        guard MonotonicTime.now() > stop.requestTime.advanced(milliseconds: 500) else { continue }
         log.warning(
           "ended at once by a second signal; unacknowledged events are sent again at the next start")
         _exit(RelayError.Kind.interrupted.exitCode)

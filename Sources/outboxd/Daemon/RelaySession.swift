@@ -20,6 +20,9 @@ final class RelaySession {
   private var sourceBackOff = BackOff()
   private var sinkBackOff = BackOff(first: 500)
   private var isStandby = false
+  /// What this process knows of its place is not true any more.
+  private var hasForgotten = false
+  private var streamStart = MonotonicTime.now()
 
   init(
     configuration: Configuration, metrics: RelayMetrics, stop: StopSignal, log: Log, keeper: JournalKeeper
@@ -38,7 +41,10 @@ final class RelaySession {
         try stream()
         return nil
       } catch {
-        if stop.isRequested { break }
+        if stop.isRequested {
+          if error.kind != .interrupted { log.error("failed while stopping", error, level: .warning) }
+          break
+        }
         if let fatal = react(to: error) { return fatal }
       }
     }
@@ -49,7 +55,7 @@ final class RelaySession {
   /// One connection to Postgres, from its opening to its end. Returns in good order after a stop.
   private func stream() throws(RelayError) {
     var resume: Checkpoint?
-    if let relay {
+    if let relay, !hasForgotten {
       resume = Checkpoint(lsn: relay.checkpoint, systemIdentifier: systemIdentifier, timeline: timeline)
     }
     let source = try PostgresSource.open(
@@ -60,8 +66,9 @@ final class RelaySession {
     metrics.postgresConnected.store(true, ordering: .relaxed)
     metrics.fault = nil
     isStandby = false
+    hasForgotten = false
+    streamStart = MonotonicTime.now()
     defer { metrics.postgresConnected.store(false, ordering: .relaxed) }
-    sourceBackOff.reset()
     do throws(RelayError) {
       try relay.run(source, drainMilliseconds: configuration.relay.drainTimeout)
     } catch  where error.kind.reaction == .applyPolicy || error.kind == .tableUnsuitable {
@@ -82,7 +89,13 @@ final class RelaySession {
     let continues =
       self.relay != nil && source.startLSN <= relay.checkpoint
       && source.systemIdentifier == systemIdentifier && source.timeline == timeline
-    if !continues { relay.reset(to: source.startLSN) }
+    if !continues {
+      // Records of a history that is no more must not be sent any longer.
+      if self.relay != nil, source.systemIdentifier != systemIdentifier || source.timeline != timeline {
+        relay.dropSink()
+      }
+      relay.reset(to: source.startLSN)
+    }
     self.relay = relay
     systemIdentifier = source.systemIdentifier
     timeline = source.timeline
@@ -96,7 +109,8 @@ final class RelaySession {
   private func finish(_ source: ReplicationStream?) {
     metrics.role.store(RelayMetrics.Role.stopping.rawValue, ordering: .relaxed)
     guard let relay else { return }
-    let deadline = MonotonicTime.now().advanced(milliseconds: configuration.relay.drainTimeout)
+    let start = min(MonotonicTime.now(), stop.requestTime)
+    let deadline = start.advanced(milliseconds: configuration.relay.drainTimeout)
     if relay.finish(source, deadline: deadline) {
       log.info("stopped", ("checkpoint", relay.checkpoint.description))
     } else {
@@ -118,14 +132,31 @@ final class RelaySession {
     case .halt, .applyPolicy:
       if metrics.role.load(ordering: .relaxed) != RelayMetrics.Role.stopping.rawValue { finish(nil) }
       metrics.role.store(RelayMetrics.Role.halted.rawValue, ordering: .relaxed)
-      return error
+      return withWayOut(error)
     }
     return nil
+  }
+
+  /// What is left to an operator who can neither correct the mapping nor raise a limit.
+  private func withWayOut(_ error: RelayError) -> RelayError {
+    guard let commitLSN = error.commitLSN else { return error }
+    var error = error
+    let slot = configuration.postgres.slot
+    let next = LSN(commitLSN.rawValue &+ 1)
+    let statement =
+      keeper.keepsJournal
+      ? "UPDATE outboxd.checkpoint SET lsn = '\(next)' WHERE slot = '\(slot)';"
+      : "SELECT pg_replication_slot_advance('\(slot)', '\(next)');"
+    error.remedy =
+      (error.remedy.map { $0 + " " } ?? "")
+      + "To give up this transaction with all its events, and go on after it: \(statement) and start outboxd again."
+    return error
   }
 
   private func reconnect(_ error: RelayError) {
     metrics.role.store(RelayMetrics.Role.starting.rawValue, ordering: .relaxed)
     metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed)
+    if MonotonicTime.now() > streamStart.advanced(milliseconds: 10_000) { sourceBackOff.reset() }
     let delay = sourceBackOff.delay()
     log.error("no stream from Postgres; trying again", error, level: .warning)
     wait(milliseconds: delay)
@@ -135,6 +166,8 @@ final class RelaySession {
     metrics.role.store(RelayMetrics.Role.standby.rawValue, ordering: .relaxed)
     if !isStandby {
       isStandby = true
+      // Another process moves the slot meanwhile, and without a journal only the slot can tell how far.
+      if relay != nil, !keeper.keepsJournal { hasForgotten = true }
       log.notice(
         "standby: another process streams from the slot; waiting for it to end",
         ("slot", configuration.postgres.slot), ("reason", error.message))
