@@ -32,7 +32,8 @@ extension Integration {
       #expect(try relay.terminate() == 0)
     }
 
-    @Test func `a transaction of a million rows takes less than 100 MB`() throws {
+    @Test(.enabled(if: KafkaCluster.isReal, "the embedded broker keeps 5 MB of a partition"))
+    func `a transaction of a million rows takes less than 100 MB`() throws {
       let scene = try Scene(settings: ["max_wal_size": "4GB"])
       let relay = try scene.start()
       try scene.server.sql(

@@ -6,13 +6,10 @@ import Glibc
 public final class KafkaCluster: Sendable {
   /// Starts and stops real brokers; nil where there is none, or no Java.
   public static let program: String? = {
-    let environment = ProcessInfo.processInfo.environment
-    let named = environment["OUTBOXD_TEST_KAFKA"].flatMap { $0.isEmpty ? nil : $0 }
+    let named = ProcessInfo.processInfo.environment["OUTBOXD_TEST_KAFKA"].flatMap { $0.isEmpty ? nil : $0 }
     let path = named ?? "\(TestTools.repository)/../shared/kafka/kafka"
-    guard access(path, X_OK) == 0, (try? ChildProcess.find("java")) != nil else {
-      // A work tree may lie elsewhere than the clone that it belongs to.
-      return named == nil && access("/work/shared/kafka/kafka", X_OK) == 0 ? "/work/shared/kafka/kafka" : nil
-    }
+    // OUTBOXD_TEST_KAFKA=none does without.
+    guard path != "none", access(path, X_OK) == 0, (try? ChildProcess.find("java")) != nil else { return nil }
     return path
   }()
 
@@ -28,13 +25,13 @@ public final class KafkaCluster: Sendable {
   /// One for all tests that only publish. Topics are created by themselves, with 4 partitions.
   public static func shared() throws -> KafkaCluster { try sharedResult.get() }
   private static let sharedResult = Result {
-    if program != nil {
-      TestTools.say("Kafka: a real one")
-      return try KafkaCluster(nodes: 1)
-    }
     if let ownBrokers {
       TestTools.say("Kafka: yours, at \(ownBrokers)")
       return KafkaCluster(folder: nil, bootstrap: ownBrokers)
+    }
+    if program != nil {
+      TestTools.say("Kafka: a real one")
+      return try KafkaCluster(nodes: 1)
     }
     TestTools.say(
       "Kafka: the embedded broker only, as there is no real one (OUTBOXD_TEST_KAFKA, OUTBOXD_TEST_BROKERS)")
