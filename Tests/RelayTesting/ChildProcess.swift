@@ -98,7 +98,9 @@ public final class ChildProcess {
     posix_spawnattr_setsigdefault(&attributes, &all)
     // 0x80 is POSIX_SPAWN_SETSID.
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | 0x80))
-    let merged = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+    // What steers the tests is none of outboxd's business: it warns of variables that it does not know.
+    let inherited = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("OUTBOXD_") }
+    let merged = inherited.merging(environment) { $1 }
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     var variables: [UnsafeMutablePointer<CChar>?] = merged.map { strdup("\($0)=\($1)") } + [nil]
     defer { (arguments + variables).forEach { free($0) } }

@@ -138,7 +138,8 @@ public final class Workload {
   public static func settle(
     server: PostgresServer, database: String, relay: OutboxdProcess, within seconds: Double
   ) throws {
-    let end = try server.sql("SELECT pg_current_wal_insert_lsn()", database: database)
+    // Commits are flushed; other records may wait in a buffer for seconds.
+    let end = try server.sql("SELECT pg_current_wal_flush_lsn()", database: database)
     func slots() -> String { (try? server.sql("SELECT * FROM pg_replication_slots")) ?? "(no answer)" }
     try eventually("the slot confirms \(end): \(slots())\n\(relay.tail)", within: seconds) { () -> Bool? in
       if let status = relay.process.poll() {
