@@ -1,3 +1,4 @@
+// Owns: outboxd killed: at random moments, and when all was confirmed.
 import Foundation
 import Glibc
 import RelayTesting

@@ -1,3 +1,4 @@
+// Owns: Kafka stopped, killed, frozen, losing a leader, and its network failing.
 import Foundation
 import RelayTesting
 import Testing

@@ -1,3 +1,4 @@
+// Owns: Postgres restarted, its walsender ended, its network failing, outboxd frozen.
 import Foundation
 import Glibc
 import RelayTesting

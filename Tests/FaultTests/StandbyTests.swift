@@ -1,3 +1,4 @@
+// Owns: two relays on one slot.
 import Foundation
 import Glibc
 import RelayTesting

@@ -1,3 +1,4 @@
+// Owns: SIGTERM at inconvenient moments, and its deadline.
 import Foundation
 import Glibc
 import RelayTesting

@@ -1,3 +1,4 @@
+// Owns: what columns of each type become in an event, by default and by mapping.
 import Foundation
 import RelayTesting
 import Testing

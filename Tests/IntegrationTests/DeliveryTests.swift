@@ -1,3 +1,4 @@
+// Owns: the main promise: every committed event, no other, in order, unchanged; without a fault also once.
 import Foundation
 import RelayTesting
 import Testing

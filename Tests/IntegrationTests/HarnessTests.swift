@@ -1,3 +1,4 @@
+// Owns: that servers, proxy and workload do what the tests believe of them. Needs no outboxd.
 import Foundation
 import RelayTesting
 import Testing

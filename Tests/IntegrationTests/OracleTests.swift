@@ -1,3 +1,4 @@
+// Owns: that the judge of all other tests judges.
 import RelayTesting
 import Testing
 

@@ -1,3 +1,4 @@
+// Owns: rows and records that can never be sent: the relay halts at them, and says which.
 import Foundation
 import RelayTesting
 import Testing

@@ -1,3 +1,4 @@
+// Owns: bounds: WAL that is let go, memory that does not grow.
 import Foundation
 import RelayTesting
 import Testing

@@ -1,3 +1,4 @@
+// Owns: TLS and logins to both sides, and that secrets and payloads stay out of the log.
 import Foundation
 import RelayTesting
 import Testing

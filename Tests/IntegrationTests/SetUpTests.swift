@@ -1,3 +1,4 @@
+// Owns: init, check and status against real databases.
 import Foundation
 import RelayTesting
 import Testing

@@ -1,3 +1,4 @@
+// Owns: refusals to start: exit code, words, remedy; and what is waited for instead.
 import Foundation
 import RelayTesting
 import Testing

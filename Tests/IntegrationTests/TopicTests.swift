@@ -1,3 +1,4 @@
+// Owns: topics that are missing, and the choice of partitions.
 import Foundation
 import RelayTesting
 import Testing
