@@ -46,7 +46,11 @@ struct PublicationCheck {
           .tableUnsuitable, "\(mapping.qualifiedName) is unlogged or temporary: its rows are not in the WAL",
           remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) SET LOGGED;")
       }
-      if !table.columns.isEmpty, let fault = Self.mappingFault(mapping, table.relation) { return fault }
+      if table.columns.contains(where: { $0.typeOID != 0 }),
+        let fault = Self.mappingFault(mapping, table.relation)
+      {
+        return fault
+      }
     }
     return nil
   }
@@ -215,12 +219,14 @@ extension StartDecision {
   /// What does not stop the relay, and ought to be known.
   public var findings: [Finding] {
     var findings = publicationCheck.findings
-    if facts.journal == .absent {
+    if facts.journal == .absent || facts.journal == .off {
       findings.append(
         Finding(
-          message: "there is no journal: a slot that was moved or created anew cannot be told from one that "
+          message:
+            "there is no journal (postgres.journal is \(settings.journal.rawValue)): a slot that was moved or created anew cannot be told from one that "
             + "was not, and after a restart of Postgres events may be sent again",
-          remedy: "Run what outboxd init prints, or sql/05_journal.sql."))
+          remedy:
+            "Run what outboxd init prints, or sql/05_journal.sql, with postgres.journal: auto or required."))
     }
     if let status = facts.slot?.walStatus, status == "unreserved" {
       findings.append(

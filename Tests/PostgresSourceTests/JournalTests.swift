@@ -178,15 +178,19 @@ extension LiveDatabase {
     let database = try LiveDatabase(server, files: [])
     try database.sql(
       """
-      CREATE SCHEMA "Sales $outboxd$ 'x'"; CREATE TABLE "Sales $outboxd$ 'x'"."Out""box" (id int);
-      CREATE TABLE parts (id int) PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
+      CREATE SCHEMA "Sales $outboxd$ 'x'"; CREATE TABLE "Sales $outboxd$ 'x'"."Out""box" (id int, type text, payload text,
+        aggregatetype text, aggregateid text);
+      CREATE TABLE parts (id int, type text, payload text, aggregatetype text, aggregateid text)
+        PARTITION BY RANGE (id); CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
       CREATE PUBLICATION "My ""Pub'" FOR TABLE parts WITH (publish = 'update');
       """)
     database.settings.slot = "named"
     database.settings.publication = "My \"Pub'"
-    let mappings = [
+    var mappings = [
       OutboxMapping(schema: "Sales $outboxd$ 'x'", table: "Out\"box"), OutboxMapping(table: "parts"),
     ]
+    // The default source would have the names in it, and they are no URI.
+    mappings[0].source = try Template("/sales")
     let role = "Re\"lay'"
     let statements = SetupSQL.statements(settings: database.settings, mappings: mappings, role: role)
     var admin = database.settings
@@ -211,7 +215,8 @@ extension LiveDatabase {
       CREATE EXTENSION citext;
       CREATE TYPE mood AS ENUM ('glad'); CREATE DOMAIN email AS text; CREATE DOMAIN nested AS email;
       CREATE DOMAIN feeling AS mood; CREATE DOMAIN folded AS citext;
-      CREATE TABLE outbox (a uuid, b citext, c email, d nested, e mood, f feeling, g jsonb, h int[], i folded);
+      CREATE TABLE outbox (id uuid, aggregatetype citext, aggregateid email, type nested, e mood, f feeling,
+        payload jsonb, h int[], i folded);
       """)
     for file in ["04", "06"] { try database.sql(try LiveDatabase.file(file)) }
     let facts = try PostgresSource.inspect(

@@ -264,7 +264,7 @@ private func expect(
     let decision = StartDecision(facts: facts, settings: PostgresSettings(), mappings: [OutboxMapping()])
     #expect(
       decision.faults.map(\.kind) == [
-        .systemIdentifierChanged, .serverBehindCheckpoint, .slotLost, .serverUnsuitable, .publicationMissing,
+        .systemIdentifierChanged, .serverBehindCheckpoint, .serverUnsuitable, .slotLost, .publicationMissing,
       ])
     expect(facts, refusedAs: .systemIdentifierChanged)
   }
