@@ -112,7 +112,7 @@ struct ConnectionOption {
       let reason = message.map { PostgresFailure.oneLine(String(cString: $0)) } ?? "out of memory"
       throw RelayError(
         .configurationInvalid,
-        "postgres.conninfo cannot be read: \(withoutSecrets(reason, of: conninfo))",
+        "postgres.conninfo cannot be read: \(ConninfoComplaint(reason, of: conninfo).text)",
         remedy: "Write keyword=value pairs or a postgresql:// URI, as PostgreSQL's manual has them in "
           + "34.1.1; put values with spaces in single quotes.")
     }
@@ -131,14 +131,6 @@ struct ConnectionOption {
       entry += 1
     }
     return options
-  }
-
-  /// libpq quotes the part of the string that it stumbled over, which may be a part of the password.
-  private static func withoutSecrets(_ reason: String, of conninfo: String) -> String {
-    let text = conninfo.lowercased()
-    guard text.contains("pass") || text.contains("@") else { return reason }
-    return reason.split(separator: "\"", omittingEmptySubsequences: false).enumerated()
-      .map { $0.offset % 2 == 1 ? "…" : String($0.element) }.joined(separator: "\"")
   }
 }
 
@@ -172,4 +164,13 @@ public func conninfoUser(_ conninfo: String) throws(RelayError) -> String? {
     entry += 1
   }
   return nil
+}
+
+/// The database that the connection string, the environment or the user's name leads to; nil where it is left
+/// to a service file or a default that only libpq knows.
+public func conninfoDatabase(_ conninfo: String) throws(RelayError) -> String? {
+  let options = try ConnectionOption.parse(conninfo)
+  func value(_ keyword: String) -> String? { options.first { $0.keyword == keyword }?.effectiveValue }
+  if let database = value("dbname") { return database }
+  return value("service") == nil ? try conninfoUser(conninfo) : nil
 }
