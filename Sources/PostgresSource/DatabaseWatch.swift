@@ -207,10 +207,10 @@ extension DatabaseWatch {
       wasLost = false
       keeper.post(error)
     }
-    keeper.log.warning(
-      "the second connection, for journal and watch, failed", ("slot", keeper.settings.slot),
-      ("reason", error.message),
-      ("code", code))
+    let codeField: [Log.Field] = error.code.map { [("code", $0)] } ?? []
+    keeper.log.write(
+      .warning, "the second connection, for journal and watch, failed",
+      [("slot", keeper.settings.slot), ("reason", error.message)] + codeField)
     guard connection != nil else { return }
     connection = nil
     wasLost = error.kind == .sourceUnavailable

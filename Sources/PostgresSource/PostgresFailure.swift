@@ -201,8 +201,16 @@ extension PostgresFailure {
       return RelayError(
         .sourceDenied, "Postgres (\(target)) refused the connection: \(line)", remedy: denied.remedy)
     }
-    return RelayError(.sourceUnavailable, "no connection to Postgres (\(target)): \(line)")
+    let isThere = line.contains("the database system is") || line.contains("recovery")
+    let isFull = line.contains("too many clients") || line.contains("connection slots are reserved")
+    let remedy =
+      isFull
+      ? "Raise max_connections, or close connections that are not used." : isThere ? nil : unreachableRemedy
+    return RelayError(
+      .sourceUnavailable, "no connection to Postgres (\(target)): \(line)", remedy: remedy)
   }
+
+  static let unreachableRemedy = "Check host and port in postgres.conninfo, and that Postgres listens there."
 
   /// Line ends and what surrounds them become a single "; ".
   static func oneLine(_ text: String) -> String {

@@ -100,7 +100,7 @@ public final class SQLConnection {
       switch try wait(PQsocket(handle), events, until: deadline, stop: stop) {
       case .ready: break
       case .timedOut:
-        throw RelayError(.sourceUnavailable, "no connection to Postgres (\(target)): timeout expired")
+        throw PostgresFailure.connectionFailure("timeout expired", target: target)
       }
       switch PQconnectPoll(handle) {
       case PGRES_POLLING_OK: return
