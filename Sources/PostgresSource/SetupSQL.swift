@@ -2,12 +2,18 @@
 // Must not know: who runs them, and what is there already (each statement finds out by itself).
 public import RelayCore
 
-/// One step of the preparation. Run it by itself, outside a transaction; running it again changes nothing.
+/// One step of the preparation. Running it again changes nothing.
 public struct SetupStatement: Equatable, Sendable {
   /// What it is for, in one line.
   public var comment: String
   /// Ends with a semicolon.
   public var sql: String
+  /// An SQL expression: whether what the step makes is there already. Nil for a step that only checks.
+  public var presence: String?
+  /// Who may run it, to follow "needs".
+  public var needs = "a superuser"
+  /// False for what Postgres does not do in a transaction that has written.
+  public var isTransactional = true
 }
 
 public enum SetupSQL {
@@ -20,57 +26,73 @@ public enum SetupSQL {
     if settings.journal != .off { list += journalStatements }
     list += grants(settings, mappings, role)
     if settings.journal != .off { list.append(slotGuard(settings)) }
-    list.append(slotStatement(settings))
+    var slot = slotStatement(settings)
+    slot.presence =
+      "EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(SQLText.literal(settings.slot)))"
+    slot.needs = "a role with REPLICATION"
+    slot.isTransactional = false
+    list.append(slot)
     return list
   }
 
   private static func roleStatement(_ role: String) -> SetupStatement {
-    SetupStatement(
+    let presence = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))"
+    return SetupStatement(
       comment: "The role that outboxd connects as; give it a password with \\password.",
       sql: conditional(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))",
-        "CREATE ROLE \(SQLText.identifier(role)) LOGIN REPLICATION;"))
+        "NOT \(presence)", "CREATE ROLE \(SQLText.identifier(role)) LOGIN REPLICATION;"),
+      presence: presence,
+      needs: "a superuser (from PostgreSQL 16 on also a role with CREATEROLE and REPLICATION)")
   }
 
   private static func publicationStatement(
     _ settings: PostgresSettings, _ mappings: [OutboxMapping]
   ) -> SetupStatement {
     let tables = mappings.map { SQLText.qualified($0.schema, $0.table) }.joined(separator: ", ")
+    let presence =
+      "EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = \(SQLText.literal(settings.publication)))"
     return SetupStatement(
       comment: "What outboxd reads: the inserts of the outbox tables.",
       sql: conditional(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = "
-          + "\(SQLText.literal(settings.publication)))",
+        "NOT \(presence)",
         "CREATE PUBLICATION \(SQLText.identifier(settings.publication)) FOR TABLE \(tables) "
-          + "WITH (publish = 'insert', publish_via_partition_root = true);"))
+          + "WITH (publish = 'insert', publish_via_partition_root = true);"),
+      presence: presence, needs: "the owner of the outbox tables, with CREATE on the database")
   }
 
   private static func flagStatement(_ settings: PostgresSettings) -> SetupStatement {
-    SetupStatement(
+    let others =
+      "EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = "
+      + "\(SQLText.literal(settings.publication)) AND NOT (pubinsert AND pubviaroot))"
+    return SetupStatement(
       comment: "Its flags, where the publication was there before with others.",
       sql: conditional(
-        "EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = "
-          + "\(SQLText.literal(settings.publication)) AND NOT (pubinsert AND pubviaroot))",
+        others,
         "ALTER PUBLICATION \(SQLText.identifier(settings.publication)) "
-          + "SET (publish = 'insert', publish_via_partition_root = true);"))
+          + "SET (publish = 'insert', publish_via_partition_root = true);"),
+      presence: "NOT \(others)", needs: "the publication's owner")
   }
 
   private static func memberStatement(
     _ settings: PostgresSettings, _ mapping: OutboxMapping
   ) -> SetupStatement {
-    SetupStatement(
+    let presence =
+      "EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = "
+      + "\(SQLText.literal(settings.publication)) AND schemaname = \(SQLText.literal(mapping.schema)) "
+      + "AND tablename = \(SQLText.literal(mapping.table)))"
+    return SetupStatement(
       comment: "\(mapping.qualifiedName), where the publication was there before without it.",
       sql: conditional(
-        "NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = "
-          + "\(SQLText.literal(settings.publication)) AND schemaname = \(SQLText.literal(mapping.schema)) "
-          + "AND tablename = \(SQLText.literal(mapping.table)))",
+        "NOT \(presence)",
         "ALTER PUBLICATION \(SQLText.identifier(settings.publication)) ADD TABLE "
-          + "\(SQLText.qualified(mapping.schema, mapping.table));"))
+          + "\(SQLText.qualified(mapping.schema, mapping.table));"),
+      presence: presence, needs: "the owner of the publication and of the table")
   }
 
   private static let journalStatements = [
     SetupStatement(
-      comment: "Where outboxd keeps its checkpoints.", sql: "CREATE SCHEMA IF NOT EXISTS outboxd;"),
+      comment: "Where outboxd keeps its checkpoints.", sql: "CREATE SCHEMA IF NOT EXISTS outboxd;",
+      presence: "to_regnamespace('outboxd') IS NOT NULL", needs: "a role with CREATE on the database"),
     SetupStatement(
       comment: "One row for each slot, written about once a second.",
       sql: """
@@ -82,7 +104,8 @@ public enum SetupSQL {
           timeline bigint NOT NULL,
           updated_at timestamptz NOT NULL DEFAULT now()
         ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-        """),
+        """,
+      presence: "to_regclass('outboxd.checkpoint') IS NOT NULL", needs: "the owner of the schema outboxd"),
     SetupStatement(
       comment: "Earlier checkpoints, one every ten seconds while events pass, for seven days.",
       sql: """
@@ -95,20 +118,30 @@ public enum SetupSQL {
           recorded_at timestamptz NOT NULL DEFAULT now(),
           PRIMARY KEY (slot, recorded_at)
         );
-        """),
+        """,
+      presence: "to_regclass('outboxd.checkpoint_history') IS NOT NULL",
+      needs: "the owner of the schema outboxd"),
   ]
 
   private static func grants(
     _ settings: PostgresSettings, _ mappings: [OutboxMapping], _ role: String
   ) -> [SetupStatement] {
     let grantee = SQLText.identifier(role)
+    let name = SQLText.literal(role)
+    func has(_ kind: String, _ object: String, _ rights: String...) -> String {
+      rights.map { "has_\(kind)_privilege(\(name), \(SQLText.literal(object)), '\($0)')" }
+        .joined(separator: " AND ")
+    }
     var list: [SetupStatement] = []
     for mapping in mappings {
       list.append(
         SetupStatement(
           comment: "Streaming needs no grant; check, replay and verify read \(mapping.qualifiedName).",
           sql: "GRANT USAGE ON SCHEMA \(SQLText.identifier(mapping.schema)) TO \(grantee); GRANT SELECT ON "
-            + "\(SQLText.qualified(mapping.schema, mapping.table)) TO \(grantee);"))
+            + "\(SQLText.qualified(mapping.schema, mapping.table)) TO \(grantee);",
+          presence: has("schema", mapping.schema, "USAGE") + " AND "
+            + has("table", SQLText.qualified(mapping.schema, mapping.table), "SELECT"),
+          needs: "the owner of the table and its schema"))
     }
     if settings.journal != .off {
       list.append(
@@ -116,7 +149,11 @@ public enum SetupSQL {
           comment: "What the journal needs.",
           sql: "GRANT USAGE ON SCHEMA outboxd TO \(grantee); "
             + "GRANT SELECT, INSERT, UPDATE ON outboxd.checkpoint TO \(grantee); "
-            + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee);"))
+            + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee);",
+          presence: has("schema", "outboxd", "USAGE") + " AND "
+            + has("table", "outboxd.checkpoint", "SELECT", "INSERT", "UPDATE") + " AND "
+            + has("table", "outboxd.checkpoint_history", "SELECT", "INSERT", "DELETE"),
+          needs: "the owner of the schema outboxd and its tables"))
     }
     return list
   }

@@ -17,21 +17,7 @@ enum InitCommand {
       Terminal.printOutput(script(statements))
       return 0
     }
-    var administrator = settings
-    if let conninfo = invocation.value("as") {
-      administrator.conninfo = conninfo
-      administrator.passwordFile = nil
-    }
-    let connection = try SQLConnection(administrator, applicationName: "outboxd init", stop: StopSignal())
-    for statement in statements {
-      do throws(RelayError) {
-        try connection.query(statement.sql, timeout: nil)
-      } catch {
-        Terminal.printOutput("failed  \(statement.comment)\n")
-        throw failure(error, statement)
-      }
-      Terminal.printOutput("done    \(statement.comment)\n")
-    }
+    try apply(statements, settings: settings, administrator: invocation.value("as"))
     return 0
   }
 
@@ -40,13 +26,83 @@ enum InitCommand {
       + statements.map { "\n-- \($0.comment)\n\($0.sql)\n" }.joined()
   }
 
-  private static func failure(_ error: RelayError, _ statement: SetupStatement) -> RelayError {
+  // MARK: --apply
+
+  /// Everything but the slot in one transaction, then the slot. Prints what came of each step once it lasts.
+  private static func apply(
+    _ statements: [SetupStatement], settings: PostgresSettings, administrator: String?
+  ) throws(RelayError) {
+    var login = settings
+    if let administrator {
+      login.conninfo = administrator
+      login.passwordFile = nil
+    }
+    let connection = try SQLConnection(login, applicationName: "outboxd init", stop: StopSignal())
+    try requireDatabase(of: settings, connection)
+    var outcomes = ""
+    try connection.query("BEGIN")
+    for statement in statements where statement.isTransactional {
+      do throws(RelayError) {
+        outcomes += try perform(statement, connection)
+      } catch {
+        throw failure(error, statement, consequence: "nothing was changed")
+      }
+    }
+    try connection.query("COMMIT", timeout: nil)
+    Terminal.printOutput(outcomes)
+    for statement in statements where !statement.isTransactional {
+      do throws(RelayError) {
+        Terminal.printOutput(try perform(statement, connection))
+      } catch {
+        throw failure(error, statement, consequence: "everything else is in place")
+      }
+    }
+  }
+
+  /// A slot and a publication in another database would be of no use, and the slot would hold WAL for ever.
+  private static func requireDatabase(
+    of settings: PostgresSettings, _ connection: SQLConnection
+  ) throws(RelayError) {
+    guard let wanted = try conninfoDatabase(settings.conninfo) else { return }
+    let found = try connection.query("SELECT current_database()::text AS name")[0, "name"]
+    guard let found, found != wanted else { return }
+    throw RelayError(
+      .failed,
+      "--as leads to database \"\(found)\", and postgres.conninfo to \"\(wanted)\"; nothing was changed",
+      remedy: "Name the same database in both: --as '... dbname=\(wanted)'.")
+  }
+
+  /// - Returns: the line that tells what came of it.
+  private static func perform(
+    _ statement: SetupStatement, _ connection: SQLConnection
+  ) throws(RelayError) -> String {
+    guard let presence = statement.presence else {
+      try connection.query(statement.sql, timeout: nil)
+      return ""
+    }
+    let isThere = try connection.query("SELECT (\(presence))::text AS found")[0, "found"] == "true"
+    if !isThere { try connection.query(statement.sql, timeout: nil) }
+    return (isThere ? "already there  " : "created        ") + statement.comment + "\n"
+  }
+
+  /// What the server says about a statement is final; only a lost connection is worth another try.
+  private static func failure(
+    _ error: RelayError, _ statement: SetupStatement, consequence: String
+  ) -> RelayError {
+    guard let code = error.code, !["08", "53", "57"].contains(String(code.prefix(2))) else { return error }
     var error = error
-    error.message = "\(error.message), in: \(statement.sql.split(separator: "\n").joined(separator: " "))"
-    error.remedy =
-      error.remedy
-      ?? "Run it as the owner of the outbox tables or a superuser: outboxd init --apply --as CONNINFO, or "
-      + "hand what outboxd init prints to the DBA. Running it again is safe."
+    if error.kind == .sourceUnavailable || code == "42704" { error.kind = .failed }
+    error.message =
+      "\(error.message), in: \(statement.sql.split(separator: "\n").joined(separator: " ")); \(consequence)"
+    switch code {
+    case "42P01", "42704", "3F000":
+      error.remedy = "Create the table first (sql/01_outbox.sql), or correct outboxes and dbname."
+    case "42501":
+      error.remedy =
+        "This step needs \(statement.needs): outboxd init --apply --as CONNINFO, or hand what outboxd init "
+        + "prints to the DBA. Steps that are done already are left out, so each role may do its own."
+    default: break
+    }
     return error
   }
 }
