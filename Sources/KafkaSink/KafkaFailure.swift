@@ -58,14 +58,15 @@ enum KafkaFailure: Equatable {
 
   /// A record that was refused before it was queued, or came back undelivered.
   static func record(
-    _ code: rd_kafka_resp_err_t, topic: String, partition: Int32?, sizes: RecordSizes
+    _ code: rd_kafka_resp_err_t, topic: String, partition: Int32?, sizes: RecordSizes,
+    broker: String = "BROKER"
   ) -> RelayError {
     let place = partition.map { $0 >= 0 ? ", partition \($0)" : "" } ?? ""
     let failure = KafkaFailure(code)
     let what = failure == .producerFailed ? "Kafka did not take" : "Kafka refused"
     return RelayError(
       failure.kind, "\(what) a record for topic \"\(topic)\"\(place) (\(sizes)): \(text(code))",
-      code: name(code), remedy: remedy(code, topic: topic, sizes: sizes))
+      code: name(code), remedy: remedy(code, topic: topic, sizes: sizes, broker: broker))
   }
 
   /// A record that librdkafka itself does not take.
@@ -78,16 +79,18 @@ enum KafkaFailure: Equatable {
         + "max.message.bytes with it; or make the event smaller.")
   }
 
-  private static func remedy(_ code: rd_kafka_resp_err_t, topic: String, sizes: RecordSizes) -> String? {
+  private static func remedy(
+    _ code: rd_kafka_resp_err_t, topic: String, sizes: RecordSizes, broker: String
+  ) -> String? {
     switch code {
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
       RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
-      "Raise the topic's limit above \(sizes.total + 1024): kafka-configs.sh --alter --entity-type topics "
-        + "--entity-name \(topic) --add-config max.message.bytes=N"
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED: writeGrant(topic)
+      "Raise the topic's limit above \(sizes.total + 1024): kafka-configs.sh --bootstrap-server \(broker) --alter "
+        + "--entity-type topics --entity-name \(topic) --add-config max.message.bytes=N"
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED: writeGrant(topic, broker: broker)
     case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-      "Grant Write on the topics, which is enough from Kafka 2.8 on, or before that: kafka-acls.sh --add "
-        + "--allow-principal User:NAME --operation IdempotentWrite --cluster"
+      "Grant Write on the topics, which is enough from Kafka 2.8 on, or before that: kafka-acls.sh "
+        + "--bootstrap-server \(broker) --add --allow-principal User:NAME --operation IdempotentWrite --cluster"
     case RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
       "Look at the topic's configuration: a compacted topic takes no record without a key, and a broker "
         + "may validate schemas."
@@ -97,17 +100,23 @@ enum KafkaFailure: Equatable {
     }
   }
 
-  static func writeGrant(_ topic: String) -> String {
-    "Grant it: kafka-acls.sh --add --allow-principal User:NAME --operation Write --operation Describe "
-      + "--topic \(topic)"
+  static func writeGrant(_ topic: String, broker: String) -> String {
+    "Grant it: kafka-acls.sh --bootstrap-server \(broker) --add --allow-principal User:NAME --operation Write "
+      + "--operation Describe --topic \(topic)"
+  }
+
+  static func creation(of topic: String, broker: String) -> String {
+    "kafka-topics.sh --bootstrap-server \(broker) --create --topic \(topic) --partitions N "
+      + "--replication-factor N"
   }
 
   /// The producer cannot go on.
-  static func fatal(_ code: rd_kafka_resp_err_t, reason: String) -> RelayError {
+  static func fatal(_ code: rd_kafka_resp_err_t, reason: String, broker: String) -> RelayError {
     let kind: RelayError.Kind = KafkaFailure(code) == .denied ? .sinkDenied : .sinkFailed
     return RelayError(
       kind, "the Kafka producer cannot go on: \(reason)", code: name(code),
-      remedy: kind == .sinkDenied ? remedy(code, topic: "", sizes: RecordSizes()) : nil)
+      remedy: kind == .sinkDenied
+        ? remedy(code, topic: "TOPIC", sizes: RecordSizes(), broker: broker) : nil)
   }
 
   /// Kafka refused the connection.
@@ -129,7 +138,7 @@ enum KafkaFailure: Equatable {
           + "and later: before 2.6.1 it doubles a nonce, which brokers refuse since CVE-2024-56128 (\(reason))",
         code: name(code),
         remedy:
-          "Use librdkafka 2.6.1 or later (the container image has it), or sasl.mechanism=PLAIN over TLS; "
+          "Use librdkafka 2.6.1 or later, or sasl.mechanism=PLAIN over TLS; "
           + "only with brokers older than these may the name or password be wrong.")
     }
     if code == RD_KAFKA_RESP_ERR__SSL || reason.contains("SSL") {

@@ -87,10 +87,18 @@ struct KafkaHealth {
     let up = metrics.kafkaBrokersUp.load(ordering: .relaxed)
     if up != brokersUp { metrics.kafkaBrokersUp.store(brokersUp, ordering: .relaxed) }
     var hold = topicHold
-    if hold == nil, brokersUp == 0 { hold = "no Kafka broker is reachable: \(reason)" }
+    if hold == nil, brokersUp == 0 { hold = Self.awayText(reason) }
     guard hold != publishedHold else { return }
     publishedHold = hold
     metrics.hold = hold
+  }
+
+  static func awayText(_ reason: String) -> String { "no Kafka broker is reachable: \(reason)" }
+
+  /// Whether a line of librdkafka's log says what a refusal says again.
+  static func isRefusal(logLine line: String) -> Bool {
+    line.contains("SASL authentication error") || line.contains("authentication failure")
+      || line.contains("SASL mechanism handshake failed")
   }
 
   /// The producer is gone.

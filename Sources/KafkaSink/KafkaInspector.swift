@@ -198,7 +198,7 @@ private final class Connection {
   ) {
     switch code {
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-      let create = "kafka-topics.sh --create --topic \(name) --partitions N --replication-factor N"
+      let create = KafkaFailure.creation(of: name, broker: settings.commandBroker)
       if report.createsTopics == true, settings.missingTopic == .hold {
         report.note(
           .notice, "does not exist; the broker creates it at the first event", subject: name, remedy: create)
@@ -208,7 +208,8 @@ private final class Connection {
       }
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
       report.note(
-        .error, "may not be seen or written by outboxd", subject: name, remedy: KafkaFailure.writeGrant(name))
+        .error, "may not be seen or written by outboxd", subject: name,
+        remedy: KafkaFailure.writeGrant(name, broker: settings.commandBroker))
     default:
       report.note(.error, "could not be looked up: \(KafkaFailure.text(code))", subject: name)
     }

@@ -177,10 +177,26 @@ public enum KafkaProperties {
   /// What librdkafka itself says about the value.
   private static func syntaxFault(name: String, value: String) -> Fault? {
     guard !value.utf8.contains(0) else { return Fault(name, "holds a NUL byte") }
+    if let reason = placeFault(name: name, path: value) { return Fault(name, reason, isFile: true) }
     guard let configuration = rd_kafka_conf_new() else { return nil }
     defer { rd_kafka_conf_destroy(configuration) }
     guard let reason = set(name, value, in: configuration) else { return nil }
     return Fault(name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
+  }
+
+  private static let fileProperties: Set = [
+    "ssl.ca.location", "ssl.certificate.location", "ssl.crl.location", "ssl.key.location",
+    "ssl.keystore.location",
+  ]
+
+  /// What OpenSSL says of a file that is not there, nobody understands.
+  private static func placeFault(name: String, path: String) -> String? {
+    // librdkafka looks for the system's certificates itself where it is told to.
+    guard fileProperties.contains(name), !path.isEmpty, path != "probe", access(path, R_OK) != 0 else {
+      return nil
+    }
+    return errno == ENOENT
+      ? "names the file \(path), which does not exist" : "names the file \(path), which cannot be read"
   }
 
   private static func queueFault(_ settings: KafkaSettings) -> Fault? {

@@ -17,4 +17,16 @@ public struct KafkaSettings: Equatable, Sendable {
   public var missingTopic = MissingTopic.hold
 
   public init() {}
+
+  /// The first broker, for commands in a remedy; `BROKER` where none is named here.
+  var commandBroker: String {
+    let servers = properties["bootstrap.servers"] ?? properties["metadata.broker.list"] ?? ""
+    let first = servers.split(separator: ",").first.map { $0.drop { $0 == " " } } ?? ""
+    let address = first.firstRange(of: "://").map { first[$0.upperBound...] } ?? first
+    let isPlain = address.utf8.allSatisfy { byte in
+      UInt8(ascii: "0")...UInt8(ascii: "9") ~= byte || UInt8(ascii: "a")...UInt8(ascii: "z") ~= byte | 0x20
+        || "-.:[]_".utf8.contains(byte)
+    }
+    return address.isEmpty || !isPlain ? "BROKER" : String(address)
+  }
 }

@@ -20,6 +20,8 @@ public final class KafkaSink: RecordSink {
   private let log: Log
   private let missingTopic: KafkaSettings.MissingTopic
   private let messageLimit: Int
+  /// For commands in a remedy.
+  private let broker: String
   /// What may be queued and in flight, headers and bookkeeping included. librdkafka's own limit counts payloads.
   private let byteBudget: Int
   private var topics: TopicTable
@@ -62,6 +64,7 @@ public final class KafkaSink: RecordSink {
     self.metrics = metrics
     self.log = log
     missingTopic = settings.missingTopic
+    broker = settings.commandBroker
     messageLimit = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
     byteBudget =
       1024
@@ -140,13 +143,14 @@ public final class KafkaSink: RecordSink {
       RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
       let reason =
         code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-        ? Self.deniedText(topics.name(index)) : Self.missingText(topics.name(index))
+        ? deniedText(topics.name(index)) : Self.missingText(topics.name(index))
       hold(index, reason: reason, milliseconds: 100)
       return .held
     case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
       throw KafkaFailure.tooLarge(topic: topics.name(index), sizes: record.sizes, limit: messageLimit)
     default:
-      throw KafkaFailure.record(code, topic: topics.name(index), partition: nil, sizes: record.sizes)
+      throw KafkaFailure.record(
+        code, topic: topics.name(index), partition: nil, sizes: record.sizes, broker: broker)
     }
   }
 
@@ -210,8 +214,8 @@ public final class KafkaSink: RecordSink {
       guard missingTopic == .hold else {
         throw RelayError(
           .topicMissing, "topic \"\(name)\" does not exist", code: KafkaFailure.name(code),
-          remedy: "Create it: kafka-topics.sh --create --topic \(name) --partitions N; or set "
-            + "kafka.missing_topic to hold.")
+          remedy: "Create it: \(KafkaFailure.creation(of: name, broker: broker)); or set kafka.missing_topic "
+            + "to hold.")
       }
       hold(index, reason: Self.missingText(name), milliseconds: delay)
     case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
@@ -219,16 +223,19 @@ public final class KafkaSink: RecordSink {
       hold(index, reason: "topic \"\(name)\" has no leader yet", milliseconds: delay)
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
       health.noteAnswer()
-      hold(index, reason: Self.deniedText(name), milliseconds: 1000)
+      hold(index, reason: deniedText(name), milliseconds: 1000)
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
       throw RelayError(
         .recordRejected, "Kafka refuses the topic name \"\(name)\": \(KafkaFailure.text(code))",
         code: KafkaFailure.name(code),
         remedy: "A topic name is 1 to 249 of the characters A-Z a-z 0-9 . _ -")
     default:
-      let reason = health.brokersUp == 0 ? health.reason : KafkaFailure.text(code)
+      let isAway = health.brokersUp == 0
       hold(
-        index, reason: "topic \"\(name)\" could not be looked up: \(reason)",
+        index,
+        reason: isAway
+          ? KafkaHealth.awayText(health.reason)
+          : "topic \"\(name)\" could not be looked up: \(KafkaFailure.text(code))",
         milliseconds: min(5000, delay * 5))
     }
   }
@@ -239,17 +246,17 @@ public final class KafkaSink: RecordSink {
     health.topicHold = reason
     health.publish()
     // About a second of waiting is what an automatic creation may take.
-    if topics.entries[index].attempts == 4 {
-      log.warning("records wait for a topic", ("topic", topics.name(index)), ("reason", reason))
-    }
+    guard topics.entries[index].attempts == 4 else { return }
+    let message = health.brokersUp == 0 ? "records wait for Kafka" : "records wait for a topic"
+    log.warning(message, ("topic", topics.name(index)), ("reason", reason))
   }
 
   private static func missingText(_ name: String) -> String {
     "topic \"\(name)\" does not exist; records for it wait until it is created"
   }
 
-  private static func deniedText(_ name: String) -> String {
-    "topic \"\(name)\" may not be written by outboxd. \(KafkaFailure.writeGrant(name))"
+  private func deniedText(_ name: String) -> String {
+    "topic \"\(name)\" may not be written by outboxd. \(KafkaFailure.writeGrant(name, broker: broker))"
   }
 
   // MARK: Deliveries
@@ -266,7 +273,9 @@ public final class KafkaSink: RecordSink {
       publishTime = now.advanced(milliseconds: 1000)
       publishTopics()
     }
-    if isFatal, let (code, reason) = handle.fatalError { throw KafkaFailure.fatal(code, reason: reason) }
+    if isFatal, let (code, reason) = handle.fatalError {
+      throw KafkaFailure.fatal(code, reason: reason, broker: broker)
+    }
     if let refusal = health.refusal(now: now) { throw refusal }
   }
 
@@ -283,7 +292,9 @@ public final class KafkaSink: RecordSink {
     case RD_KAFKA_EVENT_LOG:
       if let line = handle.logLine(event) {
         health.note(logLine: line.text)
-        log.write(line.level, "Kafka client: \(line.facility)", [("text", line.text)])
+        // A refusal is told once for each attempt, with its remedy, by whoever takes `sinkDenied`.
+        let level = KafkaHealth.isRefusal(logLine: line.text) ? min(line.level, .debug) : line.level
+        log.write(level, "Kafka client: \(line.facility)", [("text", line.text)])
       }
     default:
       break
@@ -323,7 +334,8 @@ public final class KafkaSink: RecordSink {
   ) {
     UndeliveredRecord.read(message) { record, topic in
       let error = KafkaFailure.record(
-        message.pointee.err, topic: topic, partition: message.pointee.partition, sizes: record.sizes)
+        message.pointee.err, topic: topic, partition: message.pointee.partition, sizes: record.sizes,
+        broker: broker)
       let failure = DeliveryFailure(
         error: error, mayBeNeighbour: error.kind == .recordRejected, record: record)
       settle(Delivery(tag: tag, failure: failure))

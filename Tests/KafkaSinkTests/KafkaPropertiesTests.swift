@@ -132,6 +132,33 @@ import Testing
     #expect(!new.message.contains("CVE-2024-56128"))
   }
 
+  @Test func remediesNameTheFirstBroker() {
+    func broker(_ servers: String?) -> String {
+      var settings = KafkaSettings()
+      settings.properties["bootstrap.servers"] = servers
+      return settings.commandBroker
+    }
+    #expect(broker("SASL_SSL://kafka-1.example:9092, kafka-2:9092") == "kafka-1.example:9092")
+    #expect(broker("[::1]:9092") == "[::1]:9092")
+    #expect(broker(nil) == "BROKER")
+    #expect(broker("a;rm -r x:1") == "BROKER")
+    #expect(
+      KafkaFailure.creation(of: "t", broker: "k:1").hasPrefix(
+        "kafka-topics.sh --bootstrap-server k:1 --create"))
+    #expect(
+      KafkaFailure.writeGrant("t", broker: "k:1").contains("kafka-acls.sh --bootstrap-server k:1 --add"))
+    let tooLarge = KafkaFailure.record(
+      RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, topic: "t", partition: 0, sizes: RecordSizes(), broker: "k:1")
+    #expect(tooLarge.remedy?.contains("kafka-configs.sh --bootstrap-server k:1 --alter") == true)
+  }
+
+  @Test func aRefusalIsNotLoggedTwice() {
+    #expect(
+      KafkaHealth.isRefusal(
+        logLine: "SASL authentication error: Authentication failed (after 5ms in state X)"))
+    #expect(!KafkaHealth.isRefusal(logLine: "Connect to ipv4#127.0.0.1:1 failed: Connection refused"))
+  }
+
   @Test func brokersAreCountedInTheStatistics() {
     let text = """
       {"brokers":{"a":{"name":"a","state":"UP"},"b":{"state":"DOWN"},"c":{"state":"UP"},\
