@@ -1,5 +1,6 @@
 // Owns: each fault of the configuration, with the exact place that it names.
 import Foundation
+import KafkaSink
 import RelayCore
 import Testing
 
@@ -35,6 +36,26 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
 
 @Suite struct ConfigurationFaultTests {
   static let cases: [FaultCase] = [
+    // Kafka's properties, beside other faults.
+    FaultCase(
+      """
+      postgres: {conninfo: dbname=x, slut: x}
+      kafka:
+        properties:
+          bootstrap.serverz: k:9092
+          acks: 1
+          linger.ms: abc
+          sasl.password_file: /nowhere/password
+          ssl.ca.location: /nowhere/ca.pem
+
+      """,
+      "1:32: unknown key \"slut\" in postgres; did you mean \"slot\"?",
+      "2:1: kafka.properties: bootstrap.servers is missing; set it in the file or as OUTBOXD_KAFKA_PROPERTIES_BOOTSTRAP_SERVERS",
+      "4:5: kafka.properties: bootstrap.serverz is not a property of librdkafka \(KafkaProperties.libraryVersion); did you mean bootstrap.servers?",
+      "5:5: kafka.properties: acks must be all: an event counts as delivered only when every in-sync replica has it",
+      "6:5: kafka.properties: linger.ms is refused: Invalid value for configuration property \"queue.buffering.max.ms\"",
+      "7:25: kafka.properties.sasl.password_file: cannot read /nowhere/password: No such file or directory",
+      "8:5: kafka.properties: ssl.ca.location names the file /nowhere/ca.pem, which does not exist"),
     // The shape of the file.
     FaultCase(
       both + "log:\n\tlevel: info\n",
@@ -123,7 +144,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       "1:22: postgres.conninfo cannot be read: invalid connection option \"hots\""),
     FaultCase(
       "postgres: {conninfo: password=a secret}\n" + kafka,
-      "1:22: postgres.conninfo cannot be read: missing \"…\" after \"…\" in connection info string"),
+      "1:22: postgres.conninfo cannot be read: missing \"=\" after \"…\" in connection info string"),
     FaultCase(
       "postgres: {conninfo: dbname=x, slot: My-Slot}\n" + kafka,
       "1:38: slot: \"My-Slot\" is not a slot's name; use lower-case letters, digits and _, 63 at most"),

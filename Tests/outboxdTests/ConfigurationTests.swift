@@ -180,7 +180,7 @@ private func load(
     #expect(try load("postgres: {password_file: \(shut)}").warnings.isEmpty)
     #expect(
       try load("postgres: {password_file: \(open)}").warnings.first?.suggestion == "chmod 600 \(open)")
-    #expect(try load("kafka: {properties: {ssl.ca.location_file: \(open)}}").warnings.isEmpty)
+    #expect(try load("kafka: {properties: {client.id_file: \(open)}}").warnings.isEmpty)
     #expect(try load("kafka: {properties: {sasl.password_file: \(open)}}").warnings.count == 1)
   }
 
@@ -197,6 +197,26 @@ private func load(
     #expect(Redaction.conninfo(text).contains(Redaction.dots))
     #expect(PostgresSettings.conninfoProblem(text)?.contains("hunter2") != true)
     #expect(Redaction.conninfo("dbname=x user=u") == "user=u dbname=x")
+  }
+
+  @Test(
+    "A complaint about a conninfo names keywords and separators, and no value",
+    arguments: [
+      ("postgresql://u:hunter2@h/db?sslmod=require", #"invalid URI query parameter: "sslmod""#),
+      ("postgresql://u:hunter2@h/db?nonsense=1", #"invalid URI query parameter: "nonsense""#),
+      ("host=db user password=hunter2", #"missing "=" after "user""#),
+      ("host=db password=x hunter2", #"missing "=" after "…""#),
+      ("host=db password=x usr=y", #"invalid connection option "usr""#),
+      ("host=db password=x hunter=y", #"invalid connection option "…""#),
+      ("host=db password=x sslmdoe=y", #"invalid connection option "sslmdoe""#),
+      ("host=db nonsense=y password=x", #"invalid connection option "nonsense""#),
+      ("postgresql://u:a/hunter?hunter=2@h", #""…""#),
+      (#"password=x hun"ter"#, "missing …"),
+    ])
+  func conninfoComplaints(_ text: String, _ expected: String) throws {
+    let problem = try #require(PostgresSettings.conninfoProblem(text))
+    #expect(problem.contains(expected))
+    #expect(!problem.contains("hunter"))
   }
 
   @Test("The printed configuration has no secret, and loads again to the same")

@@ -133,12 +133,15 @@ struct ConfigurationLoader {
   {
     let entries = layer.maps[ConfigurationKey.kafkaProperties] ?? []
     var origins: [String: SettingOrigin] = [:]
-    let faultsBefore = faults.count
+    // What is a fault already is not told twice.
+    var faulty: Set<String> = []
     for entry in entries {
+      let before = faults.count
       let name = ConfigurationLayer.withoutFileSuffix(entry.name)
       if origins[name] != nil {
         fault(
           entry.nameOrigin, "kafka.properties has both \(name) and \(name)_file", "keep one of them")
+        faulty.insert(name)
         continue
       }
       origins[name] = entry.nameOrigin
@@ -149,13 +152,11 @@ struct ConfigurationLoader {
         checkFile(
           entry.setting, name: "kafka.properties.\(entry.name)", isSecret: Redaction.isSecret(property: name))
       }
+      if faults.count > before { faulty.insert(name) }
     }
-    // A second look at what is a fault already would only say it twice.
-    if faults.count == faultsBefore {
-      for problem in kafkaPropertyFaults(settings) {
-        guard let origin = origins[problem.property] else { continue }
-        fault(origin, problem.message)
-      }
+    for problem in kafkaPropertyFaults(settings) {
+      guard let origin = origins[problem.property], !faulty.contains(problem.property) else { continue }
+      fault(origin, problem.message)
     }
     let servers = ["bootstrap.servers", "metadata.broker.list"]
     let given = Set(origins.keys).union(
