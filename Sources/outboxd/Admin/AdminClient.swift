@@ -33,14 +33,6 @@ struct AdminClient {
     return String(text[end.upperBound...])
   }
 
-  /// A member's text in the server's own JSON.
-  static func member(_ name: String, in status: String) -> String? {
-    guard let start = status.firstRange(of: "\"\(name)\": \"")?.upperBound,
-      let end = status[start...].firstIndex(of: "\"")
-    else { return nil }
-    return String(status[start..<end])
-  }
-
   private func connect() -> Int32? {
     guard settings.port != 0 else { return nil }
     var hints = addrinfo()

@@ -125,6 +125,7 @@ final class AdminPages: Sendable {
     let walStatus = metrics.walStatus
     return .object([
       .init("connected", .boolean(metrics.postgresConnected.load(ordering: .relaxed))),
+      .init("database", .optional(info.database)),
       .init("slot", .text(info.slot)),
       .init("publication", .text(info.publication)),
       .init("wal_status", walStatus.isEmpty ? .null : .text(walStatus)),

@@ -8,6 +8,8 @@ import RelayCore
 struct AdminInfo: Sendable {
   var slot: String
   var publication: String
+  /// As far as the conninfo tells.
+  var database: String?
   var version = Versions.outboxd
   var libraries = Versions.libraries
 }

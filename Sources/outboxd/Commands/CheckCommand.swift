@@ -101,13 +101,26 @@ enum CheckCommand {
           level: .ok, subject: mapping.qualifiedName,
           message: "\(relation.columns.count) columns, \(mapping.contentMode.rawValue) mode, topic "
             + mapping.topic.description))
-      return topics
+      findings += topics.compactMap { invalidTopic($0, mapping) }
+      return topics.filter { CloudEventRules.isTopic($0) }
     } catch {
       findings.append(
         Finding(
           level: .error, subject: mapping.qualifiedName, message: error.message, remedy: error.remedy))
       return []
     }
+  }
+
+  /// The relay would stop at such a row, for the same reason.
+  static func invalidTopic(_ topic: String, _ mapping: OutboxMapping) -> Finding? {
+    guard !CloudEventRules.isTopic(topic) else { return nil }
+    return Finding(
+      level: .error, subject: mapping.qualifiedName,
+      message: "has a row whose topic \(PrintableText.quoted(topic)) is not a topic name: 1 to 249 of "
+        + "A-Z a-z 0-9 . _ -; the relay would stop at such a row (exit code "
+        + "\(RelayError.Kind.rowRejected.exitCode))",
+      remedy: "Correct `topic` of the outbox in the configuration (it is \(mapping.topic)), or write other "
+        + "values into the columns that it names.")
   }
 
   // MARK: Kafka

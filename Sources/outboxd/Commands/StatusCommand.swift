@@ -11,10 +11,10 @@ enum StatusCommand {
     while true {
       let facts = try PostgresSource.inspect(
         settings: configuration.postgres, mappings: configuration.outboxes, stop: StopSignal())
-      let local = configuration.admin.flatMap { AdminClient(settings: $0).status() }
+      let answer = configuration.admin.flatMap { AdminClient(settings: $0).status() }
       let status = RelayStatus(
-        facts: facts, settings: configuration.postgres,
-        localRole: local.flatMap { AdminClient.member("role", in: $0) })
+        facts: facts, settings: configuration.postgres, mappings: configuration.outboxes,
+        local: answer.flatMap(LocalRelay.init))
       Terminal.printOutput(invocation.isSet("json") ? status.json.pretty : status.text)
       guard isWatching else { return status.isHealthy ? 0 : 1 }
       Terminal.printOutput("\n")
@@ -27,26 +27,44 @@ enum StatusCommand {
 struct RelayStatus {
   let facts: ServerFacts
   let settings: PostgresSettings
-  /// What the outboxd on this machine says that it is; nil where none answers on `admin.listen`.
-  let localRole: String?
+  let mappings: [OutboxMapping]
+  /// The outboxd that answers on `admin.listen`, whatever it relays; nil where none does.
+  let local: LocalRelay?
+
+  /// The outboxd on this machine, if it relays what the configuration says.
+  private var own: LocalRelay? { local.flatMap { isOwn($0) ? $0 : nil } }
+
+  private func isOwn(_ relay: LocalRelay) -> Bool {
+    relay.slot == settings.slot && (relay.database == nil || relay.database == facts.database)
+  }
 
   private var checkpoint: LSN? {
     if case .row(let row, _) = facts.journal { row.lsn } else { nil }
   }
 
   private var faults: [RelayError] {
-    StartDecision(facts: facts, settings: settings, mappings: []).faults.filter {
-      // Without mappings the tables are nobody's concern here; `check` looks at them.
-      $0.kind != .slotActive && $0.kind != .publicationUnsuitable && $0.kind != .tableUnsuitable
-    }
+    StartDecision(facts: facts, settings: settings, mappings: mappings).faults
+      .filter { $0.kind != .slotActive }
   }
 
-  var isHealthy: Bool { faults.isEmpty && facts.slot?.isActive == true }
+  /// A standby here is in order while another one streams.
+  var isHealthy: Bool {
+    faults.isEmpty && facts.slot?.isActive == true && (own.map { $0.isReady || $0.isStandby } ?? true)
+  }
 
   private var relayState: String {
     guard let slot = facts.slot else { return "no slot" }
     guard slot.isActive else { return "not running: nobody streams from the slot" }
     return "active: streaming to backend \(slot.activePID.map(String.init) ?? "unknown")"
+  }
+
+  private var here: String {
+    guard let local else { return "no outboxd answers on admin.listen" }
+    guard isOwn(local) else {
+      let place = local.database.map { " of database \"\($0)\"" } ?? ""
+      return "the outboxd on admin.listen relays another slot, \"\(local.slot)\"\(place)"
+    }
+    return local.role
   }
 
   private func bytes(from lsn: LSN?) -> UInt64? {
@@ -56,7 +74,10 @@ struct RelayStatus {
   var text: String {
     var lines: [(String, String)] = [
       ("relay", relayState),
-      ("here", localRole ?? "no outboxd answers on admin.listen"),
+      ("here", here),
+    ]
+    lines += own?.lines ?? []
+    lines += [
       ("database", "\(facts.database), server \(PostgresSource.version(facts.serverVersion))"),
       ("wal", "\(facts.walEnd) on timeline \(facts.timeline)"),
     ]
@@ -96,7 +117,9 @@ struct RelayStatus {
     .object([
       .init(
         "state", .text(facts.slot == nil ? "no slot" : facts.slot?.isActive == true ? "active" : "stopped")),
-      .init("role_here", .optional(localRole)),
+      .init("healthy", .boolean(isHealthy)),
+      .init("role_here", .optional(own?.role)),
+      .init("here", own?.json ?? .null),
       .init("database", .text(facts.database)),
       .init("server_version", .text(PostgresSource.version(facts.serverVersion))),
       .init("timeline", .integer(Int64(facts.timeline))),

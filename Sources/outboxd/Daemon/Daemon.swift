@@ -51,10 +51,11 @@ enum Daemon {
     _ configuration: Configuration, metrics: RelayMetrics, log: Log
   ) throws(RelayError) -> AdminServer? {
     guard let settings = configuration.admin else { return nil }
-    return try AdminServer(
-      settings: settings, metrics: metrics,
-      info: AdminInfo(slot: configuration.postgres.slot, publication: configuration.postgres.publication),
-      log: log)
+    let postgres = configuration.postgres
+    let info = AdminInfo(
+      slot: postgres.slot, publication: postgres.publication,
+      database: try conninfoDatabase(postgres.conninfo))
+    return try AdminServer(settings: settings, metrics: metrics, info: info, log: log)
   }
 
   /// The first signal asks for an end in good order, the second ends the process at once.
