@@ -92,8 +92,9 @@ enum InitCommand {
     guard let code = error.code, !["08", "53", "57"].contains(String(code.prefix(2))) else { return error }
     var error = error
     if error.kind == .sourceUnavailable || code == "42704" { error.kind = .failed }
-    error.message =
-      "\(error.message), in: \(statement.sql.split(separator: "\n").joined(separator: " ")); \(consequence)"
+    let sql = statement.sql.split(whereSeparator: \.isNewline).map { $0.drop { $0 == " " } }.joined(
+      separator: " ")
+    error.message = "\(error.message); \(consequence). It was: \(sql)"
     switch code {
     case "42P01", "42704", "3F000":
       error.remedy = "Create the table first (sql/01_outbox.sql), or correct outboxes and dbname."
