@@ -123,7 +123,7 @@ import Testing
     let driver = try SinkDriver(properties)
     #expect(driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 0)
     #expect(try driver.send(Content(), tag: 1) == .held)
-    #expect(driver.metrics.hold?.contains("could not be looked up") == true)
+    #expect(driver.metrics.hold?.contains("Kafka") == true)
     let start = Date()
     #expect(try driver.send(Content(), tag: 1) == .held)
     #expect(Date().timeIntervalSince(start) < 0.1)
@@ -154,7 +154,7 @@ import Testing
     broker.setTopicError("gone", code: RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART.rawValue)
     let error = try #require(throws: RelayError.self) { try driver.send(Content(topic: "gone"), tag: 1) }
     #expect(error.kind == .topicMissing)
-    #expect(error.remedy?.contains("kafka-topics.sh --create --topic gone") == true)
+    #expect(error.remedy?.contains("--create --topic gone") == true)
   }
 
   @Test func aRefusedRecordIsToldWithItsContentBeforeTheProducerIsGivenUp() throws {
