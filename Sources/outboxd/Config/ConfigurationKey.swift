@@ -142,7 +142,10 @@ struct ConfigurationKey: Sendable {
     ("subject", "The aggregate's id: the event's subject, and the key's default."),
     ("aggregatetype", "The aggregate's type, which the default topic names."),
     ("time", "The event's time; without it the commit's time."),
-    ("headers", "A json or jsonb object whose keys become extension attributes."),
+    (
+      "headers",
+      "A json or jsonb object whose keys become extension attributes; none for a column that is not read."
+    ),
     ("datacontenttype", "The payload's media type."),
   ].map { name, help in
     let tried = OutboxMapping.Columns.defaults.first { $0.role == name }?.names ?? []
