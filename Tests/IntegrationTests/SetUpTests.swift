@@ -23,6 +23,42 @@ extension Integration {
       #expect(verdict.ok, "\(verdict)")
     }
 
+    @Test func `init --apply does everything or nothing, and tells what was there`() throws {
+      let server = try PostgresServer()
+      try server.sql("CREATE DATABASE shop")
+      try server.sql("CREATE ROLE clerk LOGIN")
+      let configuration = RelayConfiguration(
+        conninfo: server.conninfo("shop", user: "outboxd"), brokers: "127.0.0.1:1")
+      let path = try configuration.write()
+      func apply(_ conninfo: String) throws -> ChildProcess.Result {
+        try OutboxdProcess.command(["init", "--config", path, "--apply", "--as", conninfo])
+      }
+      func expectNothing(_ location: SourceLocation = #_sourceLocation) throws {
+        let count =
+          "(SELECT count(*) FROM pg_roles WHERE rolname = 'outboxd') + (SELECT count(*) FROM pg_publication) "
+          + "+ (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_namespace "
+          + "WHERE nspname = 'outboxd')"
+        #expect(try server.integer("SELECT \(count)", database: "shop") == 0, sourceLocation: location)
+      }
+      let tableless = try apply(server.adminConninfo("shop"))
+      #expect(tableless.status == 1 && tableless.errors.contains("sql/01_outbox.sql"), "\(tableless.errors)")
+      try expectNothing()
+      let elsewhere = try apply(server.adminConninfo("postgres"))
+      #expect(elsewhere.status == 1 && elsewhere.errors.contains("dbname=shop"), "\(elsewhere.errors)")
+      try server.sql(
+        "CREATE TABLE outbox (id uuid, aggregatetype text, aggregateid text, type text, payload jsonb)",
+        database: "shop")
+      let refused = try apply(server.conninfo("shop", user: "clerk"))
+      #expect(refused.status == 77 && refused.errors.contains("needs a superuser"), "\(refused.errors)")
+      try expectNothing()
+      let first = try apply(server.adminConninfo("shop"))
+      #expect(first.status == 0 && first.output.contains("created        The slot"), "\(first.errors)")
+      let second = try apply(server.adminConninfo("shop"))
+      #expect(second.status == 0 && !second.output.contains("created"), "\(second.output)")
+      #expect(second.output.contains("already there  The slot"))
+      try server.stop(.immediate)
+    }
+
     @Test func `check names what is wrong, with the remedy`() throws {
       let scene = try Scene()
       try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE inventory.outbox", database: "shop")
