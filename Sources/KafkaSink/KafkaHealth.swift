@@ -97,8 +97,7 @@ struct KafkaHealth {
 
   /// Whether a line of librdkafka's log says what a refusal says again.
   static func isRefusal(logLine line: String) -> Bool {
-    line.contains("SASL authentication error") || line.contains("authentication failure")
-      || line.contains("SASL mechanism handshake failed")
+    line.contains("SASL") && line.contains("in state AUTH")
   }
 
   /// The producer is gone.

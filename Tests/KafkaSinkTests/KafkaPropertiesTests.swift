@@ -155,7 +155,7 @@ import Testing
   @Test func aRefusalIsNotLoggedTwice() {
     #expect(
       KafkaHealth.isRefusal(
-        logLine: "SASL authentication error: Authentication failed (after 5ms in state X)"))
+        logLine: "SASL authentication error: Authentication failed (after 5ms in state AUTH_REQ)"))
     #expect(!KafkaHealth.isRefusal(logLine: "Connect to ipv4#127.0.0.1:1 failed: Connection refused"))
   }
 

@@ -205,7 +205,9 @@ private final class Demo {
   }
 
   private func unreadable(_ trouble: String?) -> RelayError {
-    let create = names.topics.map { "kafka-topics.sh --create --topic \($0)" }.joined(separator: "; ")
+    let create = names.topics
+      .map { "kafka-topics.sh --bootstrap-server \(bootstrapServers) --create --topic \($0)" }
+      .joined(separator: "; ")
     return RelayError(
       .failed,
       "the demo's topics could not be read at \(bootstrapServers): \(trouble ?? "they do not exist")",

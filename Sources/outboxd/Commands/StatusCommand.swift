@@ -1,4 +1,4 @@
-// Owns: `outboxd status`: slot, checkpoints and lags, as the database knows them.
+// Owns: `outboxd status`: slot, checkpoints and lags, as the database knows them, and what the outboxd here waits for.
 // Must not know: catalog queries.
 import Glibc
 import PostgresSource
