@@ -27,8 +27,12 @@ class Proxy:
     def cut(self):
         for writer in list(self.writers):
             raw = writer.get_extra_info("socket")
-            # A linger of zero turns the close into a reset.
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            try:
+                # A linger of zero turns the close into a reset.
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            except OSError:
+                # The peer was faster, and the socket is closed already.
+                continue
             writer.transport.abort()
 
     async def pump(self, reader, writer, limit):
