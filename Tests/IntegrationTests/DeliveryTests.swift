@@ -62,11 +62,12 @@ extension Integration {
 
     @Test func `an ignored UPDATE is counted and warned of`() throws {
       let scene = try Scene()
-      let relay = try scene.start()
       // init publishes inserts only; a DBA's own publication may have more.
       try scene.server.sql(
+        "ALTER PUBLICATION outboxd SET (publish = 'insert, update, delete, truncate')", database: "shop")
+      let relay = try scene.start()
+      try scene.server.sql(
         """
-        ALTER PUBLICATION outboxd SET (publish = 'insert, update, delete, truncate');
         SELECT workload.emit('orders', ARRAY[1], 3);
         UPDATE public.outbox SET type = 'changed' WHERE version = 1;
         UPDATE public.outbox SET type = 'com.example.order.changed.v1' WHERE version = 1;
