@@ -47,11 +47,6 @@ struct EventEncoder: ~Copyable {
     }
   }
 
-  /// The mapping that a row's outbox has, once its table is prepared.
-  func mapping(of row: RowView) -> OutboxMapping? {
-    if case .success(let plan) = plans[row.relationID] { plan.mapping } else { nil }
-  }
-
   /// - Parameters:
   ///   - commitLSN: of the row's transaction.
   ///   - index: of the row among its transaction's inserted rows, from 0.

@@ -16,7 +16,6 @@ public final class Relay {
   /// Transactions that may wait behind one that is not acknowledged; an entry of the ledger takes 32 bytes.
   private static let transactionLimit = 262_144
 
-  private let mappings: [OutboxMapping]
   private let store: any CheckpointStore
   private let metrics: RelayMetrics
   private let stop: StopSignal
@@ -47,13 +46,11 @@ public final class Relay {
   private var resentThrough = LSN.zero
   private var failure: RelayError?
   private var durable = LSN.zero
-  private var nextProgress = MonotonicTime(nanoseconds: 0)
 
   public init(
     mappings: [OutboxMapping], database: String, store: any CheckpointStore, metrics: RelayMetrics,
     stop: StopSignal, log: Log
   ) {
-    self.mappings = mappings
     self.store = store
     self.metrics = metrics
     self.stop = stop
