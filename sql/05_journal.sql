@@ -9,8 +9,15 @@ CREATE TABLE IF NOT EXISTS outboxd.checkpoint (
   lsn               pg_lsn      NOT NULL,
   -- Every row visible in it is published; NULL until that is known of one. See pg_visible_in_snapshot.
   snapshot          text,
+  -- The snapshot was taken before the WAL had got here.
+  snapshot_lsn      pg_lsn,
   system_identifier text        NOT NULL,
   timeline          bigint      NOT NULL,
+  -- The publication as it was at the last start: a change shows.
+  publication       text,
+  -- Where the slot began, and exactly the rows that had been committed before: what outboxd backfill publishes.
+  start_lsn         pg_lsn,
+  start_snapshot    text,
   updated_at        timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
@@ -19,8 +26,28 @@ CREATE TABLE IF NOT EXISTS outboxd.checkpoint_history (
   slot              text        NOT NULL,
   lsn               pg_lsn      NOT NULL,
   snapshot          text,
+  snapshot_lsn      pg_lsn,
   system_identifier text        NOT NULL,
   timeline          bigint      NOT NULL,
   recorded_at       timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (slot, recorded_at)
+);
+
+-- The columns that a journal of an earlier version lacks.
+ALTER TABLE outboxd.checkpoint
+  ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn, ADD COLUMN IF NOT EXISTS publication text,
+  ADD COLUMN IF NOT EXISTS start_lsn pg_lsn, ADD COLUMN IF NOT EXISTS start_snapshot text;
+ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;
+
+-- Replays and backfills, and how far they got, so that an interrupted one can go on.
+CREATE TABLE IF NOT EXISTS outboxd.job (
+  id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  slot        text        NOT NULL,
+  command     text        NOT NULL,
+  request     jsonb       NOT NULL,
+  position    text,
+  events      bigint      NOT NULL DEFAULT 0,
+  started_at  timestamptz NOT NULL DEFAULT now(),
+  updated_at  timestamptz NOT NULL DEFAULT now(),
+  finished_at timestamptz
 );

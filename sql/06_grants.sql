@@ -4,3 +4,4 @@ GRANT SELECT ON public.outbox TO outboxd;
 GRANT USAGE ON SCHEMA outboxd TO outboxd;
 GRANT SELECT, INSERT, UPDATE ON outboxd.checkpoint TO outboxd;
 GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO outboxd;
+GRANT SELECT, INSERT, UPDATE ON outboxd.job TO outboxd;

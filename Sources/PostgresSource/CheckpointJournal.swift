@@ -2,6 +2,13 @@
 // Must not know: when they are written, threads.
 import RelayCore
 
+/// What transactions had committed at a place of the WAL.
+struct ProvenSnapshot: Equatable {
+  /// As `pg_current_snapshot()` prints it. It was taken before `lsn` was read.
+  var text: String
+  var lsn: LSN
+}
+
 /// The journal of one slot, on a connection of the caller's.
 struct CheckpointJournal {
   let connection: SQLConnection
@@ -19,12 +26,12 @@ struct CheckpointJournal {
         has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
           AND (c.relname = 'checkpoint_history' OR has_table_privilege(c.oid, 'UPDATE')) AS granted
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = 'outboxd' AND c.relname IN ('checkpoint', 'checkpoint_history') AND c.relkind = 'r'
+      WHERE n.nspname = 'outboxd' AND c.relname IN ('checkpoint', 'checkpoint_history', 'job') AND c.relkind = 'r'
       """)
     let names = tables.rows.indices.compactMap { tables[$0, "relname"] }
     guard names.contains("checkpoint") else { return .absent }
-    guard names.contains("checkpoint_history") else {
-      return .unusable("the table outboxd.checkpoint_history is missing")
+    for name in ["checkpoint_history", "job"] where !names.contains(name) {
+      return .unusable("the table outboxd.\(name) is missing")
     }
     for row in tables.rows.indices where tables[row, "usable"] != "t" || tables[row, "granted"] != "t" {
       return .unusable("the role lacks rights on outboxd.\(tables[row, "relname"] ?? "")")
@@ -36,8 +43,10 @@ struct CheckpointJournal {
     let result: SQLResult
     do throws(RelayError) {
       result = try connection.query(
-        "SELECT lsn, system_identifier, timeline, updated_at FROM outboxd.checkpoint WHERE slot = \(slotLiteral)"
-      )
+        """
+        SELECT lsn, system_identifier, timeline, updated_at, snapshot, publication, start_lsn, start_snapshot
+        FROM outboxd.checkpoint WHERE slot = \(slotLiteral)
+        """)
     } catch  where error.code?.hasPrefix("42") == true {
       return .unusable(error.message)
     }
@@ -46,27 +55,46 @@ struct CheckpointJournal {
       let system = result[0, "system_identifier"].flatMap({ UInt64($0) }),
       let timeline = result[0, "timeline"].flatMap({ UInt32($0) })
     else { return .unusable("the row of slot \"\(slot)\" cannot be read") }
-    return .row(
+    var row = JournalRow(
       Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline), updatedAt: result[0, "updated_at"])
+    row.snapshot = result[0, "snapshot"]
+    row.publication = result[0, "publication"]
+    row.startLSN = result[0, "start_lsn"].flatMap { LSN($0) }
+    row.startSnapshot = result[0, "start_snapshot"]
+    return .row(row)
   }
 
   /// Moves the slot's row forward, never back.
-  func write(_ checkpoint: Checkpoint, snapshot: String?) throws(RelayError) {
+  func write(_ checkpoint: Checkpoint, snapshot: ProvenSnapshot?) throws(RelayError) {
     try connection.query(
       """
-      INSERT INTO outboxd.checkpoint AS c (slot, lsn, snapshot, system_identifier, timeline, updated_at)
+      INSERT INTO outboxd.checkpoint AS c
+        (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, updated_at)
       VALUES (\(values(checkpoint, snapshot)), clock_timestamp())
       ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, snapshot = coalesce(excluded.snapshot, c.snapshot),
+        snapshot_lsn = coalesce(excluded.snapshot_lsn, c.snapshot_lsn),
         system_identifier = excluded.system_identifier, timeline = excluded.timeline,
         updated_at = excluded.updated_at
       WHERE excluded.lsn >= c.lsn
       """)
   }
 
-  func appendHistory(_ checkpoint: Checkpoint, snapshot: String?) throws(RelayError) {
+  /// Remembers the publication as it is at a start.
+  func writePublication(_ publication: PublicationFacts?) throws(RelayError) {
+    guard let publication else { return }
+    let fingerprint = SQLText.literal(publication.fingerprint)
     try connection.query(
       """
-      INSERT INTO outboxd.checkpoint_history (slot, lsn, snapshot, system_identifier, timeline, recorded_at)
+      UPDATE outboxd.checkpoint SET publication = \(fingerprint)
+      WHERE slot = \(slotLiteral) AND publication IS DISTINCT FROM \(fingerprint)
+      """)
+  }
+
+  func appendHistory(_ checkpoint: Checkpoint, snapshot: ProvenSnapshot?) throws(RelayError) {
+    try connection.query(
+      """
+      INSERT INTO outboxd.checkpoint_history
+        (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, recorded_at)
       VALUES (\(values(checkpoint, snapshot)), clock_timestamp()) ON CONFLICT DO NOTHING
       """)
   }
@@ -79,23 +107,23 @@ struct CheckpointJournal {
       """)
   }
 
-  private func values(_ checkpoint: Checkpoint, _ snapshot: String?) -> String {
+  private func values(_ checkpoint: Checkpoint, _ snapshot: ProvenSnapshot?) -> String {
     """
-    \(slotLiteral), '\(checkpoint.lsn)'::pg_lsn, \(snapshot.map(SQLText.literal) ?? "NULL"), \
-    '\(checkpoint.systemIdentifier)', \(checkpoint.timeline)
+    \(slotLiteral), '\(checkpoint.lsn)'::pg_lsn, \(snapshot.map { SQLText.literal($0.text) } ?? "NULL"), \
+    \(snapshot.map { "'\($0.lsn)'::pg_lsn" } ?? "NULL"), '\(checkpoint.systemIdentifier)', \(checkpoint.timeline)
     """
   }
 
   /// A snapshot, and a position that no transaction visible in it ends behind: the statement's snapshot is
   /// taken before the position is read, and a commit is in the WAL before it is visible. So once a checkpoint
   /// has reached the position, every row visible in the snapshot is published.
-  func snapshot() throws(RelayError) -> (text: String, lsn: LSN)? {
+  func snapshot() throws(RelayError) -> ProvenSnapshot? {
     let result = try connection.query(
       "SELECT pg_current_snapshot() AS snapshot, pg_current_wal_insert_lsn() AS lsn")
     guard let text = result[0, "snapshot"], let lsn = result[0, "lsn"].flatMap({ LSN($0) }) else {
       return nil
     }
-    return (text, lsn)
+    return ProvenSnapshot(text: text, lsn: lsn)
   }
 
   /// A checkpoint that the server forgets in a crash, while the slot remembers, would look like a moved slot: so

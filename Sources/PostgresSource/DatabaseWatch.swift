@@ -22,9 +22,9 @@ struct DatabaseWatch {
   private var deliveredAtLastWrite: UInt64 = 0
   private var walStatus = ""
   /// Published as far as everything visible in it goes.
-  private var provenSnapshot: String?
+  private var provenSnapshot: ProvenSnapshot?
   /// Proven once a checkpoint has reached its position.
-  private var nextSnapshot: (text: String, lsn: LSN)?
+  private var nextSnapshot: ProvenSnapshot?
   private var snapshotSession: JournalKeeper.Session?
 
   // All in milliseconds.
@@ -140,7 +140,7 @@ extension DatabaseWatch {
     }
     if let next = nextSnapshot {
       guard lsn >= next.lsn else { return }
-      provenSnapshot = next.text
+      provenSnapshot = next
     }
     nextSnapshot = try journal.snapshot()
   }

@@ -67,6 +67,7 @@ public enum PostgresSource {
       let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
       try journal.boundStatements()
       try journal.write(checkpoint, snapshot: nil)
+      try journal.writePublication(facts.publication)
     }
     return (facts, start)
   }
@@ -98,7 +99,7 @@ public enum PostgresSource {
       slot: slot, publication: try inspector.publication(), tables: try inspector.tables(mappings),
       journal: journal)
     var timelines = resume.map { [$0.timeline] } ?? []
-    if case .row(let row, _) = journal { timelines.append(row.timeline) }
+    if let row = journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {
       facts.timelineHistory = connection.timelineHistory(identity.timeline)
     }

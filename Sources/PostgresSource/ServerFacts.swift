@@ -126,6 +126,12 @@ public struct PublicationFacts: Equatable, Sendable {
     self.oid = oid
     self.tables = tables
   }
+
+  /// `oid version relation:membership …`: the same as long as nobody touched the publication.
+  public var fingerprint: String {
+    let members = memberships.sorted { $0.key < $1.key }.map { " \($0.key):\($0.value)" }.joined()
+    return "\(oid) \(version)" + members
+  }
 }
 
 public struct TableFacts: Equatable, Sendable {
@@ -157,6 +163,28 @@ public struct TableFacts: Equatable, Sendable {
   }
 }
 
+/// The row of `outboxd.checkpoint` for a slot.
+public struct JournalRow: Equatable, Sendable {
+  public var checkpoint: Checkpoint
+  /// When it was written, as the server prints it.
+  public var updatedAt: String?
+  /// A `pg_snapshot`. Every row of an outbox that is visible in it and was committed after the slot's start is
+  /// published. It lists no subtransactions: only what lies below its `xmin` is visible for certain.
+  public var snapshot: String?
+  /// `PublicationFacts.fingerprint` at the last start.
+  public var publication: String?
+  /// Where the slot began.
+  public var startLSN: LSN?
+  /// A `pg_snapshot`: the rows visible in it were committed before `startLSN`, and no others. Exported with the
+  /// slot, so that it lists subtransactions too. Nil: not known.
+  public var startSnapshot: String?
+
+  public init(_ checkpoint: Checkpoint, updatedAt: String? = nil) {
+    self.checkpoint = checkpoint
+    self.updatedAt = updatedAt
+  }
+}
+
 public enum JournalFacts: Equatable, Sendable {
   /// Switched off by configuration.
   case off
@@ -166,8 +194,9 @@ public enum JournalFacts: Equatable, Sendable {
   case unusable(String)
   /// It is there, and has no row for the slot.
   case empty
-  /// - Parameter updatedAt: when it was written, as the server prints it.
-  case row(Checkpoint, updatedAt: String? = nil)
+  case row(JournalRow)
+
+  public var row: JournalRow? { if case .row(let row) = self { row } else { nil } }
 
   /// True where checkpoints are written to it.
   public var isInUse: Bool {

@@ -100,8 +100,12 @@ public enum SetupSQL {
           slot text NOT NULL PRIMARY KEY,
           lsn pg_lsn NOT NULL,
           snapshot text,
+          snapshot_lsn pg_lsn,
           system_identifier text NOT NULL,
           timeline bigint NOT NULL,
+          publication text,
+          start_lsn pg_lsn,
+          start_snapshot text,
           updated_at timestamptz NOT NULL DEFAULT now()
         ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
         """,
@@ -113,6 +117,7 @@ public enum SetupSQL {
           slot text NOT NULL,
           lsn pg_lsn NOT NULL,
           snapshot text,
+          snapshot_lsn pg_lsn,
           system_identifier text NOT NULL,
           timeline bigint NOT NULL,
           recorded_at timestamptz NOT NULL DEFAULT now(),
@@ -121,6 +126,32 @@ public enum SetupSQL {
         """,
       presence: "to_regclass('outboxd.checkpoint_history') IS NOT NULL",
       needs: "the owner of the schema outboxd"),
+    SetupStatement(
+      comment: "The columns that a journal of an earlier version lacks.",
+      sql: "ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn, "
+        + "ADD COLUMN IF NOT EXISTS publication text, ADD COLUMN IF NOT EXISTS start_lsn pg_lsn, "
+        + "ADD COLUMN IF NOT EXISTS start_snapshot text; "
+        + "ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;",
+      presence: "(SELECT count(*) = 5 FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND "
+        + "attrelid IN (to_regclass('outboxd.checkpoint'), to_regclass('outboxd.checkpoint_history')) AND "
+        + "attname IN ('snapshot_lsn', 'publication', 'start_lsn', 'start_snapshot'))",
+      needs: "the owner of the schema outboxd and its tables"),
+    SetupStatement(
+      comment: "Replays and backfills, and how far they got, so that an interrupted one can go on.",
+      sql: """
+        CREATE TABLE IF NOT EXISTS outboxd.job (
+          id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+          slot text NOT NULL,
+          command text NOT NULL,
+          request jsonb NOT NULL,
+          position text,
+          events bigint NOT NULL DEFAULT 0,
+          started_at timestamptz NOT NULL DEFAULT now(),
+          updated_at timestamptz NOT NULL DEFAULT now(),
+          finished_at timestamptz
+        );
+        """,
+      presence: "to_regclass('outboxd.job') IS NOT NULL", needs: "the owner of the schema outboxd"),
   ]
 
   private static func grants(
@@ -149,10 +180,12 @@ public enum SetupSQL {
           comment: "What the journal needs.",
           sql: "GRANT USAGE ON SCHEMA outboxd TO \(grantee); "
             + "GRANT SELECT, INSERT, UPDATE ON outboxd.checkpoint TO \(grantee); "
-            + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee);",
+            + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee); "
+            + "GRANT SELECT, INSERT, UPDATE ON outboxd.job TO \(grantee);",
           presence: has("schema", "outboxd", "USAGE") + " AND "
             + has("table", "outboxd.checkpoint", "SELECT", "INSERT", "UPDATE") + " AND "
-            + has("table", "outboxd.checkpoint_history", "SELECT", "INSERT", "DELETE"),
+            + has("table", "outboxd.checkpoint_history", "SELECT", "INSERT", "DELETE") + " AND "
+            + has("table", "outboxd.job", "SELECT", "INSERT", "UPDATE"),
           needs: "the owner of the schema outboxd and its tables"))
     }
     return list

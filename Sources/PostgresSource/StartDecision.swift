@@ -58,7 +58,7 @@ public struct StartDecision {
   /// beyond the memory was written by another process, which took over meanwhile.
   private var known: [(source: String, checkpoint: Checkpoint)] {
     var list: [(String, Checkpoint)] = []
-    if case .row(let row, _) = facts.journal { list.append(("the journal", row)) }
+    if let row = facts.journal.row { list.append(("the journal", row.checkpoint)) }
     if let resume { list.append(("this process", resume)) }
     return list
   }
@@ -69,7 +69,7 @@ public struct StartDecision {
 
   /// ` (written at …)`, for a person who looks for rows by their time.
   private var checkpointTime: String {
-    if case .row(_, let updatedAt?) = facts.journal { " (written at \(updatedAt))" } else { "" }
+    facts.journal.row?.updatedAt.map { " (written at \($0))" } ?? ""
   }
 
   /// What only the owner of the journal may do.

@@ -11,6 +11,8 @@ public typealias PostgresMicroseconds = Int64
 extension PostgresMicroseconds {
   /// Microseconds between the Unix epoch and that of Postgres.
   public static let unixEpochOffset: Int64 = 946_684_800_000_000
+  /// In place of a commit time that cannot be known: a table's row does not tell it.
+  public static let unknown: Int64 = .min
 }
 
 /// One decoded message of the stream. Plain data: copying one costs no reference count.

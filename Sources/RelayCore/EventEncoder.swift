@@ -4,11 +4,15 @@
 /// Turns rows into records. All texts of a record are lent from the row, the plan, or the encoder's own
 /// buffers, and stand until the following `encode`.
 struct EventEncoder: ~Copyable {
-  /// The most headers a record may have.
+  /// The most headers a record may have, the mark of a replay not counted.
   static let maximumHeaders = 64
 
   private let mappings: [OutboxMapping]
   private let database: String
+  private let options: RelayOptions
+  private let literals = Literals()
+  private let replayMark: LentBytes?
+  private let fixedTopic: LentBytes?
   private var plans: [UInt32: Result<RowPlan, RelayError>] = [:]
   private var plan: RowPlan?
   var arena = ByteArena()
@@ -16,10 +20,13 @@ struct EventEncoder: ~Copyable {
   let headers: UnsafeMutablePointer<RecordHeader>
   var headerCount = 0
 
-  init(mappings: [OutboxMapping], database: String) {
+  init(mappings: [OutboxMapping], database: String, options: RelayOptions = RelayOptions()) {
     self.mappings = mappings
     self.database = database
-    headers = .allocate(capacity: Self.maximumHeaders)
+    self.options = options
+    replayMark = options.replayMark.map(literals.lend)
+    fixedTopic = options.topic.map(literals.lend)
+    headers = .allocate(capacity: Self.maximumHeaders + 1)
   }
 
   deinit { headers.deallocate() }
@@ -50,10 +57,11 @@ struct EventEncoder: ~Copyable {
   /// - Parameters:
   ///   - commitLSN: of the row's transaction.
   ///   - index: of the row among its transaction's inserted rows, from 0.
+  /// - Returns: nil for an event that was not selected.
   /// - Throws: `tableUnsuitable`, `publicationUnsuitable`; `rowRejected` with the row's id and the reason.
   mutating func encode(
     _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
-  ) throws(RelayError) -> Record {
+  ) throws(RelayError) -> Record? {
     if plan?.relation.id != row.relationID {
       switch plans[row.relationID] {
       case .success(let found): plan = found
@@ -73,6 +81,7 @@ struct EventEncoder: ~Copyable {
     arena.reset()
     headerCount = 0
     do throws(RowFault) {
+      if let selection = options.selection, try !isSelected(row, plan, selection) { return nil }
       return try encode(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
     } catch {
       throw rejection(error, row, plan, commitLSN: commitLSN, index: index)
@@ -82,10 +91,7 @@ struct EventEncoder: ~Copyable {
   private mutating func encode(
     _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RowFault) -> Record {
-    guard let topic = try render(plan.topic, row) else { throw RowFault("topic", "a column in it is NULL") }
-    if plan.topic.constant == nil, !CloudEventRules.isTopic(topic) {
-      throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
-    }
+    let topic = try topic(row, plan)
     var key: LentBytes?
     if let text = plan.key {
       key = try render(text, row)
@@ -98,16 +104,31 @@ struct EventEncoder: ~Copyable {
     let value = row.values[plan.payload.index]
     if plan.isStructured {
       try structured(row, plan, attributes, payload: value)
+      addReplayMark()
       return Record(
         topic: topic, key: key, value: writer.bytes,
         headers: UnsafeBufferPointer(start: headers, count: headerCount))
     }
     try binary(row, plan, attributes, hasData: value.format != .null)
+    addReplayMark()
     var data: LentBytes?
     if value.format != .null { data = try payloadBytes(value, plan.payload) }
     return Record(
       topic: topic, key: key, value: data,
       headers: UnsafeBufferPointer(start: headers, count: headerCount))
+  }
+
+  private mutating func topic(_ row: RowView, _ plan: RowPlan) throws(RowFault) -> LentBytes {
+    if let fixedTopic { return fixedTopic }
+    guard let topic = try render(plan.topic, row) else { throw RowFault("topic", "a column in it is NULL") }
+    if plan.topic.constant == nil, !CloudEventRules.isTopic(topic) {
+      throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
+    }
+    return topic
+  }
+
+  private mutating func addReplayMark() {
+    if let replayMark { add("outboxd-replay", replayMark) }
   }
 
   // MARK: Attributes
@@ -117,8 +138,8 @@ struct EventEncoder: ~Copyable {
     var source: LentBytes
     var type: LentBytes
     var subject: LentBytes?
-    var time: LentBytes
-    var sequence: LentBytes
+    var time: LentBytes?
+    var sequence: LentBytes?
     var contentType: LentBytes
     var dataschema: LentBytes?
     var partitionkey: LentBytes?
@@ -167,17 +188,19 @@ struct EventEncoder: ~Copyable {
     }
     return Attributes(
       id: id, source: source, type: type, subject: subject,
-      time: try time(row, plan, commitTime), sequence: sequence(commitLSN, index),
+      time: try time(row, plan, commitTime),
+      sequence: options.hasPositions ? sequence(commitLSN, index) : nil,
       contentType: contentType, dataschema: dataschema, partitionkey: partitionkey)
   }
 
   private mutating func time(
     _ row: RowView, _ plan: RowPlan, _ commitTime: PostgresMicroseconds
-  ) throws(RowFault) -> LentBytes {
+  ) throws(RowFault) -> LentBytes? {
     if let column = plan.time, row.values[column.index].format != .null {
       return try ValueText.text(
         of: row.values[column.index], type: column.type, part: "time", arena: &arena)
     }
+    if commitTime == .unknown { return nil }
     return try ValueText.time(commitTime, part: "time", arena: &arena)
   }
 
@@ -255,8 +278,8 @@ struct EventEncoder: ~Copyable {
     add("ce_source", attributes.source)
     add("ce_type", attributes.type)
     if let subject = attributes.subject { add("ce_subject", subject) }
-    add("ce_time", attributes.time)
-    add("ce_sequence", attributes.sequence)
+    if let time = attributes.time { add("ce_time", time) }
+    if let sequence = attributes.sequence { add("ce_sequence", sequence) }
     if let dataschema = attributes.dataschema { add("ce_dataschema", dataschema) }
     if let partitionkey = attributes.partitionkey { add("ce_partitionkey", partitionkey) }
     for item in plan.extensions {
@@ -268,7 +291,8 @@ struct EventEncoder: ~Copyable {
   }
 
   private mutating func add(_ name: StaticString, _ value: LentBytes) {
-    // SAFETY: at most ten fixed headers come before any other, and there is room for `maximumHeaders`.
+    // SAFETY: at most ten fixed headers come before any other, the replay's mark comes last, and there is room for
+    // one more than `maximumHeaders`.
     (headers + headerCount).initialize(to: RecordHeader(name: ValueText.staticText(name), value: value))
     headerCount += 1
   }

@@ -9,7 +9,7 @@ public struct Ledger {
     /// Zero while the transaction is open.
     var endLSN: LSN
     var commitTime: PostgresMicroseconds
-    /// Rows of the stream that were dealt with: the index of the next one.
+    /// Rows of the stream that were dealt with, sent or not: the index of the next one.
     var rows: UInt32
     var outstanding: UInt32
   }
@@ -80,6 +80,11 @@ public struct Ledger {
     outstanding += 1
   }
 
+  /// The open transaction's next row needs no record: it is not wanted, or Kafka has it already.
+  public mutating func skipped() {
+    entries[slot(tag)].rows &+= 1
+  }
+
   /// The open transaction has ended.
   public mutating func close(endLSN: LSN) {
     guard isOpen else { return }
@@ -140,7 +145,7 @@ public struct Ledger {
     isOpen = false
     let index = slot(tag)
     if entries[index].rows == 0 {
-      // Nothing of it was sent: its end belongs to the transaction before.
+      // It had no rows: its end belongs to the transaction before.
       count -= 1
       advance(to: endLSN)
     } else {

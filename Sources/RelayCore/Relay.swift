@@ -32,6 +32,7 @@ public final class Relay {
   private var commitLSN = LSN.zero
   private var commitTime: PostgresMicroseconds = 0
   private var rowIndex: UInt32 = 0
+  private var isSelected = true
   /// Rows of this transaction that were sent before the source was interrupted.
   private var knownRows: UInt32 = 0
 
@@ -44,18 +45,23 @@ public final class Relay {
   /// neighbours, and only alone it can be told which.
   private var isolateThrough = (commitLSN: LSN.zero, index: UInt32(0))
   private var resentThrough = LSN.zero
+  /// What Kafka holds of the transactions up to `deliveredThrough`. Nil once they are past.
+  private var delivered: (any DeliveredEvents)?
+  private var deliveredThrough = LSN.zero
+  private let selection: EventSelection?
   private var failure: RelayError?
   private var durable = LSN.zero
 
   public init(
     mappings: [OutboxMapping], database: String, store: any CheckpointStore, metrics: RelayMetrics,
-    stop: StopSignal, log: Log
+    stop: StopSignal, log: Log, options: RelayOptions = RelayOptions()
   ) {
     self.store = store
     self.metrics = metrics
     self.stop = stop
     self.log = log
-    encoder = EventEncoder(mappings: mappings, database: database)
+    selection = options.selection
+    encoder = EventEncoder(mappings: mappings, database: database, options: options)
   }
 
   /// Everything that ends at or below it is acknowledged.
@@ -68,6 +74,13 @@ public final class Relay {
   /// Takes a sink. What the former had in flight is forgotten, and comes again from the source.
   public func use(_ sink: any RecordSink) {
     self.sink = sink
+  }
+
+  /// Events of transactions that committed at or below `through`, and that `delivered` holds, are settled without
+  /// being sent. To be told before a source runs that sends them again.
+  public func recognize(_ delivered: any DeliveredEvents, through: LSN) {
+    self.delivered = delivered
+    deliveredThrough = through
   }
 
   /// Lets the sink go. The source must then start again at `checkpoint`.
@@ -86,7 +99,7 @@ public final class Relay {
     durable = .zero
   }
 
-  /// Relays until a stop is requested. Returns at the end of a transaction where that comes within half of
+  /// Relays until a stop is requested, or a source of a closed range is at its end. Returns at the end of a transaction where that comes within half of
   /// `drainMilliseconds` after the request.
   /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
   public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
@@ -107,6 +120,7 @@ public final class Relay {
       }
       try settle()
       try progress(source, now)
+      if source.isAtEnd, parked == nil { return }
       if let record = parked { try retry(record, now) }
       if canRead {
         if try read(source) { continue }
@@ -188,6 +202,8 @@ public final class Relay {
     self.commitTime = commitTime
     rowIndex = 0
     isReading = true
+    isSelected = selection?.admits(commitTime: commitTime) ?? true
+    if commitLSN > deliveredThrough { delivered = nil }
     switch ledger.open(commitLSN: commitLSN, commitTime: commitTime) {
     case .new: knownRows = 0
     case .resumed(let rows): knownRows = rows
@@ -209,11 +225,20 @@ public final class Relay {
     if index < knownRows { return }
     tally.received += 1
     if commitLSN <= resentThrough { tally.resent += 1 }
-    let record: Record
+    let record: Record?
     do throws(RelayError) {
-      record = try encoder.encode(row, commitLSN: commitLSN, commitTime: commitTime, index: index)
+      record =
+        isSelected ? try encoder.encode(row, commitLSN: commitLSN, commitTime: commitTime, index: index) : nil
     } catch {
       throw rejected(error)
+    }
+    guard let record else {
+      tally.unselected += 1
+      return ledger.skipped()
+    }
+    if let delivered, delivered.contains(record, commitLSN: commitLSN, index: index) {
+      tally.recognized += 1
+      return ledger.skipped()
     }
     try send(record)
   }

@@ -17,6 +17,10 @@ public final class RelayMetrics: Sendable {
   public let eventsReceived = Atomic<UInt64>(0)
   public let eventsDelivered = Atomic<UInt64>(0)
   public let eventsResent = Atomic<UInt64>(0)
+  /// Not sent, since Kafka had them already.
+  public let eventsRecognized = Atomic<UInt64>(0)
+  /// Not sent, since they were not asked for.
+  public let eventsUnselected = Atomic<UInt64>(0)
   public let transactions = Atomic<UInt64>(0)
   public let ignoredUpdates = Atomic<UInt64>(0)
   public let ignoredTruncates = Atomic<UInt64>(0)

@@ -39,6 +39,8 @@ final class RowPlan {
   let time: Source?
   let headers: Source?
   let datacontenttype: Source?
+  /// For a selection by it. Nil where the table has none.
+  let aggregatetype: Source?
   /// The media type where no column says otherwise.
   let defaultContentType: LentBytes
   let source: Text
@@ -60,6 +62,7 @@ final class RowPlan {
     subject = try binder.optional("subject", mapping.columns.subject)
     time = try binder.time()
     headers = try binder.headers()
+    aggregatetype = (try? binder.optional("aggregatetype", mapping.columns.aggregatetype)) ?? nil
     datacontenttype = try binder.optional("datacontenttype", mapping.columns.datacontenttype)
     defaultContentType = try binder.contentType(payload)
     source = try binder.bind(mapping.source, part: "source")

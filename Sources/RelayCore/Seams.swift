@@ -1,7 +1,7 @@
 // Owns: the three seams of the loop. Everything behind them is replaceable in a test.
 // Must not know: Postgres, Kafka.
 
-/// Where changes come from: a replication stream, later a replay or a backfill.
+/// Where changes come from: a replication stream, a range of WAL, or the rows of tables.
 /// Confined to the relay's thread.
 public protocol ChangeSource: AnyObject {
   /// A descriptor for `poll(2)`: readable when `next()` may have more.
@@ -21,8 +21,21 @@ public protocol ChangeSource: AnyObject {
   /// the server asked, or when `reportTime` has come. `flushed` is clamped: monotone, never beyond
   /// what was received.
   func report(flushed: LSN, now: MonotonicTime) throws(RelayError)
+  /// True once a source of a closed range has handed over its last change. A stream never ends by itself.
+  var isAtEnd: Bool { get }
   /// Ends the stream in good order: last report, end of copy, wait for the server's end until `deadline`.
   func finish(flushed: LSN, deadline: MonotonicTime)
+}
+
+extension ChangeSource {
+  public var isAtEnd: Bool { false }
+}
+
+/// What Kafka holds already, for the time after an unclean stop. Confined to the relay's thread.
+public protocol DeliveredEvents: AnyObject {
+  /// True only where Kafka holds this very event, byte for byte, with this `sequence`. In doubt it is false: the
+  /// event is then sent. May block for seconds, though only for a topic seen for the first time.
+  func contains(_ record: Record, commitLSN: LSN, index: UInt32) -> Bool
 }
 
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.

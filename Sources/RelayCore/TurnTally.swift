@@ -5,6 +5,8 @@ import Synchronization
 struct TurnTally: ~Copyable {
   var received: UInt64 = 0
   var resent: UInt64 = 0
+  var recognized: UInt64 = 0
+  var unselected: UInt64 = 0
   var transactions: UInt64 = 0
   var queueFull: UInt64 = 0
   var receivedLSN = LSN.zero
@@ -39,6 +41,8 @@ struct TurnTally: ~Copyable {
   mutating func publish(to metrics: RelayMetrics) {
     if received > 0 { metrics.eventsReceived.wrappingAdd(received, ordering: .relaxed) }
     if resent > 0 { metrics.eventsResent.wrappingAdd(resent, ordering: .relaxed) }
+    if recognized > 0 { metrics.eventsRecognized.wrappingAdd(recognized, ordering: .relaxed) }
+    if unselected > 0 { metrics.eventsUnselected.wrappingAdd(unselected, ordering: .relaxed) }
     if transactions > 0 { metrics.transactions.wrappingAdd(transactions, ordering: .relaxed) }
     if queueFull > 0 { metrics.queueFull.wrappingAdd(queueFull, ordering: .relaxed) }
     if deliveries > 0 {
@@ -49,6 +53,8 @@ struct TurnTally: ~Copyable {
     metrics.receivedLSN.store(receivedLSN.rawValue, ordering: .relaxed)
     received = 0
     resent = 0
+    recognized = 0
+    unselected = 0
     transactions = 0
     queueFull = 0
     deliveries = 0

@@ -20,7 +20,7 @@ private func goodFacts(_ change: (inout ServerFacts) -> Void = { _ in }) -> Serv
     serverVersion: 150_020, systemIdentifier: system, timeline: 1, walEnd: lsn("0/1000"), database: "app",
     slot: SlotFacts(database: "app", confirmedFlushLSN: lsn("0/100")),
     publication: PublicationFacts(tables: [PublicationFacts.Table(schema: "public", name: "outbox")]),
-    tables: [table], journal: .row(checkpoint("0/200")))
+    tables: [table], journal: .row(JournalRow(checkpoint("0/200"))))
   change(&facts)
   return facts
 }
@@ -159,7 +159,8 @@ private func expect(
     }
     // Back on an older timeline.
     expect(
-      goodFacts { $0.journal = .row(checkpoint("0/200", timeline: 2)) }, refusedAs: .timelineDiverged)
+      goodFacts { $0.journal = .row(JournalRow(checkpoint("0/200", timeline: 2))) },
+      refusedAs: .timelineDiverged)
   }
 
   @Test func refusesASlotThatWasInvalidated() {

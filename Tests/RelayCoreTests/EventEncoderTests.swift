@@ -10,8 +10,9 @@ private func encode(
 ) throws -> CopiedRecord {
   var encoder = EventEncoder(mappings: [mapping], database: "shop")
   encoder.prepare(relation)
-  return CopiedRecord(
-    try encoder.encode(row.view, commitLSN: LSN(commitLSN), commitTime: 817_034_302_123_456, index: index))
+  let record = try encoder.encode(
+    row.view, commitLSN: LSN(commitLSN), commitTime: 817_034_302_123_456, index: index)
+  return CopiedRecord(try #require(record))
 }
 
 private func rejection(
@@ -240,7 +241,7 @@ private func structured() -> OutboxMapping {
       var encoder = EventEncoder(mappings: [mapping], database: "shop")
       encoder.prepare(outboxRelation())
       let row = outboxRow()
-      let record = try encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0)
+      let record = try #require(try encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0))
       #expect(RecordIdentity.id(of: record) == "01234567-89ab-cdef-1032-547698badcfe")
     }
   }

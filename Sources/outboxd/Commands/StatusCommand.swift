@@ -39,7 +39,7 @@ struct RelayStatus {
   }
 
   private var checkpoint: LSN? {
-    if case .row(let row, _) = facts.journal { row.lsn } else { nil }
+    facts.journal.row?.checkpoint.lsn
   }
 
   private var faults: [RelayError] {
@@ -92,7 +92,7 @@ struct RelayStatus {
       lines.append(("slot", "\(settings.slot) does not exist"))
     }
     switch facts.journal {
-    case .row(let row, _): lines.append(("checkpoint", "\(row.lsn) in the journal"))
+    case .row(let row): lines.append(("checkpoint", "\(row.checkpoint.lsn) in the journal"))
     case .empty: lines.append(("checkpoint", "none in the journal yet"))
     case .absent: lines.append(("checkpoint", "no journal"))
     case .off: lines.append(("checkpoint", "the journal is switched off"))
