@@ -31,6 +31,16 @@ extension ChangeSource {
   public var isAtEnd: Bool { false }
 }
 
+/// A source with an end: a range of WAL, or the rows of tables.
+public protocol BoundedSource: ChangeSource {
+  var database: String { get }
+  /// Where to open it again so that everything after `checkpoint` comes: opaque text of 1 KiB at most. Nil where
+  /// that is its beginning.
+  func position(after checkpoint: LSN) -> String?
+  /// About how much of it has been read, in bytes of WAL or rows; a total of 0 is not known.
+  var progress: (done: UInt64, total: UInt64) { get }
+}
+
 /// What Kafka holds already, for the time after an unclean stop. Confined to the relay's thread.
 public protocol DeliveredEvents: AnyObject {
   /// True only where Kafka holds this very event, byte for byte, with this `sequence`. In doubt it is false: the
