@@ -389,7 +389,7 @@ struct EventEncoder: ~Copyable {
   // MARK: Rejection
 
   func quoted(_ bytes: LentBytes) -> String {
-    LogLine.quoted(String(decoding: bytes.prefix(80), as: UTF8.self))
+    PrintableText.quoted(String(decoding: bytes.prefix(80), as: UTF8.self))
   }
 
   private mutating func rejection(
@@ -400,7 +400,7 @@ struct EventEncoder: ~Copyable {
     if value.format != .null,
       let text = try? ValueText.text(of: value, type: plan.id.type, part: "id", arena: &arena)
     {
-      id = LogLine.quoted(String(decoding: text.prefix(200), as: UTF8.self))
+      id = PrintableText.quoted(String(decoding: text.prefix(200), as: UTF8.self))
     }
     let table = "\(plan.relation.schema).\(plan.relation.table)"
     var error = RelayError(

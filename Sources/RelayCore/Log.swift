@@ -115,40 +115,23 @@ enum LogLine {
         $0 + " \($1.name)=\(quotedIfNeeded($1.value))"
       }
     case .json:
-      let head = "{\"ts\":\"\(stamp)\",\"level\":\"\(level.name)\",\"msg\":\(quoted(message))"
-      return fields.reduce(head) { $0 + ",\(quoted($1.name)):\(quoted($1.value))" } + "}"
+      let head = "{\"ts\":\"\(stamp)\",\"level\":\"\(level.name)\",\"msg\":\(PrintableText.quoted(message))"
+      return fields.reduce(head) {
+        $0 + ",\(PrintableText.quoted($1.name)):\(PrintableText.quoted($1.value))"
+      } + "}"
     }
   }
 
   private static func plain(_ text: String) -> String {
-    text.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F }) ? text : quoted(text)
+    text.unicodeScalars.contains(where: PrintableText.isControl) ? PrintableText.quoted(text) : text
   }
 
   private static func quotedIfNeeded(_ text: String) -> String {
     let bare =
       !text.isEmpty
       && text.unicodeScalars.allSatisfy {
-        $0.value > 0x20 && $0.value != 0x7F && $0 != "\"" && $0 != "=" && $0 != "\\"
+        $0 != " " && $0 != "\"" && $0 != "=" && $0 != "\\" && !PrintableText.isControl($0)
       }
-    return bare ? text : quoted(text)
-  }
-
-  /// A JSON string.
-  static func quoted(_ text: String) -> String {
-    var result = "\""
-    for scalar in text.unicodeScalars {
-      switch scalar {
-      case "\"": result += "\\\""
-      case "\\": result += "\\\\"
-      case "\n": result += "\\n"
-      case "\r": result += "\\r"
-      case "\t": result += "\\t"
-      case _ where scalar.value < 0x20 || scalar.value == 0x7F:
-        let hex = String(scalar.value, radix: 16)
-        result += "\\u" + String(repeating: "0", count: 4 - hex.utf8.count) + hex
-      default: result.unicodeScalars.append(scalar)
-      }
-    }
-    return result + "\""
+    return bare ? text : PrintableText.quoted(text)
   }
 }

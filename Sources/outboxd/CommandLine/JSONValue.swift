@@ -1,5 +1,6 @@
 // Owns: JSON as the commands and the admin server write it. Members keep their order.
 // Must not know: what is written. Nothing on the relay's way uses it.
+import RelayCore
 
 enum JSONValue: Equatable, Sendable {
   case null

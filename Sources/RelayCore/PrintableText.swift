@@ -1,9 +1,9 @@
-// Owns: text for terminals, JSON and YAML: what must be escaped, and how.
+// Owns: text for terminals, logs, JSON and YAML: what must be escaped, and how.
 // Must not know: what is printed.
 
-enum PrintableText {
+public enum PrintableText {
   /// Control characters as `\u001b`: what a stranger wrote must not steer a terminal.
-  static func escapingControls(_ text: String) -> String {
+  public static func escapingControls(_ text: String) -> String {
     guard text.unicodeScalars.contains(where: isControl) else { return text }
     var result = ""
     for scalar in text.unicodeScalars {
@@ -13,7 +13,7 @@ enum PrintableText {
   }
 
   /// A JSON string, which is a double-quoted scalar of YAML too.
-  static func quoted(_ text: String) -> String {
+  public static func quoted(_ text: String) -> String {
     var result = "\""
     for scalar in text.unicodeScalars {
       switch scalar {
@@ -26,7 +26,7 @@ enum PrintableText {
     return result + "\""
   }
 
-  private static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+  static func isControl(_ scalar: Unicode.Scalar) -> Bool {
     scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || scalar.value == 0x2028
       || scalar.value == 0x2029
   }
