@@ -18,6 +18,10 @@ public struct PostgresSettings: Equatable, Sendable {
   public var slot = "outboxd"
   public var publication = "outboxd"
   public var journal = Journal.auto
+  /// In seconds: for how long WAL is kept for a replay. Nil: it is not.
+  public var replayWindow: Int?
+  /// How many bytes of WAL at most are kept for a replay.
+  public var replayMaxBytes: UInt64 = 10 << 30
 
   public init() {}
 }

@@ -26,6 +26,8 @@ public struct RelayError: Error, Equatable, Sendable {
     /// The publication does not publish what the configuration names.
     case publicationUnsuitable
     case journalUnusable
+    /// The range of a replay is not to be had any more.
+    case replayUnavailable
     /// Bytes that are not pgoutput.
     case streamMalformed
 
@@ -92,7 +94,7 @@ extension RelayError.Kind {
     case .rowRejected, .recordRejected: .applyPolicy
     case .slotMissing, .slotLost, .slotUnsuitable, .slotMoved, .systemIdentifierChanged,
       .timelineDiverged, .serverBehindCheckpoint, .serverUnsuitable, .publicationMissing,
-      .publicationUnsuitable, .journalUnusable, .streamMalformed, .tableUnsuitable, .topicMissing,
+      .publicationUnsuitable, .journalUnusable, .replayUnavailable, .streamMalformed, .tableUnsuitable, .topicMissing,
       .configurationInvalid, .usage, .interrupted, .failed:
       .halt
     }
@@ -119,6 +121,7 @@ extension RelayError.Kind {
     case .rowRejected: 23
     case .recordRejected: 24
     case .topicMissing: 25
+    case .replayUnavailable: 26
     case .sourceUnavailable, .sinkFailed, .slotActive: 75
     case .sourceDenied, .sinkDenied: 77
     case .configurationInvalid: 78

@@ -21,6 +21,7 @@ enum ExitCodes {
     (23, "a row cannot become an event"),
     (24, "Kafka refuses a record for good"),
     (25, "a topic is missing, and missing_topic is refuse"),
+    (26, "neither the WAL nor the tables have what is to be replayed"),
     (75, "Postgres or Kafka cannot be reached now: try again"),
     (77, "Postgres or Kafka refuses the login or a right"),
     (78, "the configuration has faults"),

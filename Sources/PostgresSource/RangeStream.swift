@@ -1,0 +1,107 @@
+// Owns: a range of the WAL as a source with an end: the stream of a temporary slot, cut off behind the range.
+// Must not know: why the range is read, how its slot came to be.
+public import RelayCore
+
+/// The transactions whose commit LSN lies between two places, both included, in commit order. Confined to the
+/// relay's thread. The temporary slot goes with the connection.
+public final class RangeStream: BoundedSource {
+  /// Of the first transaction that may come: its commit LSN.
+  public let from: LSN
+  /// Of the last: its commit LSN.
+  public let through: LSN
+  private let stream: ReplicationStream
+  /// The whole range's beginning, where this one goes on from a later place.
+  private let origin: LSN
+  private let anchor: String
+  /// The end of what was read.
+  private var reached: LSN
+  /// True once everything of the range was handed over.
+  public private(set) var isAtEnd = false
+
+  init(_ stream: ReplicationStream, origin: LSN, through: LSN, anchor: String) {
+    self.stream = stream
+    self.origin = origin
+    self.through = through
+    self.anchor = anchor
+    from = stream.startLSN
+    reached = stream.startLSN
+    isAtEnd = stream.startLSN > through
+  }
+
+  public var database: String { stream.database }
+  public var descriptor: Int32 { stream.descriptor }
+  public var wantsWrite: Bool { stream.wantsWrite }
+  public var receivedBytes: UInt64 { stream.receivedBytes }
+  public var reportTime: MonotonicTime { stream.reportTime }
+  public var relation: Relation { stream.relation }
+
+  /// In bytes of WAL.
+  public var progress: (done: UInt64, total: UInt64) {
+    let total = through.rawValue &- origin.rawValue &+ 1
+    return (isAtEnd ? total : min(total, max(reached, origin).rawValue &- origin.rawValue), total)
+  }
+
+  public func position(after checkpoint: LSN) -> String? {
+    checkpoint > origin ? checkpoint.description : nil
+  }
+
+  /// - Throws: `replayUnavailable` where the WAL or the publication does not have the rest; `sourceUnavailable`.
+  public func next() throws(RelayError) -> Change? {
+    guard !isAtEnd else { return nil }
+    let change: Change?
+    do throws(RelayError) {
+      change = try stream.next()
+    } catch {
+      throw translated(error)
+    }
+    switch change {
+    case .begin(let commitLSN, _, _):
+      guard commitLSN <= through else { return end() }
+      reached = max(reached, commitLSN)
+    case .commit(_, let endLSN, _):
+      reached = max(reached, endLSN)
+      // What follows begins at this end, or behind it.
+      isAtEnd = endLSN > through
+    case .keepalive(let walEnd):
+      guard walEnd <= through else { return end() }
+      reached = max(reached, walEnd)
+    default: break
+    }
+    return change
+  }
+
+  private func end() -> Change? {
+    isAtEnd = true
+    return nil
+  }
+
+  public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
+    do throws(RelayError) {
+      try stream.report(flushed: flushed, now: now)
+    } catch {
+      throw translated(error)
+    }
+  }
+
+  public func finish(flushed: LSN, deadline: MonotonicTime) {
+    stream.finish(flushed: flushed, deadline: deadline)
+  }
+
+  /// What is said of a slot is the main slot's, whose remedies would do harm here.
+  private func translated(_ error: RelayError) -> RelayError {
+    switch error.kind {
+    case .publicationMissing:
+      RelayError(
+        .replayUnavailable,
+        "the rows after \(reached) cannot be decoded: the publication did not exist yet, or not as it is now, when "
+          + "they were committed: \(error.message)", code: error.code,
+        remedy: "Replay from a place after the publication was made, or from the tables.")
+    case .slotLost, .slotMissing, .slotUnsuitable:
+      RelayError(
+        .replayUnavailable,
+        "the WAL of the replay is gone, after \(reached): anchor slot \"\(anchor)\" was given up, or lost: "
+          + error.message, code: error.code, remedy: "Replay the rest from the tables.")
+    default: error
+    }
+  }
+}
