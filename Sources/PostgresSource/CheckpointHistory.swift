@@ -51,6 +51,11 @@ struct CheckpointHistory {
     try row("recorded_at <= \(Self.literal(time))", order: "recorded_at DESC, lsn DESC")
   }
 
+  /// The oldest row whose checkpoint is at or above `lsn`.
+  func oldest(atOrAbove lsn: LSN) throws(RelayError) -> HistoryRow? {
+    try row("lsn >= '\(lsn)'::pg_lsn", order: "lsn, recorded_at")
+  }
+
   func oldest() throws(RelayError) -> HistoryRow? {
     try row("true", order: "lsn, recorded_at")
   }

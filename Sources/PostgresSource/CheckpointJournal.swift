@@ -99,11 +99,13 @@ struct CheckpointJournal {
       """)
   }
 
-  func pruneHistory() throws(RelayError) {
+  /// Keeps seven days, or the replay window where that is longer.
+  func pruneHistory(window: Int?) throws(RelayError) {
+    let seconds = max(7 * 86_400, window ?? 0)
     try connection.query(
       """
       DELETE FROM outboxd.checkpoint_history
-      WHERE slot = \(slotLiteral) AND recorded_at < now() - interval '7 days'
+      WHERE slot = \(slotLiteral) AND recorded_at < now() - interval '\(seconds) seconds'
       """)
   }
 

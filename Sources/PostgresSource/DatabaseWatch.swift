@@ -21,6 +21,7 @@ struct DatabaseWatch {
   private var lastWrite = MonotonicTime(nanoseconds: 0)
   private var deliveredAtLastWrite: UInt64 = 0
   private var walStatus = ""
+  private var hasLookedForAnchor = false
   /// Published as far as everything visible in it goes.
   private var provenSnapshot: ProvenSnapshot?
   /// Proven once a checkpoint has reached its position.
@@ -92,6 +93,7 @@ struct DatabaseWatch {
     if now >= statusTime {
       statusTime = now.advanced(milliseconds: Self.statusInterval)
       try measure(connection)
+      try lookForAnchor(connection)
     }
     if now >= publicationTime {
       publicationTime = now.advanced(milliseconds: keeper.publicationInterval)
@@ -126,7 +128,7 @@ extension DatabaseWatch {
     }
     if now >= pruneTime {
       pruneTime = now.advanced(milliseconds: Self.pruneInterval)
-      try journal.pruneHistory()
+      try journal.pruneHistory(window: keeper.settings.replayWindow)
     }
   }
 
@@ -169,6 +171,18 @@ extension DatabaseWatch {
         ("retained_bytes", String(status.retainedBytes)),
         ("remedy", "Raise max_slot_wal_keep_size, and let the relay catch up."))
     }
+  }
+
+  /// A window that was switched off leaves its anchor behind, which nobody moves on any more.
+  private mutating func lookForAnchor(_ connection: SQLConnection) throws(RelayError) {
+    guard !hasLookedForAnchor, keeper.settings.replayWindow == nil else { return }
+    hasLookedForAnchor = true
+    let name = ReplaySlots.anchor(of: keeper.settings.slot)
+    guard let anchor = try SlotStatus.read(slot: name, on: connection) else { return }
+    keeper.log.warning(
+      "replay.window is off, and there is still an anchor, which holds WAL on the server for ever",
+      ("slot", name), ("retained_bytes", String(anchor.retainedBytes)),
+      ("remedy", "outboxd slot drop-anchor"))
   }
 
   private func guardPublication(

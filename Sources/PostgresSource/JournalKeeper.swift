@@ -16,6 +16,8 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   let metrics: RelayMetrics
   /// Milliseconds between two looks at the publication.
   let publicationInterval: Int
+  /// Milliseconds between two looks at the anchor.
+  let anchorInterval: Int
 
   /// Ends the thread.
   let end = StopSignal()
@@ -33,7 +35,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   private struct Shared {
     var session: Session?
     var fault: RelayError?
-    var thread: RelayThread?
+    var threads: [RelayThread] = []
   }
 
   /// What the thread must know of the session that runs.
@@ -52,9 +54,10 @@ public final class JournalKeeper: CheckpointStore, Sendable {
 
   init(
     settings: PostgresSettings, mappings: [OutboxMapping], log: Log, metrics: RelayMetrics,
-    publicationInterval: Int
+    publicationInterval: Int, anchorInterval: Int = 5_000
   ) {
     self.publicationInterval = publicationInterval
+    self.anchorInterval = anchorInterval
     self.settings = settings
     self.mappings = mappings
     self.log = log
@@ -68,24 +71,31 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     close(doneDescriptor)
   }
 
-  /// Starts the thread. It connects by itself, and again whenever the connection is lost.
+  /// Starts the thread, and where a replay window is wanted one more. They connect by themselves, and again
+  /// whenever the connection is lost.
   /// - Throws: `failed` where the system gives no thread.
   public func start() throws(RelayError) {
     let thread = try RelayThread(name: "outboxd-journal") { [self] in
       var watch = DatabaseWatch(self)
       watch.run()
     }
-    shared.withLock { $0.thread = thread }
+    shared.withLock { $0.threads.append(thread) }
+    guard let window = settings.replayWindow else { return }
+    let anchorThread = try RelayThread(name: "outboxd-anchor") { [self] in
+      var anchor = ReplayAnchor(self, window: window)
+      anchor.run()
+    }
+    shared.withLock { $0.threads.append(anchorThread) }
   }
 
-  /// Ends the thread and waits for it: for the time of one statement at most. For good.
+  /// Ends the threads and waits for them: for the time of one statement at most. For good.
   public func stop() {
     end.request()
-    let thread = shared.withLock { shared in
-      defer { shared.thread = nil }
-      return shared.thread
+    let threads = shared.withLock { shared in
+      defer { shared.threads = [] }
+      return shared.threads
     }
-    thread?.join()
+    threads.forEach { $0.join() }
   }
 
   /// A session begins at `checkpoint`, which the journal, where it is in use, already has.

@@ -203,9 +203,12 @@ extension PostgresFailure {
     }
     let isThere = line.contains("the database system is") || line.contains("recovery")
     let isFull = line.contains("too many clients") || line.contains("connection slots are reserved")
-    let remedy =
+    var remedy =
       isFull
       ? "Raise max_connections, or close connections that are not used." : isThere ? nil : unreachableRemedy
+    if line.contains("max_wal_senders") {
+      remedy = "Raise max_wal_senders (needs a restart), or end a replication connection that is not used."
+    }
     return RelayError(
       .sourceUnavailable, "no connection to Postgres (\(target)): \(line)", remedy: remedy)
   }

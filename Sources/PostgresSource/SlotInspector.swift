@@ -7,8 +7,6 @@ struct SlotInspector {
   let connection: SQLConnection
   let settings: PostgresSettings
 
-  private var slotLiteral: String { SQLText.literal(settings.slot) }
-
   func settingsFacts() throws(RelayError) -> (walLevel: String, isInRecovery: Bool, timeout: Int) {
     let result = try connection.query(
       """
@@ -21,7 +19,9 @@ struct SlotInspector {
     )
   }
 
-  func slot() throws(RelayError) -> SlotFacts? {
+  func slot() throws(RelayError) -> SlotFacts? { try slot(named: settings.slot) }
+
+  func slot(named name: String) throws(RelayError) -> SlotFacts? {
     let invalidation =
       switch connection.serverVersion {
       case 170_000...: "invalidation_reason"
@@ -32,7 +32,7 @@ struct SlotInspector {
       """
       SELECT plugin, slot_type, database, temporary, active, active_pid, restart_lsn, confirmed_flush_lsn,
         wal_status, safe_wal_size, \(invalidation) AS invalidation
-      FROM pg_replication_slots WHERE slot_name = \(slotLiteral)
+      FROM pg_replication_slots WHERE slot_name = \(SQLText.literal(name))
       """)
     guard !result.rows.isEmpty else { return nil }
     var slot = SlotFacts(plugin: result[0, "plugin"], database: result[0, "database"])

@@ -58,6 +58,10 @@ public final class RelayMetrics: Sendable {
   public let slotLagBytes = Atomic<Int64>(-1)
   public let slotRetainedBytes = Atomic<Int64>(-1)
   public let slotSafeBytes = Atomic<Int64>(-1)
+  /// WAL that the server keeps for the anchor.
+  public let anchorRetainedBytes = Atomic<Int64>(-1)
+  /// Where replay from the WAL can begin; 0: nowhere.
+  public let anchorLSN = Atomic<UInt64>(0)
 
   /// Commit to acknowledge: the count of each bucket of `latencyBounds`, and one more for what is above.
   public let latency: LatencyHistogram

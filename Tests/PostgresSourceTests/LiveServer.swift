@@ -40,10 +40,10 @@ final class LiveDatabase {
   @discardableResult
   func sql(_ text: String) throws -> String { try server.sql(text, database: name) }
 
-  func keeper(publicationInterval: Int = 10_000) throws -> JournalKeeper {
+  func keeper(publicationInterval: Int = 10_000, anchorInterval: Int = 5_000) throws -> JournalKeeper {
     let keeper = JournalKeeper(
       settings: settings, mappings: mappings, log: log, metrics: metrics,
-      publicationInterval: publicationInterval)
+      publicationInterval: publicationInterval, anchorInterval: anchorInterval)
     try keeper.start()
     keepers.append(keeper)
     return keeper

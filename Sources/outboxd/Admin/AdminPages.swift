@@ -132,6 +132,7 @@ final class AdminPages: Sendable {
       .init("slot_lag_bytes", known(metrics.slotLagBytes.load(ordering: .relaxed))),
       .init("slot_retained_bytes", known(metrics.slotRetainedBytes.load(ordering: .relaxed))),
       .init("slot_safe_wal_bytes", known(metrics.slotSafeBytes.load(ordering: .relaxed))),
+      .init("anchor_retained_bytes", known(metrics.anchorRetainedBytes.load(ordering: .relaxed))),
       .init("reconnects", .unsigned(metrics.sourceReconnects.load(ordering: .relaxed))),
     ])
   }

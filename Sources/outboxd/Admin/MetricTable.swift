@@ -170,6 +170,12 @@ enum MetricTable {
     known("outboxd_slot_safe_wal_bytes", "WAL that can still be written before the slot is in danger.") {
       $0.slotSafeBytes.load(ordering: .relaxed)
     },
+    known("outboxd_anchor_retained_bytes", "WAL that the server keeps for the anchor, to replay from.") {
+      $0.anchorRetainedBytes.load(ordering: .relaxed)
+    },
+    lsn("outboxd_anchor_lsn", "Where a replay from the WAL can begin.") {
+      $0.anchorLSN.load(ordering: .relaxed)
+    },
     Metric(
       name: "outboxd_slot_wal_status", kind: .gauge,
       help: "1 for the slot's wal_status: reserved, extended, unreserved or lost."

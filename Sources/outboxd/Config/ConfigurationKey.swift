@@ -14,6 +14,10 @@ struct ConfigurationKey: Sendable {
     case boolean
     /// `25s`, `500ms`.
     case duration
+    /// `90s`, `24h`, `7d`, or `off`.
+    case durationOrOff
+    /// `10GiB`, `512MiB`, or plain bytes.
+    case size
     case template
     /// A template, or `none`.
     case templateOrNone
@@ -64,7 +68,7 @@ struct ConfigurationKey: Sendable {
   static let outboxes = "outboxes"
 
   static let all: [ConfigurationKey] =
-    postgresKeys + kafkaKeys + outboxKeys + columnKeys + processKeys
+    postgresKeys + replayKeys + kafkaKeys + outboxKeys + columnKeys + processKeys
 
   private static let postgresKeys = [
     ConfigurationKey(
@@ -84,6 +88,15 @@ struct ConfigurationKey: Sendable {
       path: "postgres.journal", kind: .choice(PostgresSettings.Journal.allCases.map(\.rawValue)),
       defaultText: "auto",
       help: "The checkpoint table outboxd.checkpoint: auto uses it if it is there, required insists, off."),
+  ]
+
+  private static let replayKeys = [
+    ConfigurationKey(
+      path: "replay.window", kind: .durationOrOff, defaultText: "off",
+      help: "For how long a second slot, NAME_anchor, keeps WAL to replay from: 90s, 30m, 24h, 7d, or off."),
+    ConfigurationKey(
+      path: "replay.max_bytes", kind: .size, defaultText: "10GiB",
+      help: "How much WAL the window may keep on the server; it is shortened rather than exceed it."),
   ]
 
   private static let kafkaKeys = [

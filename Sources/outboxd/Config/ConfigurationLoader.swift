@@ -127,6 +127,21 @@ struct ConfigurationLoader {
       settings.publication = publication
     }
     choose(layer, "postgres.journal", &settings.journal)
+    replay(layer, into: &settings)
+  }
+
+  private mutating func replay(_ layer: ConfigurationLayer, into settings: inout PostgresSettings) {
+    if let window = value(layer, "replay.window", ConfigurationValues.window) {
+      settings.replayWindow = window
+    }
+    if let limit = value(layer, "replay.max_bytes", ConfigurationValues.size) {
+      settings.replayMaxBytes = limit
+    }
+    if settings.replayWindow != nil, settings.journal == .off, let setting = layer.values["replay.window"] {
+      fault(
+        setting.origin, "replay.window needs the journal, which postgres.journal switches off",
+        "remove one of them")
+    }
   }
 
   private mutating func kafka(_ layer: ConfigurationLayer, file: String?, into settings: inout KafkaSettings)

@@ -16,6 +16,10 @@ enum ConfigurationPrinter {
     writer.value("publication", postgres.publication)
     writer.value("journal", postgres.journal.rawValue)
     writer.end()
+    writer.section("replay")
+    writer.value("window", ConfigurationValues.windowText(seconds: postgres.replayWindow))
+    writer.value("max_bytes", ConfigurationValues.sizeText(postgres.replayMaxBytes))
+    writer.end()
     kafka(configuration.kafka, to: &writer)
     writer.section("outboxes")
     for mapping in configuration.outboxes { outbox(mapping, to: &writer) }

@@ -48,6 +48,13 @@ enum ConfigurationSchema {
       members.append(.init("type", .text("boolean")))
     case .duration:
       members += [.init("type", .text("string")), .init("pattern", .text("^[0-9]+(ms|s|m)$"))]
+    case .durationOrOff:
+      members += [.init("type", .text("string")), .init("pattern", .text("^(off|[0-9]+(s|m|h|d))$"))]
+    case .size:
+      members += [
+        .init("type", .array([.text("string"), .text("integer")])),
+        .init("pattern", .text("^[0-9]+(KiB|MiB|GiB|TiB)?$")),
+      ]
     case .slotName:
       members += [.init("type", .text("string")), .init("pattern", .text("^[a-z0-9_]{1,63}$"))]
     case .text, .file, .template, .templateOrNone, .address, .table, .name, .mediaType:

@@ -35,6 +35,56 @@ enum ConfigurationValues {
     milliseconds % 1000 == 0 ? "\(milliseconds / 1000)s" : "\(milliseconds)ms"
   }
 
+  /// `90s`, `30m`, `24h`, `7d` as seconds; `off` is nil.
+  static func window(_ text: String) throws(ValueFault) -> Int? {
+    if text == "off" { return nil }
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    let factor: Int? =
+      switch text.dropFirst(digits.count) {
+      case "s": 1
+      case "m": 60
+      case "h": 3600
+      case "d": 86_400
+      default: nil
+      }
+    guard let factor, let number = Int(digits), number >= 1, number <= 366 * 86_400 / factor else {
+      throw ValueFault("\"\(text)\" is not a span of time", "write 90s, 30m, 24h or 7d, at most 366d, or off")
+    }
+    return number * factor
+  }
+
+  /// With the largest unit that divides it.
+  static func windowText(seconds: Int?) -> String {
+    guard let seconds else { return "off" }
+    for (unit, factor) in [("d", 86_400), ("h", 3600), ("m", 60)] where seconds % factor == 0 {
+      return "\(seconds / factor)\(unit)"
+    }
+    return "\(seconds)s"
+  }
+
+  private static let sizeUnits: [(name: String, bytes: UInt64)] = [
+    ("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10),
+  ]
+
+  /// `10GiB`, `512MiB`, `64KiB`, or plain bytes.
+  static func size(_ text: String) throws(ValueFault) -> UInt64 {
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    let unit = text.dropFirst(digits.count)
+    let factor = unit.isEmpty ? 1 : sizeUnits.first { $0.name == unit }?.bytes
+    // What Postgres can count as a difference of positions.
+    guard let factor, let number = UInt64(digits), number <= UInt64(Int64.max) / factor else {
+      throw ValueFault("\"\(text)\" is not a size", "write 10GiB, 512MiB, 64KiB, or a number of bytes")
+    }
+    return number * factor
+  }
+
+  static func sizeText(_ bytes: UInt64) -> String {
+    for unit in sizeUnits where bytes > 0 && bytes % unit.bytes == 0 {
+      return "\(bytes / unit.bytes)\(unit.name)"
+    }
+    return String(bytes)
+  }
+
   static func boolean(_ text: String) throws(ValueFault) -> Bool {
     switch text {
     case "true": return true

@@ -1,0 +1,240 @@
+// Owns: the upkeep of the anchor slot while the relay runs, on a thread and a connection of its own: an advance
+// reads WAL for seconds, and the journal must not wait for it. Must not know: the stream, Kafka.
+import Glibc
+import RelayCore
+import Synchronization
+
+/// Everything in it is made on its thread and stays there.
+struct ReplayAnchor {
+  private let keeper: JournalKeeper
+  private let window: Int
+  private let name: String
+  private var connection: SQLConnection?
+  private var connectTime = MonotonicTime(nanoseconds: 0)
+  private var backOff = BackOff(first: 1000, limit: 60_000)
+  private var windowTime = MonotonicTime(nanoseconds: 0)
+  private var windowStart: LSN?
+  private var dropTime: MonotonicTime?
+  private var settledAt: LSN?
+  private var touchTime = MonotonicTime(nanoseconds: 0)
+  private var mustTouch = false
+  /// Consecutive advances that took too long.
+  private var slowAdvances = 0
+  /// What was warned of, once each.
+  private var warned: Set<String> = []
+
+  // All in milliseconds.
+  private static let windowInterval = 60_000
+  private static let statementTimeout = 60_000
+  private static let slowAdvanceLimit = 3
+
+  /// - Parameter window: in seconds.
+  init(_ keeper: JournalKeeper, window: Int) {
+    self.keeper = keeper
+    self.window = window
+    name = ReplaySlots.anchor(of: keeper.settings.slot)
+  }
+
+  mutating func run() {
+    while !keeper.end.isRequested {
+      let isBusy: Bool
+      do throws(RelayError) {
+        isBusy = try turn()
+      } catch {
+        isBusy = false
+        handle(error)
+      }
+      keeper.end.wait(milliseconds: isBusy ? 0 : keeper.anchorInterval)
+    }
+  }
+
+  /// - Returns: true where there is more to be done at once.
+  private mutating func turn() throws(RelayError) -> Bool {
+    guard let session = keeper.session else { return false }
+    guard let connection = try connected() else { return false }
+    if !keeper.keepsJournal {
+      warnOnce(
+        "there is no replay window: it needs the journal",
+        remedy: "Run what outboxd init prints (schema, tables and grants).")
+    }
+    let facts = try read(connection, session)
+    publish(facts)
+    let decision = AnchorDecision(facts: facts, maxBytes: keeper.settings.replayMaxBytes)
+    if !decision.isOurs {
+      warnOnce(
+        "there is no replay window: slot \"\(name)\" is not a slot of outboxd's",
+        remedy: "SELECT * FROM pg_replication_slots WHERE slot_name = \(SQLText.literal(name));")
+    }
+    return try perform(decision.decide(), facts, connection)
+  }
+
+  private mutating func connected() throws(RelayError) -> SQLConnection? {
+    if let connection { return connection }
+    guard MonotonicTime.now() >= connectTime else { return nil }
+    connectTime = MonotonicTime.now().advanced(milliseconds: backOff.delay())
+    let new = try SQLConnection(keeper.settings, applicationName: "outboxd anchor", stop: keeper.end)
+    try new.query("SELECT set_config('statement_timeout', '\(Self.statementTimeout)', false)")
+    connection = new
+    backOff.reset()
+    return new
+  }
+}
+
+// Facts.
+extension ReplayAnchor {
+  private mutating func read(
+    _ connection: SQLConnection, _ session: JournalKeeper.Session
+  ) throws(RelayError) -> AnchorFacts {
+    let now = MonotonicTime.now()
+    let server = try connection.query(
+      """
+      SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS wal_end,
+        (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep_megabytes,
+        (SELECT setting FROM pg_settings WHERE name = 'idle_replication_slot_timeout') AS idle_limit,
+        (extract(epoch FROM clock_timestamp() - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint AS time
+      """)
+    let inspector = SlotInspector(connection: connection, settings: keeper.settings)
+    let main = try inspector.slot()
+    var facts = AnchorFacts(
+      main: main, anchor: try inspector.slot(named: name),
+      walEnd: server[0, "wal_end"].flatMap { LSN($0) } ?? .zero)
+    facts.keepSize = server[0, "keep_megabytes"].flatMap { Int64($0) }.flatMap { $0 < 0 ? nil : $0 << 20 }
+    if keeper.keepsJournal {
+      try readJournal(into: &facts, connection, session, time: server[0, "time"].flatMap { Int64($0) } ?? 0)
+    }
+    if let dropTime {
+      facts.sinceDrop = dropTime.milliseconds(until: now, limit: AnchorDecision.createDelay)
+    }
+    facts.settledAt = settledAt
+    facts.mustTouch = mustTouch && now >= touchTime
+    mustTouch = (server[0, "idle_limit"].flatMap { Int($0) } ?? 0) > 0
+    return facts
+  }
+
+  private mutating func readJournal(
+    into facts: inout AnchorFacts, _ connection: SQLConnection, _ session: JournalKeeper.Session,
+    time: PostgresMicroseconds
+  ) throws(RelayError) {
+    let slot = keeper.settings.slot
+    let journal = CheckpointJournal(connection: connection, slot: slot)
+    facts.checkpoint = try journal.facts(mode: keeper.settings.journal).row?.checkpoint.lsn
+    let history = CheckpointHistory(
+      connection: connection, slot: slot, systemIdentifier: session.systemIdentifier,
+      timeline: session.timeline)
+    let now = MonotonicTime.now()
+    if now >= windowTime {
+      windowTime = now.advanced(milliseconds: 12 * keeper.anchorInterval)
+      windowStart = try history.newest(atOrBefore: time - Int64(window) * 1_000_000)?.lsn
+    }
+    facts.windowStart = windowStart
+    let maxBytes = keeper.settings.replayMaxBytes
+    if let anchor = facts.anchor,
+      AnchorDecision(facts: facts, maxBytes: maxBytes).retained(by: anchor) > maxBytes
+    {
+      // A quarter is left for what is written until the next time.
+      let kept = maxBytes - maxBytes / 4
+      let start = LSN(facts.walEnd.rawValue - min(kept, facts.walEnd.rawValue))
+      facts.bytesStart = try history.oldest(atOrAbove: start)?.lsn
+    }
+  }
+
+  private func publish(_ facts: AnchorFacts) {
+    let retained = facts.anchor?.restartLSN.map { restart in
+      facts.walEnd > restart ? facts.walEnd.rawValue - restart.rawValue : 0
+    }
+    keeper.metrics.anchorRetainedBytes.store(
+      retained.map { Int64(clamping: $0) } ?? -1, ordering: .relaxed)
+    keeper.metrics.anchorLSN.store(
+      facts.anchor?.confirmedFlushLSN?.rawValue ?? 0, ordering: .relaxed)
+  }
+}
+
+// Actions.
+extension ReplayAnchor {
+  private mutating func perform(
+    _ action: AnchorAction, _ facts: AnchorFacts, _ connection: SQLConnection
+  ) throws(RelayError) -> Bool {
+    switch action {
+    case .leave: return false
+    case .create:
+      try create(connection)
+      return false
+    case .advance(let lsn): return try advance(to: lsn, facts, connection)
+    case .drop(let reason):
+      try drop(reason, connection)
+      return false
+    }
+  }
+
+  private mutating func create(_ connection: SQLConnection) throws(RelayError) {
+    // Until it is there, it counts as given up: a server that has no slot left is not asked all the time.
+    dropTime = .now()
+    let slot = keeper.settings.slot
+    do throws(RelayError) {
+      try connection.query(
+        "SELECT pg_copy_logical_replication_slot(\(SQLText.literal(slot)), \(SQLText.literal(name)), false)")
+    } catch  where error.code == "42710" {
+      return
+    }
+    dropTime = nil
+    settledAt = nil
+    keeper.log.notice(
+      "created the anchor, which keeps WAL to replay from", ("slot", name),
+      ("max_bytes", String(keeper.settings.replayMaxBytes)), ("window_seconds", String(window)))
+  }
+
+  private mutating func advance(
+    to lsn: LSN, _ facts: AnchorFacts, _ connection: SQLConnection
+  ) throws(RelayError) -> Bool {
+    let end: LSN?
+    do throws(RelayError) {
+      end = try connection.query(
+        "SELECT end_lsn FROM pg_replication_slot_advance(\(SQLText.literal(name)), '\(lsn)')",
+        timeout: Self.statementTimeout + 5_000)[0, "end_lsn"].flatMap { LSN($0) }
+    } catch  where error.code == "57014" {
+      slowAdvances += 1
+      guard slowAdvances >= Self.slowAdvanceLimit else { return false }
+      slowAdvances = 0
+      try drop("it cannot be moved on in \(Self.statementTimeout / 1000) s", connection)
+      return false
+    }
+    slowAdvances = 0
+    touchTime = MonotonicTime.now().advanced(milliseconds: Self.windowInterval)
+    keeper.log.debug("advanced the anchor", ("slot", name), ("lsn", "\(lsn)"))
+    let position = facts.anchor?.confirmedFlushLSN ?? .zero
+    if let end, end > position { return true }
+    let isSettled = settledAt == position
+    settledAt = position
+    return !isSettled
+  }
+
+  private mutating func drop(_ reason: String, _ connection: SQLConnection) throws(RelayError) {
+    try connection.query("SELECT pg_drop_replication_slot(\(SQLText.literal(name)))")
+    dropTime = .now()
+    settledAt = nil
+    keeper.metrics.anchorRetainedBytes.store(-1, ordering: .relaxed)
+    keeper.metrics.anchorLSN.store(0, ordering: .relaxed)
+    keeper.log.warning(
+      "gave up the anchor: there is no WAL to replay from until a new one has grown", ("slot", name),
+      ("reason", reason),
+      ("remedy", "Lower replay.window or replay.max_bytes, or raise max_slot_wal_keep_size."))
+  }
+
+  private mutating func warnOnce(_ message: String, remedy: String) {
+    guard warned.insert(message).inserted else { return }
+    keeper.log.warning("\(message)", ("slot", keeper.settings.slot), ("remedy", remedy))
+  }
+
+  private mutating func handle(_ error: RelayError) {
+    switch error.kind {
+    case .interrupted: return
+    // It is being copied, or somebody else moves it: the next turn finds out.
+    case .slotActive: return
+    default: break
+    }
+    keeper.log.write(
+      .warning, "the anchor could not be looked after",
+      [("slot", name), ("reason", error.message), ("remedy", error.remedy ?? "")])
+    connection = nil
+  }
+}

@@ -1,0 +1,199 @@
+// Owns: whether a range can be replayed, and from what. Pure.
+// Must not know: how the facts were read, and how a range is opened.
+import RelayCore
+
+/// What is known when a replay is planned. The rows of the history follow from the range that is asked for.
+struct ReplayFacts: Equatable {
+  var slot: String
+  var systemIdentifier: UInt64
+  var timeline: UInt32
+  var walEnd: LSN
+  var now: PostgresMicroseconds
+  var main: SlotFacts?
+  var anchor: SlotFacts?
+  var journal: JournalFacts
+
+  /// The oldest row at or above the anchor's position: from its time on the WAL has everything.
+  var anchorRow: HistoryRow?
+  var oldestSnapshot: HistoryRow?
+  /// The newest row at or before the time that a range begins with.
+  var fromRow: HistoryRow?
+  /// The newest with a snapshot at or below the LSN that a range begins with.
+  var snapshotRow: HistoryRow?
+  /// Everything that committed at or before the time that a range ends with lies below it.
+  var timeEnd: LSN?
+  /// No transaction of the range has this id or a higher one.
+  var endTransaction: UInt64?
+}
+
+struct ReplayPlanner {
+  var facts: ReplayFacts
+  let from: ReplayPlace
+  let to: ReplayPlace?
+
+  /// What was published: everything that committed below it. A slot forgets a little in a crash.
+  var published: LSN {
+    max(facts.main?.confirmedFlushLSN ?? .zero, facts.journal.row?.checkpoint.lsn ?? .zero)
+  }
+
+  /// Faults of the range as it was asked for, and of the server. Nil: it may be looked for.
+  func check() throws(RelayError) {
+    try checkServer()
+    for (name, place) in [("--from", Optional(from)), ("--to", to)] {
+      switch place {
+      case .lsn(let lsn)? where lsn > facts.walEnd:
+        throw usage("\(name) \(lsn) lies beyond the end of the WAL, \(facts.walEnd)")
+      case .time(let time)? where time > facts.now:
+        throw usage("\(name) \(Self.text(time)) lies in the future; the server has \(Self.text(facts.now))")
+      default: break
+      }
+    }
+    switch (from, to) {
+    case (.lsn(let first), .lsn(let last)?) where first > last:
+      throw usage("--from \(first) lies behind --to \(last)")
+    case (.time(let first), .time(let last)?) where first > last:
+      throw usage("--from \(Self.text(first)) lies behind --to \(Self.text(last))")
+    default: break
+    }
+    if case .lsn(let lsn) = from, lsn >= published {
+      throw usage("--from \(lsn): nothing from there on is published yet; what is ends at \(published)")
+    }
+    if case .lsn(let lsn)? = to, lsn > published {
+      throw usage("--to \(lsn) lies beyond what is published, which ends at \(published)")
+    }
+  }
+
+  private func checkServer() throws(RelayError) {
+    if let known = facts.journal.row?.checkpoint {
+      guard known.systemIdentifier == facts.systemIdentifier else {
+        throw RelayError(
+          .systemIdentifierChanged,
+          "the journal of slot \"\(facts.slot)\" is of system \(known.systemIdentifier), and the server is system "
+            + "\(facts.systemIdentifier): its LSNs mean other places", remedy: "Check postgres.conninfo.")
+      }
+      guard known.timeline == facts.timeline else {
+        throw RelayError(
+          .timelineDiverged,
+          "the journal of slot \"\(facts.slot)\" is on timeline \(known.timeline), and the server on "
+            + "\(facts.timeline)",
+          remedy: "Start outboxd run first: it decides what follows from the promotion.")
+      }
+    }
+    guard published > .zero else {
+      throw RelayError(
+        .slotMissing, "there is no slot \"\(facts.slot)\", and no journal that knew one",
+        remedy: "Check postgres.slot and postgres.conninfo.")
+    }
+  }
+
+  /// The commit LSN that the range begins at.
+  func start() throws(RelayError) -> LSN {
+    switch from {
+    case .lsn(let lsn): return lsn
+    case .time(let time):
+      guard facts.journal.isInUse else {
+        throw RelayError(
+          .journalUnusable, "a time is translated by the journal, and there is none",
+          remedy: "Give --from as an LSN, or run what outboxd init prints.")
+      }
+      guard let row = facts.fromRow else { throw unavailable("\(Self.text(time))", nil) }
+      guard row.lsn < published else {
+        throw usage(
+          "--from \(Self.text(time)): nothing is published since then; what is ends at \(published)")
+      }
+      return row.lsn
+    }
+  }
+
+  /// The commit LSN that the range ends with.
+  func through(_ start: LSN) throws(RelayError) -> LSN {
+    let last = LSN(published.rawValue - 1)
+    switch to {
+    case nil: return last
+    case .lsn(let lsn)?: return min(lsn, last)
+    case .time(let time)?:
+      let end = min(facts.timeEnd ?? last, last)
+      guard end >= start else { throw usage("--from \(start) lies behind --to \(Self.text(time))") }
+      return end
+    }
+  }
+
+  /// - Throws: `replayUnavailable`, with what can be had.
+  func plan(origin wanted: ReplayOrigin?) throws(RelayError) -> ReplayPlan {
+    try check()
+    let start = try start()
+    var plan = ReplayPlan(
+      origin: .wal, from: start, through: try through(start), published: published)
+    if case .time(let time) = from { plan.fromTime = time }
+    if case .time(let time)? = to { plan.toTime = time }
+    if wanted != .table, walReason(start) == nil { return plan }
+    guard wanted != .wal, let lowest = lowestTransaction(start) else { throw unavailable("\(start)", wanted) }
+    plan.origin = .table
+    plan.lowestTransaction = lowest
+    plan.endTransaction = facts.endTransaction
+    plan.notes = tableNotes(plan)
+    return plan
+  }
+
+  private func lowestTransaction(_ start: LSN) -> UInt64? {
+    if let row = facts.snapshotRow { return row.lowestTransaction }
+    guard let row = facts.journal.row, let first = row.startLSN, first <= start else { return nil }
+    return row.startSnapshot.flatMap(HistoryRow.lowest)
+  }
+
+  private func tableNotes(_ plan: ReplayPlan) -> [String] {
+    var notes = [
+      "The events come from the tables: all of the range that are still there, and others from around it, "
+        + "without sequence."
+    ]
+    if plan.endTransaction == nil {
+      notes.append("The journal cannot tell yet where the range ends: all rows up to now are replayed.")
+    }
+    return notes
+  }
+}
+
+// What can be had, and what cannot.
+extension ReplayPlanner {
+  /// Why the WAL does not have everything from `start` on; nil: it has.
+  func walReason(_ start: LSN) -> String? {
+    let name = ReplaySlots.anchor(of: facts.slot)
+    guard let anchor = facts.anchor else {
+      return "no WAL is kept for replay (there is no slot \"\(name)\"; see replay.window)"
+    }
+    guard anchor.plugin == "pgoutput", anchor.invalidationReason == nil, anchor.walStatus != "lost",
+      let first = anchor.confirmedFlushLSN, anchor.restartLSN != nil
+    else { return "the WAL that was kept for replay is gone (slot \"\(name)\" is lost)" }
+    guard first > start else { return nil }
+    return "the WAL is kept from \(first)\(Self.since(facts.anchorRow)) on"
+  }
+
+  /// Where the tables can serve from, by transaction ids.
+  var tableReach: (lsn: LSN, row: HistoryRow?)? {
+    let row = facts.journal.row
+    if let start = row?.startLSN, row?.startSnapshot != nil { return (start, facts.oldestSnapshot) }
+    return facts.oldestSnapshot.map { ($0.snapshotLSN ?? $0.lsn, $0) }
+  }
+
+  private func unavailable(_ place: String, _ wanted: ReplayOrigin?) -> RelayError {
+    let table =
+      tableReach.map { "the tables can be read from \($0.lsn)\(Self.since($0.row)) on" }
+      ?? "the journal knows no place to read the tables from"
+    var reasons: [String] = []
+    if wanted != .table { reasons.append(walReason(.zero) ?? "") }
+    if wanted != .wal { reasons.append(table) }
+    return RelayError(
+      .replayUnavailable, "--from \(place) cannot be served: " + reasons.joined(separator: "; "),
+      remedy: wanted == nil
+        ? "Begin later. What was there before the slot is published by outboxd backfill."
+        : "Begin later, or leave the choice of WAL or table to outboxd.")
+  }
+
+  private static func since(_ row: HistoryRow?) -> String { row.map { " (\(text($0.recordedAt)))" } ?? "" }
+
+  static func text(_ time: PostgresMicroseconds) -> String {
+    RFC3339.string(microseconds: time, digits: time % 1_000_000 == 0 ? 0 : 6)
+  }
+
+  private func usage(_ message: String) -> RelayError { RelayError(.usage, message) }
+}
