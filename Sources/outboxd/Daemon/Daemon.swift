@@ -36,7 +36,9 @@ enum Daemon {
       outcome.failure.withLock { $0 = failure }
       finished.request()
     }
-    watch(signals, stop: stop, finished: finished, log: log)
+    signals.serve(
+      stop: stop, finished: finished, log: log,
+      lastWords: "ended at once by a second signal; unacknowledged events are sent again at the next start")
     relayThread.join()
     keeper.stop()
     admin?.stop()
@@ -56,28 +58,5 @@ enum Daemon {
       slot: postgres.slot, publication: postgres.publication,
       database: try conninfoDatabase(postgres.conninfo))
     return try AdminServer(settings: settings, metrics: metrics, info: info, log: log)
-  }
-
-  /// The first signal asks for an end in good order, the second ends the process at once.
-  private static func watch(_ signals: SignalWatch, stop: StopSignal, finished: StopSignal, log: Log) {
-    while let signal = signals.wait(orUntil: finished) {
-      if stop.isRequested {
-        // `timeout` and terminals send one signal to the process and to its group: that is one request.
-        guard MonotonicTime.now() > stop.requestTime.advanced(milliseconds: 500) else { continue }
-        log.warning(
-          "ended at once by a second signal; unacknowledged events are sent again at the next start")
-        _exit(RelayError.Kind.interrupted.exitCode)
-      }
-      log.info("stopping", ("signal", name(of: signal)))
-      stop.request()
-    }
-  }
-
-  private static func name(of signal: Int32) -> String {
-    switch signal {
-    case SIGTERM: "SIGTERM"
-    case SIGHUP: "SIGHUP"
-    default: "SIGINT"
-    }
   }
 }

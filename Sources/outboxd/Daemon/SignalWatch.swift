@@ -17,20 +17,51 @@ struct SignalWatch {
     }
   }
 
-  /// Waits for a signal, or until `finished` is requested. The signal's number, nil for `finished`.
-  func wait(orUntil finished: StopSignal) -> Int32? {
-    while true {
-      var entries = (
-        pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
-        pollfd(fd: finished.descriptor, events: Int16(POLLIN), revents: 0)
-      )
-      withUnsafeMutableBytes(of: &entries) { bytes in
-        // SAFETY: a tuple of two pollfd is laid out as an array of two; it lives for the call.
-        _ = poll(bytes.baseAddress?.assumingMemoryBound(to: pollfd.self), 2, -1)
+  /// The first signal asks for an end in good order, the second ends the process at once. Returns when `finished`
+  /// is requested.
+  /// - Parameters:
+  ///   - lastWords: logged where the process ends at once.
+  ///   - milliseconds: how often `tick` is called at least; −1: never.
+  func serve(
+    stop: StopSignal, finished: StopSignal, log: Log, lastWords: String, every milliseconds: Int = -1,
+    tick: () -> Void = {}
+  ) {
+    while !finished.isRequested {
+      guard let signal = wait(orUntil: finished, milliseconds: milliseconds) else {
+        tick()
+        continue
       }
-      if let signal = next() { return signal }
-      if finished.isRequested { return nil }
+      if stop.isRequested {
+        // `timeout` and terminals send one signal to the process and to its group: that is one request.
+        guard MonotonicTime.now() > stop.requestTime.advanced(milliseconds: 500) else { continue }
+        log.warning(lastWords)
+        _exit(RelayError.Kind.interrupted.exitCode)
+      }
+      log.info("stopping", ("signal", Self.name(of: signal)))
+      stop.request()
     }
+  }
+
+  private static func name(of signal: Int32) -> String {
+    switch signal {
+    case SIGTERM: "SIGTERM"
+    case SIGHUP: "SIGHUP"
+    default: "SIGINT"
+    }
+  }
+
+  /// Waits for a signal, until `finished` is requested, or for `milliseconds`; −1 is without end. The signal's
+  /// number, nil where none came.
+  private func wait(orUntil finished: StopSignal, milliseconds: Int) -> Int32? {
+    var entries = (
+      pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: finished.descriptor, events: Int16(POLLIN), revents: 0)
+    )
+    withUnsafeMutableBytes(of: &entries) { bytes in
+      // SAFETY: a tuple of two pollfd is laid out as an array of two; it lives for the call.
+      _ = poll(bytes.baseAddress?.assumingMemoryBound(to: pollfd.self), 2, Int32(milliseconds))
+    }
+    return next()
   }
 
   /// The number of a signal that has come, nil if none has.

@@ -1,0 +1,57 @@
+// Owns: what a dry run counts: records by topic, and events by source and type, with their span.
+// Must not know: where records come from.
+import RelayCore
+
+/// What a dry run found.
+struct EventCounts: Equatable, Sendable {
+  var records: UInt64 = 0
+  var bytes: UInt64 = 0
+  var topics: [String: UInt64] = [:]
+  var sources: [String: UInt64] = [:]
+  var types: [String: UInt64] = [:]
+  /// The events' own times.
+  var firstTime: PostgresMicroseconds?
+  var lastTime: PostgresMicroseconds?
+  /// Commit LSNs, where events have a `sequence`.
+  var firstLSN: LSN?
+  var lastLSN: LSN?
+
+  mutating func add(_ record: Record) {
+    records += 1
+    bytes += UInt64((record.key?.count ?? 0) + (record.value?.count ?? 0))
+    topics[String(decoding: record.topic, as: UTF8.self), default: 0] += 1
+    let attributes = RecordAttributes(of: record)
+    sources[attributes.source ?? "unknown", default: 0] += 1
+    types[attributes.type ?? "unknown", default: 0] += 1
+    if let text = attributes.time, let time = try? RFC3339.parse(text) {
+      firstTime = min(firstTime ?? time, time)
+      lastTime = max(lastTime ?? time, time)
+    }
+    if let lsn = attributes.sequence.flatMap(ReplayPlaceText.commitLSN(ofSequence:)) {
+      firstLSN = min(firstLSN ?? lsn, lsn)
+      lastLSN = max(lastLSN ?? lsn, lsn)
+    }
+  }
+}
+
+/// Takes every record and sends none. Confined to the relay's thread.
+final class CountingSink: RecordSink {
+  private(set) var counts = EventCounts()
+  private var settled: SettledTags
+
+  /// - Throws: `failed` where the system gives no descriptor.
+  init() throws(RelayError) { settled = try SettledTags() }
+
+  var descriptor: Int32 { settled.descriptor }
+  var retryTime: MonotonicTime { .never }
+
+  func send(_ record: Record, tag: UInt64) -> SendOutcome {
+    counts.add(record)
+    settled.add(tag)
+    return .accepted
+  }
+
+  func drain(_ settle: (Delivery) -> Void) { settled.drain(settle) }
+
+  func abandon() { settled.forget() }
+}

@@ -1,0 +1,82 @@
+// Owns: the process of a job: threads, signals, progress, the outcome. START HERE for replay, backfill, recover.
+// Must not know: what is relayed, SQL.
+import Glibc
+import PostgresSource
+import RelayCore
+import Synchronization
+
+/// Main thread: signals and progress. Relay's thread: everything on the way of a row. Keeper's thread: `outboxd.job`.
+enum JobRunner {
+  private final class Result: Sendable {
+    let value = Mutex<(failure: RelayError?, counts: EventCounts?)>((nil, nil))
+  }
+
+  /// Runs the job to its end, a signal or a failure. No other thread may be running, and signals are blocked from
+  /// here on.
+  /// - Throws: where the job could not begin. What ended it later stands in the outcome.
+  static func run(_ job: Job, environment: [String: String]) throws(RelayError) -> JobOutcome {
+    let log = job.configuration.log.makeLog()
+    let signals = try SignalWatch()
+    let (metrics, meter) = (RelayMetrics(), JobMeter())
+    let (stop, finished) = (StopSignal(), StopSignal())
+    var outcome = JobOutcome(sentBefore: job.resumed?.events ?? 0, isResumed: job.resumed != nil)
+    var keeper: JobKeeper?
+    if job.target.isResumable {
+      let new = JobKeeper(settings: job.configuration.postgres, log: log)
+      outcome.id = try new.start(job)
+      if outcome.id != nil { keeper = new }
+    }
+    let result = Result()
+    let start = MonotonicTime.now()
+    let thread = try RelayThread(name: "relay") { [keeper] in
+      let session = JobSession(
+        job: job, keeper: keeper, metrics: metrics, meter: meter, stop: stop, log: log)
+      let failure = session.run()
+      result.value.withLock { $0 = (failure, session.counts) }
+      finished.request()
+    }
+    var display = JobDisplay(
+      job: job, metrics: metrics, meter: meter, log: log, start: start, environment: environment)
+    signals.serve(
+      stop: stop, finished: finished, log: log,
+      lastWords: "ended at once by a second signal; events since the last stored position come again",
+      every: JobDisplay.interval, tick: { display.show() })
+    thread.join()
+    display.clear()
+    (outcome.failure, outcome.counts) = result.value.withLock { $0 }
+    outcome.note(
+      metrics, milliseconds: Int((MonotonicTime.now().nanoseconds - start.nanoseconds) / 1_000_000))
+    let deadline = min(MonotonicTime.now(), stop.requestTime)
+      .advanced(milliseconds: job.configuration.relay.drainTimeout)
+    keeper?.finish(
+      isComplete: outcome.isComplete, events: outcome.sentBefore &+ outcome.sent,
+      deadline: max(deadline, MonotonicTime.now().advanced(milliseconds: 3_000)))
+    outcome.failure = outcome.failure.map { wayOn($0, job, outcome) }
+    return outcome
+  }
+
+  /// The failure with what is left to do.
+  private static func wayOn(_ failure: RelayError, _ job: Job, _ outcome: JobOutcome) -> RelayError {
+    var failure = failure
+    let total = JobText.grouped(outcome.sentBefore &+ outcome.sent)
+    failure.message =
+      failure.kind == .interrupted
+      ? "interrupted after \(total) events were acknowledged" : failure.message
+    let way =
+      outcome.id.map { "To go on where it stopped: \(job.resumeCommand($0))" }
+      ?? "Nothing is kept to go on from: start it again from its beginning."
+    failure.remedy = (failure.remedy.map { $0 + " " } ?? "") + way
+    return failure
+  }
+}
+
+extension JobOutcome {
+  /// Takes the counts of the relay's thread, which has ended.
+  fileprivate mutating func note(_ metrics: RelayMetrics, milliseconds: Int) {
+    read = metrics.eventsReceived.load(ordering: .relaxed)
+    selected = read &- metrics.eventsUnselected.load(ordering: .relaxed)
+    sent = metrics.eventsDelivered.load(ordering: .relaxed)
+    topics = counts?.topics ?? metrics.topics
+    self.milliseconds = milliseconds
+  }
+}
