@@ -1,11 +1,12 @@
 // Owns: the table of all commands. A new command or option is a line here; help, completions and parsing
 // follow.
 // Must not know: how a command does its work.
+import PostgresSource
 import RelayCore
 
 enum CommandTable {
   static let all: [CommandDescription] = [
-    run, initialize, check, status, config, demo, completions, version, help, mockBroker,
+    run, initialize, check, status, replay, config, demo, completions, version, help, mockBroker,
   ]
 
   static var visible: [CommandDescription] { all.filter { !$0.isHidden } }
@@ -98,6 +99,55 @@ enum CommandTable {
     ],
     exitCodes: [1, 75, 77],
     run: { invocation throws(RelayError) in try StatusCommand.run(invocation) })
+
+  private static let replay = CommandDescription(
+    name: "replay", summary: "Publish a range of events again, beside the running relay.",
+    details: """
+      From the WAL where the anchor slot still holds the range (replay.window): exactly its events, in commit
+      order. From the rows of the tables otherwise: all of its events, and others around it. Ids, keys,
+      attributes and bytes are those of the first delivery; the header outboxd-replay marks the record.
+      The relay and its slot are not touched. Ctrl-C stops in good order, and --resume goes on.
+      FROM and TO: an LSN (0/16B3748), an event's sequence, a time with its zone (2026-11-21T10:00:00Z), or
+      how long ago (15m, 2h, 3d). Both ends are included.
+      """,
+    options: configurationOptions + [
+      CommandOption(name: "from", value: "LSN|TIME", help: "Where the range begins."),
+      CommandOption(
+        name: "to", value: "LSN|TIME", help: "Where it ends. Default: what is published now."),
+      CommandOption(
+        name: "source", value: "SOURCE", choices: ReplayOrigin.allCases.map(\.rawValue),
+        help: "What to read. Default: wal where that has the range."),
+      CommandOption(
+        name: "outbox", value: "SCHEMA.TABLE", isRepeatable: true, help: "Only events of this outbox."),
+      CommandOption(
+        name: "aggregate-type", value: "TEXT", isRepeatable: true, help: "Only of this aggregate type."),
+      CommandOption(name: "aggregate-id", value: "ID", isRepeatable: true, help: "Only of this aggregate."),
+      CommandOption(name: "type", value: "TEXT", isRepeatable: true, help: "Only events of this type."),
+      CommandOption(
+        name: "id", value: "ID", isRepeatable: true, help: "Only this event. These five may be repeated."),
+      CommandOption(name: "topic", value: "NAME", help: "Publish to this topic in place of the outbox's."),
+      CommandOption(
+        name: "to-file", value: "FILE", isFile: true,
+        help: "Write JSON lines to a new file in place of Kafka; - is standard output."),
+      CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
+      CommandOption(name: "dry-run", help: "Read and count, and send nothing."),
+      CommandOption(name: "resume", help: "Go on with the replay that was interrupted last."),
+      CommandOption(name: "job", value: "NUMBER", help: "With --resume: go on with this one."),
+      jsonOption,
+    ],
+    examples: [
+      CommandExample(command: "outboxd replay --from 2h --dry-run", meaning: "what would be sent"),
+      CommandExample(
+        command: "outboxd replay --from 2026-11-21T10:00:00Z --to 2026-11-21T10:30:00Z --aggregate-id 4711",
+        meaning: "half an hour of one aggregate"),
+      CommandExample(
+        command: "outboxd replay --from 0/16B3748 --topic orders.repair --rate 500",
+        meaning: "to another topic, without haste"),
+      CommandExample(
+        command: "outboxd replay --from 15m --to-file - | jq .topic", meaning: "to look at"),
+    ],
+    exitCodes: [1, 10, 14, 15, 20, 23, 24, 26, 75, 77, 130],
+    run: { invocation throws(RelayError) in try ReplayCommand.run(invocation) })
 
   private static let config = CommandDescription(
     name: "config", summary: "Print the effective configuration, without secrets.",

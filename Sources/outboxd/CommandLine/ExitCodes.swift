@@ -25,7 +25,7 @@ enum ExitCodes {
     (75, "Postgres or Kafka cannot be reached now: try again"),
     (77, "Postgres or Kafka refuses the login or a right"),
     (78, "the configuration has faults"),
-    (130, "interrupted by a second signal"),
+    (130, "interrupted: a job that can be resumed, or a second signal"),
   ]
 
   static func meaning(of code: Int32) -> String? { all.first { $0.code == code }?.meaning }

@@ -25,17 +25,33 @@ final class JSONLinesSink: RecordSink {
   /// More than this waits for no slow reader.
   private static let bufferLimit = 1024 * 1024
 
-  /// A file: created, and refused where there is one; or appended to, its last line cut off where a crash left it
-  /// unfinished.
+  enum Opening {
+    /// Refused where there is a file.
+    case create
+    /// The file of an interrupted job. Its last line is cut off where a crash left it unfinished.
+    case append
+    /// As `append`, for a job that may not have come to write anything.
+    case appendOrCreate
+
+    fileprivate var flags: Int32 {
+      switch self {
+      case .create: O_CREAT | O_EXCL
+      case .append: 0
+      case .appendOrCreate: O_CREAT
+      }
+    }
+  }
+
+  /// A file.
   /// - Throws: `failed` with the file's name and the system's reason.
-  init(path: String, appends: Bool, metrics: RelayMetrics) throws(RelayError) {
+  init(path: String, _ opening: Opening, metrics: RelayMetrics) throws(RelayError) {
     settled = try SettledTags()
     self.metrics = metrics
     name = path
     isRegular = true
-    file = open(path, O_RDWR | O_CLOEXEC | (appends ? 0 : O_CREAT | O_EXCL), 0o644)
-    guard file >= 0 else { throw Self.openFailure(path, appends: appends) }
-    if appends { try cutUnfinishedLine() }
+    file = open(path, O_RDWR | O_CLOEXEC | opening.flags, 0o644)
+    guard file >= 0 else { throw Self.openFailure(path) }
+    if opening != .create { try cutUnfinishedLine() }
   }
 
   /// Standard output.
@@ -126,27 +142,28 @@ final class JSONLinesSink: RecordSink {
   }
 
   private func cutUnfinishedLine() throws(RelayError) {
-    var end = lseek(file, 0, SEEK_END)
+    let size = lseek(file, 0, SEEK_END)
+    var end = size
     var byte: UInt8 = 0
     // SAFETY: pread(2) writes one byte at most.
     while end > 0, pread(file, &byte, 1, end - 1) == 1, byte != 0x0A { end -= 1 }
-    guard end >= 0, ftruncate(file, end) == 0, lseek(file, end, SEEK_SET) == end else {
+    guard end >= 0, end == size || ftruncate(file, end) == 0, lseek(file, end, SEEK_SET) == end else {
       let code = errno
       close(file)
       throw Self.failure("cannot be appended to", name, code)
     }
   }
 
-  private static func openFailure(_ path: String, appends: Bool) -> RelayError {
+  private static func openFailure(_ path: String) -> RelayError {
     let code = errno
     switch code {
     case EEXIST:
       return RelayError(
         .usage, "the file \(path) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
-    case ENOENT where appends:
+    case ENOENT:
       return RelayError(
-        .failed, "the file \(path), which the job had written to, is gone",
-        remedy: "Bring it back, or start the job anew.")
+        .failed, "there is no file \(path), or no folder for it",
+        remedy: "A job that goes on needs what it has written: bring the file back, or start the job anew.")
     default:
       return failure("cannot be opened", path, code)
     }

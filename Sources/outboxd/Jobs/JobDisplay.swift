@@ -28,18 +28,19 @@ struct JobProgress: Equatable {
 
   private var percent: String { fraction.map { "\(Int($0 * 100))%" } ?? "?" }
 
-  /// `replaying [#####-----] 50%  1,200 of 2,000 read  400/s  0:03 left`, at most `width` characters.
+  /// `replaying [#####-----] 50%  1,200 of 2,000 events  400/s  0:03 left`, or `replaying 50%  1,200 events  waits: …`,
+  /// at most `width` characters.
   func line(verb: String, width: Int) -> String {
     let cells = 20
     let filled = Int((fraction ?? 0) * Double(cells))
     let bar = String(repeating: "#", count: filled) + String(repeating: "-", count: cells - filled)
-    var text = "\(verb) [\(bar)] \(percent)  \(JobText.grouped(sent))"
-    text += read > sent ? " of \(JobText.grouped(read)) events" : " events"
-    text += "  \(JobText.grouped(UInt64(rate)))/s"
+    let events = JobText.grouped(sent) + (read > sent ? " of \(JobText.grouped(read)) events" : " events")
+    var text: String
     if let hold {
-      text += "  waits: \(PrintableText.escapingControls(hold))"
-    } else if let secondsLeft {
-      text += "  \(JobText.duration(seconds: secondsLeft)) left"
+      text = "\(verb) \(percent)  \(events)  waits: \(PrintableText.escapingControls(hold))"
+    } else {
+      text = "\(verb) [\(bar)] \(percent)  \(events)  \(JobText.grouped(UInt64(rate)))/s"
+      if let secondsLeft { text += "  \(JobText.duration(seconds: secondsLeft)) left" }
     }
     return text.count > width ? String(text.prefix(max(0, width - 1))) + "…" : text
   }

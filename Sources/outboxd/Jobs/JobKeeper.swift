@@ -63,11 +63,14 @@ final class JobKeeper: Sendable {
     }
   }
 
+  /// True once there is a place to go on from.
+  var hasPosition: Bool { state.withLock { $0.position != nil } }
+
   /// Writes what there is, marks the job as done where it is, and ends the thread, until `deadline` at the latest.
   /// To be called once.
-  func finish(isComplete: Bool, events: UInt64, deadline: MonotonicTime) {
+  func finish(isDone: Bool, events: UInt64, deadline: MonotonicTime) {
     let thread = state.withLock { state in
-      state.isFinished = isComplete
+      state.isFinished = isDone
       state.events = events
       state.hasNews = true
       defer { state.thread = nil }

@@ -48,23 +48,27 @@ enum JobRunner {
       metrics, milliseconds: Int((MonotonicTime.now().nanoseconds - start.nanoseconds) / 1_000_000))
     let deadline = min(MonotonicTime.now(), stop.requestTime)
       .advanced(milliseconds: job.configuration.relay.drainTimeout)
+    let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.hasPosition == true
     keeper?.finish(
-      isComplete: outcome.isComplete, events: outcome.sentBefore &+ outcome.sent,
+      isDone: outcome.isComplete || !hasBegun, events: outcome.sentBefore &+ outcome.sent,
       deadline: max(deadline, MonotonicTime.now().advanced(milliseconds: 3_000)))
-    outcome.failure = outcome.failure.map { wayOn($0, job, outcome) }
+    if let failure = outcome.failure {
+      outcome.failure = wayOn(failure, job, hasBegun ? outcome.id : nil, outcome.sentBefore &+ outcome.sent)
+    }
     return outcome
   }
 
   /// The failure with what is left to do.
-  private static func wayOn(_ failure: RelayError, _ job: Job, _ outcome: JobOutcome) -> RelayError {
+  private static func wayOn(
+    _ failure: RelayError, _ job: Job, _ id: Int64?, _ sent: UInt64
+  ) -> RelayError {
     var failure = failure
-    let total = JobText.grouped(outcome.sentBefore &+ outcome.sent)
-    failure.message =
-      failure.kind == .interrupted
-      ? "interrupted after \(total) events were acknowledged" : failure.message
+    if failure.kind == .interrupted {
+      failure.message = "interrupted after \(JobText.grouped(sent)) events"
+    }
     let way =
-      outcome.id.map { "To go on where it stopped: \(job.resumeCommand($0))" }
-      ?? "Nothing is kept to go on from: start it again from its beginning."
+      id.map { "To go on where it stopped: \(job.resumeCommand($0))" }
+      ?? "There is no place to go on from: start it again."
     failure.remedy = (failure.remedy.map { $0 + " " } ?? "") + way
     return failure
   }

@@ -17,7 +17,7 @@ final class JobSession {
   private var counting: CountingSink?
   private var position: String?
   private var hasBegun = false
-  private var hasWritten: Bool
+  private var fileOpening: JSONLinesSink.Opening
   private var sourceBackOff = BackOff()
   private var sinkBackOff = BackOff(first: 500)
   private var streamStart = MonotonicTime.now()
@@ -33,7 +33,7 @@ final class JobSession {
     self.stop = stop
     self.log = log
     position = job.resumed?.position
-    hasWritten = job.resumed != nil
+    fileOpening = job.resumed.map { $0.position == nil ? .appendOrCreate : .append } ?? .create
     checkpoints = JobCheckpoints(
       keeper: keeper, metrics: metrics, meter: meter, sentBefore: job.resumed?.events ?? 0)
   }
@@ -114,8 +114,8 @@ final class JobSession {
       }
       sink = try KafkaSink(settings: settings, metrics: metrics, log: log)
     case .file(let path):
-      let file = try JSONLinesSink(path: path, appends: hasWritten, metrics: metrics)
-      hasWritten = true
+      let file = try JSONLinesSink(path: path, fileOpening, metrics: metrics)
+      fileOpening = .append
       checkpoints.file = file
       sink = file
     case .standardOutput:

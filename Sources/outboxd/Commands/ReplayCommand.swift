@@ -1,0 +1,185 @@
+// Owns: `outboxd replay`: plan the range or find the interrupted job, run it, say what came of it.
+// Must not know: SQL, how records are sent.
+import Glibc
+import PostgresSource
+import RelayCore
+
+enum ReplayCommand {
+  static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
+    AllocatorTuning.apply(invocation.environment)
+    let configuration = try invocation.loadConfiguration().configuration
+    let job: Job
+    let request: ReplayRequest
+    if invocation.isSet("resume") {
+      (job, request) = try resume(invocation, configuration)
+    } else {
+      (job, request) = try begin(invocation, configuration)
+    }
+    announce(request, job)
+    let outcome = try JobRunner.run(job, environment: invocation.environment)
+    var report = JobReport(job: job, outcome: outcome)
+    report.details = details(request.plan)
+    report.notes = request.plan.notes
+    return report.finish(isJSON: invocation.isSet("json"))
+  }
+
+  // MARK: A new replay
+
+  private static func begin(
+    _ invocation: Invocation, _ configuration: Configuration
+  ) throws(RelayError) -> (Job, ReplayRequest) {
+    if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
+    let options = try ReplayOptions(invocation, mappings: configuration.outboxes, now: postgresNow())
+    let plan = try PostgresSource.planReplay(
+      settings: configuration.postgres, mappings: configuration.outboxes, from: options.from, to: options.to,
+      origin: options.origin, stop: StopSignal())
+    var request = ReplayRequest(plan: plan)
+    request.selection = options.selection
+    request.topic = options.topic
+    request.rate = options.rate
+    var target = JobTarget.kafka
+    if options.isDryRun {
+      target = .count
+    } else if options.file == "-" {
+      target = .standardOutput
+    } else if let file = options.file {
+      let path = absolute(file)
+      request.file = path
+      target = .file(path)
+    }
+    if target.isResumable { tellUnfinished(invocation, configuration) }
+    return (job(request, target: target, invocation, configuration), request)
+  }
+
+  /// A replay that was interrupted is said of once, since nobody else would.
+  private static func tellUnfinished(_ invocation: Invocation, _ configuration: Configuration) {
+    guard let store = try? JobStore(settings: configuration.postgres, stop: StopSignal()),
+      let jobs = try? store.unfinished(command: "replay").filter({ !$0.isRunning }), let newest = jobs.first
+    else { return }
+    configuration.log.makeLog().notice(
+      "an earlier replay was interrupted and has not come to its end", ("job", String(newest.id)),
+      ("started", newest.startedAt), ("sent", String(newest.events)), ("interrupted", String(jobs.count)),
+      ("resume", resumeCommand(invocation, newest.id)),
+      ("forget", "UPDATE outboxd.job SET finished_at = now() WHERE id = \(newest.id);"))
+  }
+
+  // MARK: An interrupted one
+
+  private static func resume(
+    _ invocation: Invocation, _ configuration: Configuration
+  ) throws(RelayError) -> (Job, ReplayRequest) {
+    if let option = ReplayOptions.fixed.first(where: invocation.isSet) {
+      throw invocation.usage("--resume does what the replay was asked for before: it takes no --\(option)")
+    }
+    let record = try interrupted(invocation, configuration)
+    guard var request = ReplayRequest(json: record.request) else {
+      throw RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
+    }
+    if let rate = try ReplayOptions.rate(invocation) { request.rate = rate }
+    let target = request.file.map { JobTarget.file($0) } ?? .kafka
+    var job = job(request, target: target, invocation, configuration)
+    job.resumed = record
+    return (job, request)
+  }
+
+  private static func interrupted(
+    _ invocation: Invocation, _ configuration: Configuration
+  ) throws(RelayError) -> JobRecord {
+    let slot = configuration.postgres.slot
+    let id = try invocation.number("job", in: 1...Int.max)
+    let store = try JobStore(settings: configuration.postgres, stop: StopSignal())
+    guard let id else {
+      let jobs = try store.unfinished(command: "replay")
+      guard let record = jobs.first(where: { !$0.isRunning }) else {
+        throw RelayError(.usage, "there is no interrupted replay of slot \"\(slot)\" to resume")
+      }
+      return record
+    }
+    guard let (record, isFinished) = try store.find(Int64(id)), record.command == "replay" else {
+      throw RelayError(.usage, "there is no replay with the number \(id) of slot \"\(slot)\"")
+    }
+    if isFinished {
+      throw RelayError(.usage, "replay \(id) has come to its end: there is nothing to resume")
+    }
+    if record.isRunning { throw RelayError(.usage, "another process works on replay \(id) now") }
+    return record
+  }
+
+  // MARK: Both
+
+  private static func job(
+    _ request: ReplayRequest, target: JobTarget, _ invocation: Invocation, _ configuration: Configuration
+  ) -> Job {
+    let (plan, settings) = (request.plan, configuration.postgres)
+    let wanted = request.selection.outboxes
+    let mappings =
+      plan.origin == .wal || wanted.isEmpty
+      ? configuration.outboxes : configuration.outboxes.filter { wanted.contains($0.qualifiedName) }
+    return Job(
+      command: "replay", verb: "replaying", configuration: configuration, options: request.options,
+      target: target, rate: request.rate, request: request.json,
+      resumeCommand: { resumeCommand(invocation, $0) },
+      open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
+        switch plan.origin {
+        case .wal:
+          return try PostgresSource.openRange(
+            plan, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+        case .table:
+          throw RelayError(.failed, "not there yet")
+        }
+      })
+  }
+
+  private static func announce(_ request: ReplayRequest, _ job: Job) {
+    let log = job.configuration.log.makeLog()
+    let plan = request.plan
+    var fields: [Log.Field] = [
+      ("source", plan.origin.rawValue), ("from", plan.from.description),
+      ("through", plan.through.description),
+    ]
+    if let time = plan.fromTime { fields.append(("from_time", RFC3339.string(microseconds: time))) }
+    if let time = plan.toTime { fields.append(("to_time", RFC3339.string(microseconds: time))) }
+    if let record = job.resumed {
+      fields += [("job", String(record.id)), ("sent_before", String(record.events))]
+    }
+    log.write(.notice, job.resumed == nil ? "replay" : "replay goes on", fields)
+    for note in plan.notes { log.notice("replay", ("note", note)) }
+  }
+
+  private static func details(_ plan: ReplayPlan) -> [JSONValue.Member] {
+    [
+      .init("source", .text(plan.origin.rawValue)),
+      .init("from_lsn", .text(plan.from.description)),
+      .init("through_lsn", .text(plan.through.description)),
+      .init("from_time", .optional(plan.fromTime.map { RFC3339.string(microseconds: $0) })),
+      .init("to_time", .optional(plan.toTime.map { RFC3339.string(microseconds: $0) })),
+    ]
+  }
+
+  private static func resumeCommand(_ invocation: Invocation, _ id: Int64) -> String {
+    let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
+    return "outboxd replay --resume --job \(id)\(file)"
+  }
+
+  private static func absolute(_ path: String) -> String {
+    guard !path.hasPrefix("/"), let folder = getcwd(nil, 0) else { return path }
+    defer { free(folder) }
+    return String(cString: folder) + "/" + path
+  }
+}
+
+/// Words for a shell.
+enum ShellText {
+  /// As it is where no shell sees anything in it, else in single quotes.
+  static func quoted(_ text: String) -> String {
+    let isPlain =
+      !text.isEmpty
+      && text.utf8.allSatisfy { byte in
+        (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+          || "._-/:@%+,".utf8.contains(byte)
+      }
+    return isPlain
+      ? text
+      : "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+  }
+}

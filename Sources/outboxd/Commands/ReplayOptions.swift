@@ -1,0 +1,110 @@
+// Owns: the options of `outboxd replay`, checked before anything is connected to.
+// Must not know: Postgres, Kafka.
+import Glibc
+import PostgresSource
+import RelayCore
+
+/// What the words of a replay that is not a resumed one say.
+struct ReplayOptions: Equatable {
+  var from: ReplayPlace
+  var to: ReplayPlace?
+  var origin: ReplayOrigin?
+  var selection: EventSelection
+  var topic: String?
+  /// `-` is standard output.
+  var file: String?
+  var rate: Int?
+  var isDryRun: Bool
+
+  /// The options that a resumed replay brings with it.
+  static let fixed = [
+    "from", "to", "source", "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "to-file",
+    "dry-run",
+  ]
+
+  /// - Throws: `usage`, on one line.
+  init(
+    _ invocation: Invocation, mappings: [OutboxMapping], now: PostgresMicroseconds
+  ) throws(RelayError) {
+    guard let from = invocation.value("from") else {
+      throw RelayError(
+        .usage, "replay needs --from, or --resume", remedy: "As --from write \(ReplayPlaceText.forms).")
+    }
+    self.from = try ReplayPlaceText.parse(from, option: "--from", now: now)
+    if let to = invocation.value("to") {
+      self.to = try ReplayPlaceText.parse(to, option: "--to", now: now)
+    }
+    origin = invocation.value("source").flatMap { ReplayOrigin(rawValue: $0) }
+    var outboxes: [String] = []
+    for name in invocation.values("outbox") { outboxes.append(try Self.outbox(name, mappings, invocation)) }
+    selection = EventSelection(
+      outboxes: outboxes, aggregatetypes: invocation.values("aggregate-type"),
+      subjects: invocation.values("aggregate-id"), types: invocation.values("type"),
+      ids: invocation.values("id"))
+    topic = invocation.value("topic")
+    file = invocation.value("to-file")
+    rate = try Self.rate(invocation)
+    isDryRun = invocation.isSet("dry-run")
+    try check(invocation, now: now)
+  }
+
+  /// Events a second.
+  static func rate(_ invocation: Invocation) throws(RelayError) -> Int? {
+    try invocation.number("rate", in: 1...10_000_000)
+  }
+
+  private static func outbox(
+    _ text: String, _ mappings: [OutboxMapping], _ invocation: Invocation
+  ) throws(RelayError) -> String {
+    do throws(ValueFault) {
+      let (schema, table) = try ConfigurationValues.table(text)
+      if let found = mappings.first(where: { $0.schema == schema && $0.table == table }) {
+        return found.qualifiedName
+      }
+    } catch {
+      // A name without its schema gets the same answer: the names that there are.
+    }
+    let names = mappings.map(\.qualifiedName)
+    let question = NearestName.question(text, among: names).map { "; \($0)" } ?? ""
+    throw invocation.usage(
+      "--outbox \"\(text)\" is none of the configured outboxes (\(names.joined(separator: ", ")))\(question)")
+  }
+
+  private func check(_ invocation: Invocation, now: PostgresMicroseconds) throws(RelayError) {
+    switch (from, to) {
+    case (.lsn(let from), .lsn(let to)) where to < from:
+      throw invocation.usage("--to \(to) lies before --from \(from)")
+    case (.time(let from), .time(let to)) where to < from:
+      throw invocation.usage("--to \(Self.text(to)) lies before --from \(Self.text(from))")
+    default: break
+    }
+    if case .time(let from) = from, from > now {
+      throw invocation.usage("--from \(Self.text(from)) lies in the future")
+    }
+    if let topic, !Self.isTopic(topic) {
+      throw invocation.usage(
+        "--topic \"\(topic)\" is not a topic's name: 1 to 249 of the characters A-Z a-z 0-9 . _ -")
+    }
+    if isDryRun, file != nil { throw invocation.usage("--dry-run writes nothing: it takes no --to-file") }
+    if invocation.isSet("json"), file == "-" {
+      throw invocation.usage("--json and --to-file - would both write to standard output: name a file")
+    }
+    if let file, file != "-", access(file, F_OK) == 0 {
+      throw RelayError(
+        .usage, "the file \(file) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
+    }
+    if file == "" { throw invocation.usage("--to-file needs the name of a file, or - for standard output") }
+  }
+
+  private static func text(_ time: PostgresMicroseconds) -> String {
+    RFC3339.string(microseconds: time, digits: time % 1_000_000 == 0 ? 0 : 6)
+  }
+
+  static func isTopic(_ text: String) -> Bool {
+    (1...249).contains(text.utf8.count) && text != "." && text != ".."
+      && text.utf8.allSatisfy { byte in
+        (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
+          || "._-".utf8.contains(byte)
+      }
+  }
+}

@@ -1,0 +1,135 @@
+// Owns: the sinks of jobs: the rate limit by a clock of its own, files, counts.
+import Foundation
+import RelayCore
+import Testing
+
+@testable import outboxd
+
+/// Lends a record with these parts to `body`.
+private func withRecord<Result>(
+  topic: String = "t", value: String = "v", headers: [(String, String)] = [],
+  _ body: (Record) throws -> Result
+) rethrows -> Result {
+  var storage: [UnsafeMutableRawBufferPointer] = []
+  defer { storage.forEach { $0.deallocate() } }
+  func lend(_ text: String) -> LentBytes {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: text.utf8.count + 1, alignment: 1)
+    buffer.copyBytes(from: Array(text.utf8) + [0])
+    storage.append(buffer)
+    return LentBytes(rebasing: buffer[..<text.utf8.count])
+  }
+  let list = headers.map { RecordHeader(name: lend($0.0), value: lend($0.1)) }
+  return try list.withUnsafeBufferPointer {
+    try body(Record(topic: lend(topic), key: lend("k"), value: lend(value), headers: $0))
+  }
+}
+
+private func settled(_ sink: any RecordSink) throws -> [UInt64] {
+  var tags: [UInt64] = []
+  try sink.drain { tags.append($0.tag) }
+  return tags
+}
+
+@Suite struct JobSinkTests {
+  private final class Clock {
+    var time = MonotonicTime(nanoseconds: 1_000_000_000_000)
+    func advance(microseconds: UInt64) { time.nanoseconds += microseconds * 1000 }
+  }
+
+  /// Sends whenever the sink says that it is worth a try, for `seconds` of a clock that moves in steps.
+  private func count(rate: Int, seconds: UInt64, step microseconds: UInt64) throws -> Int {
+    let clock = Clock()
+    let sink = RateLimitedSink(try CountingSink(), rate: rate, clock: { clock.time })
+    let end = clock.time.advanced(milliseconds: Int(seconds * 1000))
+    var sent = 0
+    while clock.time < end {
+      while try withRecord({ try sink.send($0, tag: 1) }) == .accepted { sent += 1 }
+      #expect(sink.retryTime > clock.time)
+      clock.advance(microseconds: microseconds)
+    }
+    return sent
+  }
+
+  @Test(arguments: [1, 3, 20, 250, 1000, 5000])
+  func `the rate holds over time, however late the loop wakes up`(rate: Int) throws {
+    for step in [100, 1_100, 13_000] as [UInt64] {
+      let sent = try count(rate: rate, seconds: 10, step: step)
+      // One record at the start, and what fifty milliseconds have missed.
+      #expect(sent >= rate * 10 - 1 - rate / 20, "\(step)")
+      #expect(sent <= rate * 10 + 2 + rate / 20, "\(step)")
+    }
+  }
+
+  @Test func `a pause is not made up for by more than fifty milliseconds' worth`() throws {
+    let clock = Clock()
+    let sink = RateLimitedSink(try CountingSink(), rate: 1000, clock: { clock.time })
+    #expect(try withRecord { try sink.send($0, tag: 1) } == .accepted)
+    clock.advance(microseconds: 10_000_000)
+    var burst = 0
+    while try withRecord({ try sink.send($0, tag: 1) }) == .accepted { burst += 1 }
+    #expect(burst == 51)
+  }
+
+  @Test func `lines are in the file when their records are settled, and a file is never overwritten`() throws
+  {
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/events.jsonl"
+    let metrics = RelayMetrics()
+    do {
+      let sink = try JSONLinesSink(path: path, .create, metrics: metrics)
+      for tag in [4, 4, 5] as [UInt64] {
+        #expect(try withRecord(value: "\(tag)") { try sink.send($0, tag: tag) } == .accepted)
+      }
+      #expect(try settled(sink) == [4, 4, 5])
+      #expect(sink.synchronize())
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      #expect(text.split(separator: "\n").count == 3)
+      #expect(text.hasPrefix(#"{"topic":"t","key":"k","headers":[],"value":"4"}"# + "\n"))
+    }
+    #expect(metrics.topics == ["t": 3])
+    let refused = #expect(throws: RelayError.self) {
+      try JSONLinesSink(path: path, .create, metrics: metrics)
+    }
+    #expect(refused?.message == "the file \(path) exists")
+    #expect(throws: RelayError.self) { try JSONLinesSink(path: path + "x", .append, metrics: metrics) }
+  }
+
+  @Test func `a job that goes on cuts off what a crash left of a line, and appends`() throws {
+    let folder = try TemporaryFolder()
+    for (before, kept) in [("a\nb\nhalf a li", "a\nb\n"), ("half", ""), ("", ""), ("a\n", "a\n")] {
+      let path = try folder.write(before, to: "events.jsonl")
+      let sink = try JSONLinesSink(path: path, .append, metrics: RelayMetrics())
+      _ = try withRecord { try sink.send($0, tag: 1) }
+      #expect(try settled(sink) == [1])
+      let text = try String(contentsOfFile: path, encoding: .utf8)
+      #expect(text == kept + #"{"topic":"t","key":"k","headers":[],"value":"v"}"# + "\n")
+    }
+  }
+
+  @Test func `a full disk ends the job, and settles nothing`() throws {
+    let sink = try JSONLinesSink(path: "/dev/full", .append, metrics: RelayMetrics())
+    _ = try withRecord { try sink.send($0, tag: 1) }
+    let failure = #expect(throws: RelayError.self) { try settled(sink) }
+    #expect(failure?.kind == .failed)
+    #expect(failure?.message.contains("No space left") == true)
+    #expect(throws: RelayError.self) { try settled(sink) }
+  }
+
+  @Test func `a dry run counts by topic, source and type, with the span`() throws {
+    let sink = try CountingSink()
+    let events = [("T", "2026-11-21T10:00:01Z", "a"), ("U", "2026-11-21T10:00:00.5Z", "5")]
+    for (type, time, sequence) in events {
+      let headers = [
+        ("ce_source", "/s"), ("ce_type", type), ("ce_time", time),
+        ("ce_sequence", "000000000000000\(sequence)-00000000"),
+      ]
+      _ = withRecord(headers: headers) { sink.send($0, tag: 1) }
+    }
+    #expect(try settled(sink) == [1, 1])
+    #expect(sink.counts.records == 2 && sink.counts.topics == ["t": 2] && sink.counts.sources == ["/s": 2])
+    #expect(sink.counts.types == ["T": 1, "U": 1])
+    #expect(sink.counts.firstLSN == LSN(5) && sink.counts.lastLSN == LSN(10))
+    #expect(sink.counts.lastTime == (try RFC3339.parse("2026-11-21T10:00:01Z")))
+    #expect(sink.counts.firstTime == (try RFC3339.parse("2026-11-21T10:00:00.5Z")))
+  }
+}
