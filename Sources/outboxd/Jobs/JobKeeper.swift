@@ -63,8 +63,8 @@ final class JobKeeper: Sendable {
     }
   }
 
-  /// True once there is a place to go on from.
-  var hasPosition: Bool { state.withLock { $0.position != nil } }
+  /// The newest place to go on from. Nil: there is none yet.
+  var position: String? { state.withLock { $0.position } }
 
   /// Writes what there is, marks the job as done where it is, and ends the thread, until `deadline` at the latest.
   /// To be called once.

@@ -48,7 +48,7 @@ enum JobRunner {
       metrics, milliseconds: Int((MonotonicTime.now().nanoseconds - start.nanoseconds) / 1_000_000))
     let deadline = min(MonotonicTime.now(), stop.requestTime)
       .advanced(milliseconds: job.configuration.relay.drainTimeout)
-    let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.hasPosition == true
+    let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.position != nil
     keeper?.finish(
       isDone: outcome.isComplete || !hasBegun, events: outcome.sentBefore &+ outcome.sent,
       deadline: max(deadline, MonotonicTime.now().advanced(milliseconds: 3_000)))
