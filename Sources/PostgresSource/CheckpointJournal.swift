@@ -79,6 +79,44 @@ struct CheckpointJournal {
       """)
   }
 
+  /// The slot begins, or began anew, at `start`: what the row said before is replaced in one step. Also backwards,
+  /// where a former history has ended.
+  /// - Parameters:
+  ///   - proven: everything visible in `start.snapshot` is published.
+  ///   - keepsSnapshot: what was proven before still holds: the same cluster, and transactions that it still has.
+  func begin(
+    _ start: SlotStart, in checkpoint: Checkpoint, publication: PublicationFacts?, proven: Bool = false,
+    keepsSnapshot: Bool = false
+  ) throws(RelayError) {
+    let snapshot = proven ? start.snapshot.map { ProvenSnapshot(text: $0, lsn: start.lsn) } : nil
+    let kept =
+      keepsSnapshot && snapshot == nil
+      ? "" : "snapshot = excluded.snapshot, snapshot_lsn = excluded.snapshot_lsn, "
+    try connection.query(
+      """
+      INSERT INTO outboxd.checkpoint (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, publication,
+        start_lsn, start_snapshot, updated_at)
+      VALUES (\(values(checkpoint, snapshot)), \(publication.map { SQLText.literal($0.fingerprint) } ?? "NULL"),
+        '\(start.lsn)'::pg_lsn, \(start.snapshot.map(SQLText.literal) ?? "NULL"), clock_timestamp())
+      ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, \(kept)system_identifier = excluded.system_identifier,
+        timeline = excluded.timeline, publication = excluded.publication, start_lsn = excluded.start_lsn,
+        start_snapshot = excluded.start_snapshot, updated_at = excluded.updated_at
+      """)
+  }
+
+  /// Goes back to a place of the history that the server still has. The slot's start stays what it was.
+  func rewind(to checkpoint: Checkpoint, publication: PublicationFacts?) throws(RelayError) {
+    try connection.query(
+      """
+      UPDATE outboxd.checkpoint SET lsn = '\(checkpoint.lsn)'::pg_lsn, timeline = \(checkpoint.timeline),
+        snapshot = CASE WHEN snapshot_lsn <= '\(checkpoint.lsn)'::pg_lsn THEN snapshot END,
+        snapshot_lsn = CASE WHEN snapshot_lsn <= '\(checkpoint.lsn)'::pg_lsn THEN snapshot_lsn END,
+        publication = \(publication.map { SQLText.literal($0.fingerprint) } ?? "NULL"),
+        updated_at = clock_timestamp()
+      WHERE slot = \(slotLiteral)
+      """)
+  }
+
   /// Remembers the publication as it is at a start.
   func writePublication(_ publication: PublicationFacts?) throws(RelayError) {
     guard let publication else { return }

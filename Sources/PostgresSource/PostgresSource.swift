@@ -50,26 +50,32 @@ public enum PostgresSource {
         "the database is not quite as it should be", ("finding", finding.message),
         ("remedy", finding.remedy ?? ""))
     }
-    let start: LSN
+    let isJournaled = keeper != nil && facts.journal.isInUse
+    let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+    func checkpoint(_ lsn: LSN) -> Checkpoint {
+      Checkpoint(lsn: lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    }
+    // From here on a slot that vanishes is noticed.
     switch action {
-    case .start(let lsn): start = lsn
+    case .start(let lsn):
+      if isJournaled {
+        try journal.boundStatements()
+        try journal.write(checkpoint(lsn), snapshot: nil)
+        try journal.writePublication(facts.publication)
+      }
+      return (facts, lsn)
     case .createSlot:
       log.notice(
         "creating the slot, which waits until the transactions that run now have ended",
         ("slot", settings.slot), ("database", facts.database))
-      start = try connection.createSlot()
-      log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start)"))
+      let start = try connection.createSlot(settings: settings, stop: stop, log: log)
+      log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
+      if isJournaled {
+        try journal.boundStatements()
+        try journal.begin(start, in: checkpoint(start.lsn), publication: facts.publication)
+      }
+      return (facts, start.lsn)
     }
-    // From here on a slot that vanishes is noticed.
-    if keeper != nil, facts.journal.isInUse {
-      let checkpoint = Checkpoint(
-        lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
-      let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
-      try journal.boundStatements()
-      try journal.write(checkpoint, snapshot: nil)
-      try journal.writePublication(facts.publication)
-    }
-    return (facts, start)
   }
 
   /// Reads everything that decides about a start, and moves nothing.

@@ -84,18 +84,6 @@ extension ReplicationConnection {
     return result[0, "content"].map(TimelineSwitch.parse)
   }
 
-  /// Waits until every transaction that runs now has ended, however long that takes.
-  /// - Returns: the consistent point, where the stream begins.
-  func createSlot() throws(RelayError) -> LSN {
-    let name = SQLText.identifier(settings.slot)
-    let result = try sql.query(
-      "CREATE_REPLICATION_SLOT \(name) LOGICAL pgoutput NOEXPORT_SNAPSHOT", timeout: nil)
-    guard let point = result[0, "consistent_point"].flatMap({ LSN($0) }) else {
-      throw RelayError(.serverUnsuitable, "the server created slot \"\(settings.slot)\" without a position")
-    }
-    return point
-  }
-
   /// - Parameter messages: whether logical messages come too.
   func start(at lsn: LSN, messages: Bool = false) throws(RelayError) {
     let publication = SQLText.literal(SQLText.identifier(settings.publication))

@@ -1,0 +1,77 @@
+// Owns: making a slot together with the snapshot of everything that was committed before it.
+// Must not know: when that is safe, and what is done with the snapshot.
+public import RelayCore
+
+/// A place of the WAL, and what had been committed before it: a transaction is visible in `snapshot` if and only if
+/// a stream that starts at `lsn` leaves it out.
+public struct SlotStart: Equatable, Sendable {
+  public var lsn: LSN
+  /// A `pg_snapshot` that lists every transaction that is not committed, subtransactions too. Nil: it could not be had.
+  public var snapshot: String?
+
+  public init(lsn: LSN, snapshot: String?) {
+    self.lsn = lsn
+    self.snapshot = snapshot
+  }
+}
+
+extension ReplicationConnection {
+  /// Creates a slot. Waits until every transaction that runs now has ended, however long that takes.
+  /// - Parameter temporary: a slot of that name that ends with this connection, in place of the configured one.
+  func createSlot(
+    temporary: String? = nil, settings: PostgresSettings, stop: StopSignal, log: Log
+  ) throws(RelayError) -> SlotStart {
+    let name = SQLText.identifier(temporary ?? settings.slot)
+    let result = try sql.query(
+      "CREATE_REPLICATION_SLOT \(name) \(temporary == nil ? "" : "TEMPORARY ")LOGICAL pgoutput EXPORT_SNAPSHOT",
+      timeout: nil)
+    guard let point = result[0, "consistent_point"].flatMap({ LSN($0) }) else {
+      throw RelayError(
+        .serverUnsuitable, "the server created slot \"\(temporary ?? settings.slot)\" without a position")
+    }
+    var start = SlotStart(lsn: point, snapshot: nil)
+    guard let exported = result[0, "snapshot_name"] else { return start }
+    do throws(RelayError) {
+      // The exported snapshot lasts until the next command on this connection.
+      start.snapshot = try Self.read(exported, settings: settings, stop: stop)
+    } catch {
+      log.error("the snapshot of the slot's start could not be read", error, level: .warning)
+    }
+    return start
+  }
+
+  private static func read(
+    _ exported: String, settings: PostgresSettings, stop: StopSignal
+  ) throws(RelayError) -> String? {
+    let reader = try SQLConnection(settings, applicationName: "outboxd snapshot", stop: stop)
+    try reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try reader.query("SET TRANSACTION SNAPSHOT \(SQLText.literal(exported))")
+    return try reader.query("SELECT pg_current_snapshot()::text AS snapshot")[0, "snapshot"]
+  }
+}
+
+extension PostgresSource {
+  /// Creates the configured slot, and has the journal know its start where there is one.
+  /// - Parameter login: who connects, where that is not outboxd's own role.
+  public static func createSlot(
+    settings: PostgresSettings, login: PostgresSettings, stop: StopSignal, log: Log
+  ) throws(RelayError) -> SlotStart {
+    var names = login
+    names.slot = settings.slot
+    names.publication = settings.publication
+    let connection = try ReplicationConnection(names, stop: stop)
+    let identity = try connection.identifySystem()
+    let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+    let isInUse = try journal.facts(mode: settings.journal).isInUse
+    let start = try connection.createSlot(settings: names, stop: stop, log: log)
+    if isInUse {
+      try journal.boundStatements()
+      try journal.begin(
+        start,
+        in: Checkpoint(
+          lsn: start.lsn, systemIdentifier: identity.systemIdentifier, timeline: identity.timeline),
+        publication: try SlotInspector(connection: connection.sql, settings: names).publication())
+    }
+    return start
+  }
+}

@@ -1,0 +1,197 @@
+// Owns: the SELECT that reads a table's rows as the stream would have sent them: columns, which rows, in which order.
+// Must not know: connections, cursors, what an event is.
+public import RelayCore
+
+/// Which rows of the tables are read. Everything nil: all that are visible.
+public struct TableRange: Equatable, Sendable {
+  /// Rows of this full transaction id and later ones.
+  public var lowestTransaction: UInt64?
+  /// Rows of transactions before this full id.
+  public var endTransaction: UInt64?
+  /// A `pg_snapshot` that lists subtransactions, as one that was exported with a slot: exactly the rows visible in it.
+  /// A row that was updated since counts as one of the update, which is not visible.
+  public var visibleIn: String?
+  /// Rows whose time column is at or after it, or NULL; where there is no such column, rows whose commit time is, as
+  /// far as it is known.
+  public var since: PostgresMicroseconds?
+
+  public init() {}
+}
+
+/// What the catalog says about a table, as far as reading its rows goes.
+struct TableShape: Equatable {
+  struct Column: Equatable {
+    var name: String
+    var type: ColumnType
+    /// Its type has a binary form. Those without come as text, as in pgoutput.
+    var hasBinaryForm: Bool
+  }
+
+  var schema: String
+  var table: String
+  var oid: UInt32
+  var isPartitioned: Bool
+  /// Those of the publication, in the order of the table.
+  var columns: [Column]
+  /// A column that a sequence fills, one value at a time.
+  var serial: String?
+  var time: (name: String, isZoned: Bool)?
+  /// Changes when the rows have moved, or old commit times were forgotten: places in an order are then void.
+  var storage: String
+  /// By the last ANALYZE; negative where there was none.
+  var estimatedRows: Int64
+
+  static func == (left: Self, right: Self) -> Bool {
+    left.oid == right.oid && left.columns == right.columns && left.storage == right.storage
+  }
+
+  var relation: Relation {
+    Relation(
+      id: oid, schema: schema, table: table,
+      columns: columns.map { Relation.Column(name: $0.name, type: $0.type) })
+  }
+}
+
+/// A row's place in the order of its table. A row after it compares greater.
+struct TablePlace: Equatable {
+  /// Of the row's transaction, where Postgres tracks it.
+  var commitTime: PostgresMicroseconds?
+  /// The serial's value, the time column's, or the full transaction id.
+  var second: Int64?
+  var command: Int64
+  var partition: UInt32
+  var block: UInt32
+  var offset: UInt16
+
+  /// `1 STORAGE TIME SECOND COMMAND PARTITION BLOCK OFFSET schema.table`; `-` for what there is not.
+  func text(table: String, storage: String) -> String {
+    func word(_ number: Int64?) -> String { number.map(String.init) ?? "-" }
+    return "1 \(storage) \(word(commitTime)) \(word(second)) \(command) \(partition) \(block) \(offset) \(table)"
+  }
+
+  struct Parsed: Equatable {
+    var table: String
+    var storage: String
+    var place: TablePlace
+  }
+
+  static func parse(_ text: String) -> Parsed? {
+    let words = text.split(separator: " ", maxSplits: 8, omittingEmptySubsequences: false).map(String.init)
+    guard words.count == 9, words[0] == "1", let command = Int64(words[4]), let partition = UInt32(words[5]),
+      let block = UInt32(words[6]), let offset = UInt16(words[7]),
+      words[2] == "-" || Int64(words[2]) != nil, words[3] == "-" || Int64(words[3]) != nil
+    else { return nil }
+    return Parsed(
+      table: words[8], storage: words[1],
+      place: TablePlace(
+        commitTime: Int64(words[2]), second: Int64(words[3]), command: command, partition: partition,
+        block: block, offset: offset))
+  }
+}
+
+/// The statement for one table.
+///
+/// The order is that of the commits as far as a table can tell, and holds for each key where its writers wait for
+/// each other (they lock the aggregate): the commit time, where `track_commit_timestamp` is on; then the serial or
+/// identity column, whose values are taken while the lock is held; else the time column; else the transaction id,
+/// which is taken at a transaction's first write. Within a transaction the order is that of its commands.
+struct TableQuery {
+  let shape: TableShape
+  let range: TableRange
+  /// `track_commit_timestamp`.
+  let tracksCommitTimes: Bool
+  /// The full transaction id after the newest that is visible: gives the 32 bits of `xmin` their upper half.
+  let nextTransaction: UInt64
+
+  /// Columns after the table's own: commit time (if tracked), second key, command, partition, ctid.
+  func select(after place: TablePlace?) -> String {
+    var columns = shape.columns.map { column in
+      "o.\(SQLText.identifier(column.name))" + (column.hasBinaryForm ? "" : "::text")
+    }
+    columns += keys + [command, "o.tableoid", "o.ctid"]
+    var conditions = self.conditions
+    if let place { conditions.append(beyond(place)) }
+    let filter = conditions.isEmpty ? "" : " WHERE " + conditions.map { "(\($0))" }.joined(separator: " AND ")
+    return "SELECT \(columns.joined(separator: ", ")) FROM \(shape.isPartitioned ? "" : "ONLY ")"
+      + "\(SQLText.qualified(shape.schema, shape.table)) o\(filter) ORDER BY "
+      + (keys + [command, "o.tableoid", "o.ctid"]).joined(separator: ", ")
+  }
+
+  /// A row whose column is NULL comes first.
+  private var keys: [String] {
+    var keys: [String] = []
+    if tracksCommitTimes { keys.append("coalesce(pg_xact_commit_timestamp(o.xmin), '-infinity')") }
+    if let serial = shape.serial {
+      keys.append("coalesce(o.\(SQLText.identifier(serial))::bigint, \(Int64.min + 1))")
+    } else if let time = shape.time {
+      keys.append("coalesce(o.\(SQLText.identifier(time.name)), '-infinity')")
+    } else if !tracksCommitTimes {
+      keys.append(Self.fullTransaction("o.xmin::text::bigint", next: nextTransaction))
+    }
+    return keys
+  }
+
+  var hasSecondKey: Bool { shape.serial != nil || shape.time != nil || !tracksCommitTimes }
+
+  private var command: String { "o.cmin::text::bigint" }
+
+  /// The full id behind 32 bits that lie within four billion transactions before `next`. For a row that is older it
+  /// gives one that is too high: such a row counts as newer than it is.
+  static func fullTransaction(_ id: String, next: UInt64) -> String {
+    let low = next & 0xFFFF_FFFF
+    let base = next - low
+    let former = base >= 1 << 32 ? base - 1 << 32 : 0
+    return "(CASE WHEN \(id) < \(low) THEN \(base) ELSE \(former) END + \(id))"
+  }
+
+  private var conditions: [String] {
+    let id = "o.xmin::text::bigint"
+    let full = Self.fullTransaction(id, next: nextTransaction)
+    var list: [String] = []
+    if let lowest = range.lowestTransaction { list.append("\(id) >= 3 AND \(full) >= \(lowest)") }
+    if let end = range.endTransaction { list.append("\(id) < 3 OR \(full) < \(end)") }
+    if let snapshot = range.visibleIn {
+      // Ids below 3 mark rows that are visible to everybody.
+      list.append(
+        "\(id) < 3 OR pg_visible_in_snapshot(\(full)::text::xid8, \(SQLText.literal(snapshot))::pg_snapshot)")
+    }
+    if let since = range.since {
+      if let time = shape.time {
+        let column = "o.\(SQLText.identifier(time.name))"
+        list.append("\(column) >= \(Self.moment(since, isZoned: time.isZoned)) OR \(column) IS NULL")
+      } else if tracksCommitTimes {
+        list.append(
+          "coalesce(pg_xact_commit_timestamp(o.xmin), 'infinity') >= \(Self.moment(since, isZoned: true))")
+      }
+    }
+    return list
+  }
+
+  /// The rows after a place. A row that somebody began to delete may have lost its command number: in doubt it comes
+  /// again.
+  private func beyond(_ place: TablePlace) -> String {
+    var values: [String] = []
+    if tracksCommitTimes { values.append(Self.moment(place.commitTime ?? .min, isZoned: true)) }
+    if let second = place.second, hasSecondKey {
+      if shape.serial == nil, let time = shape.time {
+        values.append(Self.moment(second, isZoned: time.isZoned))
+      } else {
+        values.append("(\(second))::bigint")
+      }
+    }
+    let left = "ROW(\(keys.joined(separator: ", ")))"
+    let right = "ROW(\(values.joined(separator: ", ")))"
+    return "\(left) > \(right) OR (\(left) = \(right) AND (o.xmax::text <> '0' OR "
+      + "ROW(\(command), o.tableoid, o.ctid) > ROW(\(place.command)::bigint, \(place.partition)::oid, "
+      + "'(\(place.block),\(place.offset))'::tid)))"
+  }
+
+  private static func moment(_ time: PostgresMicroseconds, isZoned: Bool) -> String {
+    let type = isZoned ? "timestamptz" : "timestamp"
+    switch time {
+    case .min: return "'-infinity'::\(type)"
+    case .max: return "'infinity'::\(type)"
+    default: return "(\(type) '2000-01-01 00:00:00\(isZoned ? "+00" : "")' + \(time) * interval '1 microsecond')"
+    }
+  }
+}

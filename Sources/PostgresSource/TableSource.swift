@@ -1,0 +1,304 @@
+// Owns: the rows of outbox tables as a source of changes: one cursor after the other, batches, places to go on from.
+// Must not know: the statement of a cursor, Kafka, what an event is.
+import CLibpq
+import CSystem
+import Glibc
+public import RelayCore
+
+extension PostgresSource {
+  /// Opens the tables of `mappings`, in their order, for reading once from beginning to end. The rows are those that
+  /// exist now: what was deleted from a table cannot be read from it.
+  /// - Parameter position: what `TableSource.position(after:)` said; nil for the beginning. Where a table's rows have
+  ///   moved since (VACUUM FULL, a new partition), that table is read from its beginning.
+  /// - Throws: `sourceDenied` where the role may not read a table, `tableUnsuitable`, `usage` for a position that is
+  ///   none, `sourceUnavailable`, `interrupted`.
+  public static func openTables(
+    _ range: TableRange, resume position: String?, settings: PostgresSettings, mappings: [OutboxMapping],
+    stop: StopSignal, log: Log
+  ) throws(RelayError) -> TableSource {
+    let connection = try SQLConnection(settings, applicationName: "outboxd tables", stop: stop)
+    // Policies that hide rows must not do so in silence, and a long read is no fault.
+    try connection.query(
+      """
+      SELECT set_config('row_security', 'off', false), set_config('statement_timeout', '0', false),
+        set_config('idle_in_transaction_session_timeout', '0', false), set_config('lock_timeout', '10s', false)
+      """)
+    if connection.serverVersion >= 170_000 {
+      try connection.query("SELECT set_config('transaction_timeout', '0', false)")
+    }
+    // A server on a system without the means refuses it; then a sort goes on for a client that has gone.
+    _ = try? connection.query("SELECT set_config('client_connection_check_interval', '5s', false)")
+    try connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    let publication = try SlotInspector(connection: connection, settings: settings).publication()
+    let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
+    let server = try catalog.server()
+    var shapes: [TableShape] = []
+    for mapping in mappings { shapes.append(try catalog.shape(mapping)) }
+    let source = TableSource(connection, server: server, shapes: shapes, range: range)
+    if let position { try source.go(to: position, log: log) }
+    try source.begin()
+    return source
+  }
+}
+
+/// Rows of tables, as synthetic transactions that are numbered from 1: such a number stands where a stream has an LSN.
+/// Confined to the relay's thread.
+public final class TableSource: BoundedSource {
+  public let database: String
+  private let connection: SQLConnection
+  private let server: TableCatalog.Server
+  private let shapes: [TableShape]
+  private let range: TableRange
+
+  private var tableIndex = 0
+  /// Where the table at `tableIndex` is taken up.
+  private var startPlace: TablePlace?
+  private var batch: TableBatch?
+  private var row = 0
+  /// A result whose end was not received yet.
+  private var answer: TableBatch?
+  private var isAnnounced = false
+  /// What the server was asked for and has not answered yet.
+  private var request = Request.none
+  private var batchSize = TableSource.firstBatch
+  private let values: UnsafeMutableBufferPointer<ColumnValue>
+
+  // The synthetic transaction.
+  private var number: UInt64 = 0
+  private var isInTransaction = false
+  private var rowsInTransaction = 0
+  private var commitTime = PostgresMicroseconds.unknown
+  private var places = TablePlaces()
+
+  public private(set) var isAtEnd = false
+  public private(set) var receivedBytes: UInt64 = 0
+  public private(set) var wantsWrite = false
+  private var rowsRead: UInt64 = 0
+  private let estimate: UInt64
+
+  private enum Request { case none, declare, fetch(Int), end }
+
+  private static let firstBatch = 64
+  private static let largestBatch = 4096
+  /// A batch is held in memory as a whole, and the next one is on its way meanwhile.
+  private static let batchBytes = 1 << 20
+  private static let transactionRows = 1000
+
+  init(_ connection: SQLConnection, server: TableCatalog.Server, shapes: [TableShape], range: TableRange) {
+    self.connection = connection
+    self.server = server
+    self.shapes = shapes
+    self.range = range
+    database = server.database
+    // Of a part nobody knows how large it is without reading everything.
+    let isWhole = range.lowestTransaction == nil && range.since == nil
+    let isKnown = isWhole && shapes.allSatisfy { $0.estimatedRows >= 0 }
+    estimate = isKnown ? UInt64(shapes.map(\.estimatedRows).reduce(0, +)) : 0
+    values = .allocate(capacity: max(1, shapes.map(\.columns.count).max() ?? 1))
+    values.initialize(repeating: ColumnValue(format: .null, bytes: LentBytes(start: nil, count: 0)))
+  }
+
+  deinit {
+    // SAFETY: allocated by init and never handed over; a RowView is void once the source is gone.
+    values.deallocate()
+  }
+
+  public var descriptor: Int32 { PQsocket(connection.handle) }
+  public var reportTime: MonotonicTime { isAtEnd ? MonotonicTime(nanoseconds: 0) : .never }
+  public var progress: (done: UInt64, total: UInt64) { (rowsRead, estimate == 0 ? 0 : max(estimate, rowsRead)) }
+  public private(set) var relation = Relation(id: 0, schema: "", table: "", columns: [])
+
+  /// The ending of the connection is all there is to do.
+  public func finish(flushed: LSN, deadline: MonotonicTime) {}
+
+  public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
+    places.forget(before: flushed)
+    if wantsWrite { try flush() }
+  }
+
+  public func position(after checkpoint: LSN) -> String? {
+    places.position(after: checkpoint) { index, place in
+      let shape = shapes[index]
+      return place.text(table: "\(shape.schema).\(shape.table)", storage: shape.storage)
+    }
+  }
+}
+
+// From row to row.
+extension TableSource {
+  /// - Throws: `sourceUnavailable` when the connection is gone, `sourceDenied`, `tableUnsuitable`, as the server says.
+  public func next() throws(RelayError) -> Change? {
+    while !isAtEnd {
+      if let batch, row < batch.count { return try step(batch) }
+      // A batch ends a transaction: a stop then finds nothing half done while the next one is waited for.
+      if isInTransaction { return try commit() }
+      batch = nil
+      guard try receive() else { return nil }
+    }
+    return nil
+  }
+
+  private func step(_ batch: TableBatch) throws(RelayError) -> Change {
+    let shape = shapes[tableIndex]
+    if !isAnnounced {
+      isAnnounced = true
+      relation = shape.relation
+      return .relation
+    }
+    let time = server.tracksCommitTimes ? Self.commitTime(try batch.int64(row, shape.columns.count)) : .unknown
+    if isInTransaction, time != commitTime || rowsInTransaction >= Self.transactionRows { return try commit() }
+    if !isInTransaction {
+      isInTransaction = true
+      rowsInTransaction = 0
+      number += 1
+      commitTime = time
+      return .begin(commitLSN: LSN(number), commitTime: time, transactionID: 0)
+    }
+    rowsInTransaction += 1
+    for (index, column) in shape.columns.enumerated() {
+      // SAFETY: the buffer has room for the widest shape's columns.
+      values[index] = batch.value(row, index, isText: !column.hasBinaryForm)
+      receivedBytes &+= UInt64(values[index].bytes.count)
+    }
+    row += 1
+    rowsRead += 1
+    // SAFETY: the first columns.count values were set just now.
+    let view = UnsafeBufferPointer(rebasing: values[..<shape.columns.count])
+    return .insert(RowView(relationID: shape.oid, values: view))
+  }
+
+  /// Frozen rows, and those from before the tracking, have no commit time.
+  private static func commitTime(_ key: Int64) -> PostgresMicroseconds { key == .min ? .unknown : key }
+
+  private func commit() throws(RelayError) -> Change {
+    isInTransaction = false
+    if let batch {
+      let query = query(shapes[tableIndex])
+      places.append(LSN(number), tableIndex, try batch.place(row - 1, query))
+    }
+    return .commit(commitLSN: LSN(number), endLSN: LSN(number), commitTime: commitTime)
+  }
+
+  private func query(_ shape: TableShape) -> TableQuery {
+    TableQuery(
+      shape: shape, range: range, tracksCommitTimes: server.tracksCommitTimes,
+      nextTransaction: server.nextTransaction)
+  }
+}
+
+// The cursors.
+extension TableSource {
+  /// Goes to the place of an interrupted read.
+  func go(to position: String, log: Log) throws(RelayError) {
+    guard let parsed = TablePlace.parse(position),
+      let index = shapes.firstIndex(where: { "\($0.schema).\($0.table)" == parsed.table })
+    else {
+      throw RelayError(
+        .usage, "\"\(position)\" is no place in the configured tables",
+        remedy: "Start again without --resume.")
+    }
+    tableIndex = index
+    if shapes[index].storage == parsed.storage {
+      startPlace = parsed.place
+      places = TablePlaces(start: position)
+    } else {
+      log.notice("the rows of the table have moved: it is read from its beginning", ("table", parsed.table))
+    }
+  }
+
+  func begin() throws(RelayError) {
+    guard PQsetnonblocking(connection.handle, 1) == 0 else { throw connection.lost() }
+    try declare()
+  }
+
+  private func declare() throws(RelayError) {
+    guard tableIndex < shapes.count else {
+      request = .end
+      return try ask("COMMIT")
+    }
+    let select = query(shapes[tableIndex]).select(after: startPlace)
+    let close = if case .none = request { "" } else { "CLOSE outboxd_rows; " }
+    request = .declare
+    isAnnounced = false
+    batchSize = Self.firstBatch
+    try ask("\(close)DECLARE outboxd_rows NO SCROLL CURSOR FOR \(select)")
+  }
+
+  private func fetch() throws(RelayError) {
+    request = .fetch(batchSize)
+    // SAFETY: no parameters, hence no arrays; 1 asks for binary values.
+    guard
+      PQsendQueryParams(
+        connection.handle, "FETCH FORWARD \(batchSize) FROM outboxd_rows", 0, nil, nil, nil, nil, 1) == 1
+    else { throw connection.lost() }
+    try flush()
+  }
+
+  private func ask(_ sql: String) throws(RelayError) {
+    guard PQsendQuery(connection.handle, sql) == 1 else { throw connection.lost() }
+    try flush()
+  }
+
+  private func flush() throws(RelayError) {
+    let result = PQflush(connection.handle)
+    guard result >= 0 else { throw connection.lost() }
+    wantsWrite = result == 1
+  }
+
+  /// Takes the answer to what was asked for, if it is there, and asks for the next. False: there is none yet.
+  private func receive() throws(RelayError) -> Bool {
+    while try isReady() {
+      guard let result = PQgetResult(connection.handle) else {
+        let complete = answer
+        answer = nil
+        try handle(complete)
+        return true
+      }
+      let status = PQresultStatus(result)
+      guard status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK else {
+        // SAFETY: the result is this function's own.
+        defer { PQclear(result) }
+        throw refused(connection.error(of: result, phase: .sql))
+      }
+      answer = TableBatch(result)
+    }
+    return false
+  }
+
+  /// True where PQgetResult does not block.
+  private func isReady() throws(RelayError) -> Bool {
+    // An encrypted connection may hold a record of 16 KiB in a buffer of its own: one read more finds it.
+    for _ in 0..<3 {
+      if PQisBusy(connection.handle) == 0 { return true }
+      guard PQconsumeInput(connection.handle) == 1 else { throw connection.lost() }
+    }
+    return PQisBusy(connection.handle) == 0
+  }
+
+  private func handle(_ answer: TableBatch?) throws(RelayError) {
+    switch request {
+    case .none: break
+    case .end: isAtEnd = true
+    case .declare: try fetch()
+    case .fetch(let asked):
+      guard let answer, answer.count > 0 else {
+        tableIndex += 1
+        startPlace = nil
+        return try declare()
+      }
+      batch = answer
+      row = 0
+      batchSize = max(1, min(Self.largestBatch, asked * 4, Self.batchBytes * answer.count / max(1, answer.bytes)))
+      // The server gets the next ones together while these are sent.
+      try fetch()
+    }
+  }
+
+  private func refused(_ error: RelayError) -> RelayError {
+    guard error.code == "42501" else { return error }
+    var error = error
+    error.kind = .sourceDenied
+    error.remedy = "Grant SELECT on the table to the role, and BYPASSRLS where it has row security policies."
+    return error
+  }
+}
