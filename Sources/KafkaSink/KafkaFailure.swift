@@ -105,6 +105,11 @@ enum KafkaFailure: Equatable {
       + "--operation Describe --topic \(topic)"
   }
 
+  static func readGrant(_ topic: String, broker: String) -> String {
+    "Grant it: kafka-acls.sh --bootstrap-server \(broker) --add --allow-principal User:NAME --operation Read "
+      + "--topic \(topic)"
+  }
+
   static func creation(of topic: String, broker: String) -> String {
     "kafka-topics.sh --bootstrap-server \(broker) --create --topic \(topic) --partitions N "
       + "--replication-factor N"

@@ -276,14 +276,16 @@ public enum KafkaProperties {
 
   /// A configuration for reading, from the properties that are not for producers alone.
   /// - Throws: `configurationInvalid`; `sinkDenied` where a file cannot be read.
-  static func consumerConfiguration(_ settings: KafkaSettings) throws(RelayError) -> OpaquePointer {
+  static func consumerConfiguration(
+    _ settings: KafkaSettings, overriding: [(name: String, value: String)] = []
+  ) throws(RelayError) -> OpaquePointer {
     let catalogue = PropertyCatalogue.shared
     let ours = Set(defaults(settings).map(\.name)).subtracting(["client.id", "allow.auto.create.topics"])
     var reading = settings
     reading.properties = settings.properties.filter {
       catalogue.entries[$0.key]?.isForConsumers != false && !ours.contains(catalogue.canonical($0.key))
     }
-    return try configuration(reading, base: [("client.id", "outboxd")])
+    return try configuration(reading, base: [("client.id", "outboxd")], overriding: overriding)
   }
 
   private static func effective(

@@ -33,7 +33,7 @@ public enum PostgresSource {
       ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
       ("journal", facts.journal.isInUse ? "on" : "off"))
     return ReplicationStream(
-      connection, facts: facts, settings: settings, startLSN: start, keeper: keeper)
+      connection, facts: facts, settings: settings, startLSN: start, walEnd: identity.walEnd, keeper: keeper)
   }
 
   /// Judges the server, creates the slot if that is safe, and has the journal know the start.

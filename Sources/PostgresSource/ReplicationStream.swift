@@ -12,6 +12,8 @@ public final class ReplicationStream: ChangeSource {
   public let database: String
   /// Everything that ends at or below it is published already.
   public let startLSN: LSN
+  /// The end of the WAL just before the stream began: whoever streamed from the slot before has not seen more.
+  public let walEnd: LSN
 
   private let connection: ReplicationConnection
   private let slot: String
@@ -26,7 +28,8 @@ public final class ReplicationStream: ChangeSource {
   private var sentLSN: LSN
   private var replyRequested = false
 
-  private let reportInterval: Int
+  /// Milliseconds that the server may be left without a report.
+  public let reportInterval: Int
   private let silenceLimit: Int
   private var lastSent: MonotonicTime
   private var lastHeard: MonotonicTime
@@ -40,7 +43,7 @@ public final class ReplicationStream: ChangeSource {
 
   init(
     _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings, startLSN: LSN,
-    keeper: JournalKeeper?
+    walEnd: LSN, keeper: JournalKeeper?
   ) {
     self.connection = connection
     self.keeper = keeper
@@ -50,6 +53,7 @@ public final class ReplicationStream: ChangeSource {
     serverVersion = facts.serverVersion
     database = facts.database
     self.startLSN = startLSN
+    self.walEnd = walEnd
     seenLSN = startLSN
     sentLSN = startLSN
     reportInterval = facts.walSenderTimeout > 0 ? max(1, min(10_000, facts.walSenderTimeout / 3)) : 10_000

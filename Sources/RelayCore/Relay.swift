@@ -40,11 +40,15 @@ public final class Relay {
   private var parked: Record?
   private var parkedUntilOutstanding = 0
   private var parkedIsHeld = false
+  /// Whether Kafka has it already is not known yet.
+  private var parkedIsUnknown = false
 
   /// Up to this commit LSN one record is in flight at a time: one of them was refused together with its
   /// neighbours, and only alone it can be told which.
   private var isolateThrough = (commitLSN: LSN.zero, index: UInt32(0))
-  private var resentThrough = LSN.zero
+  /// The newest commit LSN that a sink was given which has been dropped since: up to there Kafka may have events that
+  /// come again.
+  public private(set) var resentThrough = LSN.zero
   /// What Kafka holds of the transactions up to `deliveredThrough`. Nil once they are past.
   private var delivered: (any DeliveredEvents)?
   private var deliveredThrough = LSN.zero
@@ -77,20 +81,19 @@ public final class Relay {
   }
 
   /// Events of transactions that committed at or below `through`, and that `delivered` holds, are settled without
-  /// being sent. To be told before a source runs that sends them again.
+  /// being sent. To be told before a source runs that sends them again. `delivered` is let go once they are past.
   public func recognize(_ delivered: any DeliveredEvents, through: LSN) {
+    deliveredThrough = self.delivered == nil ? through : max(through, deliveredThrough)
     self.delivered = delivered
-    deliveredThrough = through
   }
 
   /// Lets the sink go. The source must then start again at `checkpoint`.
   public func dropSink() {
     sink?.abandon()
     sink = nil
-    parkedIsHeld = false
     resentThrough = max(resentThrough, ledger.newestCommitLSN)
     ledger.rewind()
-    parked = nil
+    unpark()
   }
 
   /// Starts anew at `checkpoint`: the source could not go on where this relay was.
@@ -99,15 +102,12 @@ public final class Relay {
     durable = .zero
   }
 
-  /// Relays until a stop is requested, or a source of a closed range is at its end. Returns at the end of a transaction where that comes within half of
-  /// `drainMilliseconds` after the request.
+  /// Relays until a stop is requested, or a source of a closed range is at its end. Returns at the end of a
+  /// transaction where that comes within half of `drainMilliseconds` after the request.
   /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
   public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
     // What is parked is lent by the source, and goes with it.
-    defer {
-      parked = nil
-      parkedIsHeld = false
-    }
+    defer { unpark() }
     isReading = false
     pace = ReadingPace()
     outboxd_set_timer_slack(1_000)
@@ -178,7 +178,8 @@ public final class Relay {
       guard let change = try source.next() else { return false }
       try handle(change, source)
       if parked != nil { return false }
-      if count % 16 == 0, MonotonicTime.now() >= end { return true }
+      // To ask for what Kafka holds may have taken long.
+      if count % 16 == 0 || delivered != nil, MonotonicTime.now() >= end { return true }
     }
     return true
   }
@@ -203,7 +204,7 @@ public final class Relay {
     rowIndex = 0
     isReading = true
     isSelected = selection?.admits(commitTime: commitTime) ?? true
-    if commitLSN > deliveredThrough { delivered = nil }
+    if delivered != nil, commitLSN > deliveredThrough { delivered = nil }
     switch ledger.open(commitLSN: commitLSN, commitTime: commitTime) {
     case .new: knownRows = 0
     case .resumed(let rows): knownRows = rows
@@ -224,7 +225,6 @@ public final class Relay {
     rowIndex &+= 1
     if index < knownRows { return }
     tally.received += 1
-    if commitLSN <= resentThrough { tally.resent += 1 }
     let record: Record?
     do throws(RelayError) {
       record =
@@ -236,10 +236,23 @@ public final class Relay {
       tally.unselected += 1
       return ledger.skipped()
     }
-    if let delivered, delivered.contains(record, commitLSN: commitLSN, index: index) {
-      tally.recognized += 1
-      return ledger.skipped()
+    try offer(record)
+  }
+
+  /// Sends the record of the row that was read last, unless Kafka has it already.
+  private func offer(_ record: Record) throws(RelayError) {
+    if let delivered {
+      guard let isDelivered = delivered.contains(record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
+      else {
+        parkedIsUnknown = true
+        return park(record, untilOutstanding: .max)
+      }
+      if isDelivered {
+        tally.recognized += 1
+        return ledger.skipped()
+      }
     }
+    if commitLSN <= resentThrough { tally.resent += 1 }
     try send(record)
   }
 
@@ -279,14 +292,26 @@ public final class Relay {
   }
 
   private func retry(_ record: Record, _ now: MonotonicTime) throws(RelayError) {
-    if parkedIsHeld {
-      guard let sink, now >= sink.retryTime else { return }
+    if let retryTime {
+      guard now >= retryTime else { return }
     } else if ledger.outstanding > parkedUntilOutstanding {
       return
     }
+    let isUnknown = parkedIsUnknown
+    unpark()
+    if isUnknown { try offer(record) } else { try send(record) }
+  }
+
+  /// When what is parked is worth another try; nil where that depends on what is in flight.
+  private var retryTime: MonotonicTime? {
+    if parkedIsUnknown { return delivered?.retryTime }
+    return parkedIsHeld ? sink?.retryTime : nil
+  }
+
+  private func unpark() {
     parked = nil
     parkedIsHeld = false
-    try send(record)
+    parkedIsUnknown = false
   }
 
   private func commit(_ endLSN: LSN) {
@@ -294,12 +319,15 @@ public final class Relay {
     tally.transactions += 1
     tally.receivedLSN = max(tally.receivedLSN, endLSN)
     if knownRows != .max { ledger.close(endLSN: endLSN) }
+    // Whatever comes next has committed behind it.
+    if delivered != nil, endLSN > deliveredThrough { delivered = nil }
   }
 
   private func keepalive(_ walEnd: LSN) {
     if !isReading {
       ledger.advance(to: walEnd)
       tally.receivedLSN = max(tally.receivedLSN, walEnd)
+      if delivered != nil, walEnd > deliveredThrough { delivered = nil }
     }
   }
 
@@ -418,7 +446,7 @@ public final class Relay {
       }
       if let sink {
         watch(sink.descriptor, POLLIN)
-        if parkedIsHeld, parked != nil { timeout = now.milliseconds(until: sink.retryTime, limit: timeout) }
+        if let retryTime { timeout = now.milliseconds(until: retryTime, limit: timeout) }
       }
       if !beyondStop, !stop.isRequested { watch(stop.descriptor, POLLIN) }
       if let source {

@@ -44,8 +44,10 @@ public protocol BoundedSource: ChangeSource {
 /// What Kafka holds already, for the time after an unclean stop. Confined to the relay's thread.
 public protocol DeliveredEvents: AnyObject {
   /// True only where Kafka holds this very event, byte for byte, with this `sequence`. In doubt it is false: the
-  /// event is then sent. May block for seconds, though only for a topic seen for the first time.
-  func contains(_ record: Record, commitLSN: LSN, index: UInt32) -> Bool
+  /// event is then sent. Nil where Kafka does not answer now: to be asked again at `retryTime`. May block for
+  /// seconds, though only for a topic seen for the first time.
+  func contains(_ record: Record, _ sequence: EventSequence) -> Bool?
+  var retryTime: MonotonicTime { get }
 }
 
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.

@@ -6,34 +6,62 @@ import Testing
 
 extension Faults {
   @Suite struct CrashTests {
-    static let cycles = 25
-
-    @Test func `killed at random moments under load, nothing is lost and order is kept`() throws {
-      var random = SeededGenerator("CrashTests")
-      let scene = try Scene()
-      let writers = try scene.workload.startLoad(size: 60, seed: UInt32(truncatingIfNeeded: random.next()))
+    /// Kills outboxd again and again under load, mostly soon after it has begun to deliver.
+    /// - Returns: how many events were recognized as delivered before.
+    private func kill(_ scene: Scene, times: Int, _ random: inout SeededGenerator) throws -> Double {
+      let seed = UInt32(truncatingIfNeeded: random.next())
+      let writers = try scene.workload.startLoad(size: 40, pause: 0.02, seed: seed)
       var large: [ChildProcess] = []
-      for cycle in 1...Self.cycles {
+      var recognized = 0.0
+      for cycle in 1...times {
         let relay = try scene.start(waitUntilReady: false)
-        if cycle % 5 == 0 {
+        if cycle % 10 == 5 {
           // A transaction that is long enough to be killed within.
           large.append(
             try scene.server.startSQL(
-              "SELECT workload.emit('orders', ARRAY[1, 2, 3, 4, 5, 6, 7], 20000)", database: "shop"))
+              "SELECT workload.emit('orders', ARRAY[1, 2, 3, 4, 5, 6, 7], 10000)", database: "shop"))
         }
-        // From before the first connection to some time within the stream.
-        Faults.last(seconds: Double.random(in: 0.02...1.5, using: &random))
+        if cycle % 5 == 0 {
+          // From before the first connection on.
+          Faults.last(seconds: Double.random(in: 0.02...0.8, using: &random))
+        } else {
+          try Faults.waitForDeliveries(relay, 1)
+          Faults.last(seconds: Double.random(in: 0...0.3, using: &random))
+          recognized += try relay.metric("outboxd_events_recognized_total") ?? 0
+        }
         try #require(relay.process.isRunning, "\(relay.tail)")
         relay.process.signal(SIGKILL)
         #expect(try relay.process.wait(seconds: 10) == -SIGKILL)
       }
       for process in large { #expect(try process.wait(seconds: 60) == 0, "\(process.errors)") }
-      let relay = try scene.start()
       try scene.workload.stopLoad(writers)
-      // Each kill lets a partition go back once, to the checkpoint.
-      let verdict = try scene.finish(relay, duplicatesAllowed: true, rewinds: Self.cycles)
+      return recognized
+    }
+
+    @Test(arguments: [(15, 100), (18, 15)])
+    func `killed at random moments under load, nothing is lost and nothing comes twice`(
+      version: Int, kills: Int
+    ) throws {
+      guard PostgresServer.versions.contains(version) else { return }
+      var random = SeededGenerator("CrashTests \(version)")
+      let scene = try Scene(version: version)
+      let recognized = try kill(scene, times: kills, &random)
+      #expect(recognized > 0)
+      let verdict = try scene.finish(try scene.start())
       #expect(verdict.ok, "\(verdict)")
-      #expect(verdict.committed > 50_000)
+      #expect(verdict.committed > kills * 100)
+    }
+
+    @Test func `killed without a look at what Kafka has, nothing is lost, and events come twice`() throws {
+      let kills = 10
+      var random = SeededGenerator("CrashTests without")
+      let scene = try Scene()
+      scene.configuration.relay = ["skip_delivered: false"]
+      #expect(try kill(scene, times: kills, &random) == 0)
+      // Each kill lets a partition go back once, to the checkpoint.
+      let verdict = try scene.finish(try scene.start(), duplicatesAllowed: true, rewinds: kills)
+      #expect(verdict.ok, "\(verdict)")
+      #expect(verdict.duplicates > 0)
     }
 
     @Test func `killed when all was confirmed, nothing is sent twice`() throws {

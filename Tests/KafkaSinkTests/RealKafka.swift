@@ -81,7 +81,14 @@ final class RealKafka: Sendable {
   }
 
   /// `kafka VERB FOLDER`, or one of Kafka's tools.
-  func run(_ arguments: String...) throws {
+  func run(_ arguments: String...) throws { try run(arguments) }
+
+  /// One of Kafka's tools, on this broker.
+  func tool(_ arguments: [String]) throws {
+    try run(["run", arguments[0], "--bootstrap-server", try bootstrap()] + arguments.dropFirst())
+  }
+
+  private func run(_ arguments: [String]) throws {
     let process = Spawn.start([Self.command ?? "/bin/false"] + arguments)
     var status: Int32 = -1
     waitpid(process, &status, 0)

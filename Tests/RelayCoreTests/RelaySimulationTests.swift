@@ -34,6 +34,7 @@ private func simulate(_ world: World) throws {
         current.dropSink()
         sink = SimulatedSink(world)
         current.use(sink)
+        if world.recognizes { current.recognize(SimulatedTails(world), through: current.resentThrough) }
       case .interrupted:
         world.crashes += 1
         sink.abandon()
@@ -43,6 +44,7 @@ private func simulate(_ world: World) throws {
         current = relay()
         sink = SimulatedSink(world)
         current.use(sink)
+        if world.recognizes { current.recognize(SimulatedTails(world), through: LSN(world.walEnd)) }
       default: throw error
       }
     }
@@ -85,6 +87,25 @@ private func simulate(_ world: World) throws {
       #expect(world.faults.isEmpty, "seed \(seed)")
       #expect(world.duplicates == 0, "seed \(seed)")
     }
+  }
+
+  @Test func `where it is known what Kafka holds, crashes and dead producers cause no duplicate`() throws {
+    var crashes = 0
+    var sinkFailures = 0
+    for _ in 0..<30 {
+      let seed = freshSeed()
+      let world = World(seed: seed)
+      world.recognizes = true
+      world.crashChance = 60
+      world.sinkFailureChance = 60
+      world.interruptionChance = 60
+      try simulate(world)
+      #expect(world.faults.isEmpty, "seed \(seed)")
+      #expect(world.duplicates == 0, "seed \(seed)")
+      crashes += world.crashes
+      sinkFailures += world.sinkFailures
+    }
+    #expect(crashes > 100 && sinkFailures > 100)
   }
 
   @Test func `without a fault every event is sent once`() throws {

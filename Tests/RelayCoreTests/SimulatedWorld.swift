@@ -39,6 +39,8 @@ final class World {
   var crashChance = 0
   var sinkFailureChance = 0
   var interruptionChance = 0
+  /// Whether the loop is told what Kafka holds, after a crash and for a new producer.
+  var recognizes = false
 
   init(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
@@ -242,5 +244,23 @@ final class SimulatedSink: RecordSink {
       }
     }
     partitions = [[], [], []]
+  }
+}
+
+/// Knows what is in Kafka; now and then it has no answer.
+final class SimulatedTails: DeliveredEvents {
+  private let world: World
+  init(_ world: World) { self.world = world }
+
+  var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
+
+  func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
+    world.steps += 1
+    if world.random.chance(5) { return nil }
+    let id = CopiedRecord(record).header("ce_id") ?? ""
+    // The sequence must be that of this event.
+    let transaction = world.transactions.first { $0.commitLSN == sequence.commitLSN.rawValue }
+    if transaction?.events[Int(sequence.index)].id != id { world.faults.append("\(id) is asked for as \(sequence)") }
+    return world.delivered.contains(id)
   }
 }

@@ -154,6 +154,7 @@ final class AdminPages: Sendable {
       .init("received", .unsigned(metrics.eventsReceived.load(ordering: .relaxed))),
       .init("delivered", .unsigned(metrics.eventsDelivered.load(ordering: .relaxed))),
       .init("resent", .unsigned(metrics.eventsResent.load(ordering: .relaxed))),
+      .init("recognized", .unsigned(metrics.eventsRecognized.load(ordering: .relaxed))),
       .init("in_flight", .integer(Int64(metrics.inFlightEvents.load(ordering: .relaxed)))),
       .init("in_flight_bytes", .integer(Int64(metrics.inFlightBytes.load(ordering: .relaxed)))),
       .init("transactions", .unsigned(metrics.transactions.load(ordering: .relaxed))),

@@ -97,6 +97,11 @@ enum MetricTable {
     counter("outboxd_events_resent_total", "Events that were sent again and may be duplicates.") {
       $0.metrics.eventsResent.load(ordering: .relaxed)
     },
+    counter(
+      "outboxd_events_recognized_total", "Events that were not sent again, since Kafka had them already."
+    ) {
+      $0.metrics.eventsRecognized.load(ordering: .relaxed)
+    },
     counter("outboxd_transactions_total", "Transactions read from the stream.") {
       $0.metrics.transactions.load(ordering: .relaxed)
     },

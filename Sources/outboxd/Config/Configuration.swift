@@ -27,6 +27,8 @@ struct AdminSettings: Equatable, Sendable {
 struct RelaySettings: Equatable, Sendable {
   /// In milliseconds: how long a stop waits for Kafka's acknowledgements.
   var drainTimeout = 25_000
+  /// After an unclean stop, what Kafka has already is not sent again.
+  var skipDelivered = true
 }
 
 struct LogSettings: Equatable, Sendable {

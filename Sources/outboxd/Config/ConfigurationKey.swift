@@ -172,6 +172,9 @@ struct ConfigurationKey: Sendable {
       path: "relay.drain_timeout", kind: .duration, defaultText: "25s",
       help: "How long a stop waits for Kafka's acknowledgements."),
     ConfigurationKey(
+      path: "relay.skip_delivered", kind: .boolean, defaultText: "true",
+      help: "After an unclean stop, do not send again what the topics' tails show to be there."),
+    ConfigurationKey(
       path: "admin.listen", kind: .address, defaultText: "127.0.0.1:9464",
       help: "Where /metrics, /livez, /readyz and /status answer: host:port, or off. Port 0: any free one."),
     ConfigurationKey(

@@ -93,6 +93,9 @@ struct ConfigurationLoader {
     if let timeout = value(layer, "relay.drain_timeout", ConfigurationValues.duration) {
       configuration.relay.drainTimeout = timeout
     }
+    if let flag = value(layer, "relay.skip_delivered", ConfigurationValues.boolean) {
+      configuration.relay.skipDelivered = flag
+    }
     if let name = choice(layer, "log.level"), let level = Log.Level(name: name) {
       configuration.log.level = level
     }

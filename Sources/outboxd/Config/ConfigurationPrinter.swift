@@ -27,6 +27,7 @@ enum ConfigurationPrinter {
     writer.section("relay")
     writer.value(
       "drain_timeout", ConfigurationValues.durationText(milliseconds: configuration.relay.drainTimeout))
+    writer.value("skip_delivered", configuration.relay.skipDelivered ? "true" : "false")
     writer.end()
     writer.section("admin")
     writer.value("listen", configuration.admin?.text ?? "off")

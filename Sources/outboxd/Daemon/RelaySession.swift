@@ -99,10 +99,26 @@ final class RelaySession {
     self.relay = relay
     systemIdentifier = source.systemIdentifier
     timeline = source.timeline
-    if !relay.hasSink {
+    let isNewSink = !relay.hasSink
+    if isNewSink {
       relay.use(try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log))
     }
+    if !continues {
+      // A commit at the end of the WAL had not been written yet.
+      recognize(in: relay, source, through: LSN(max(1, source.walEnd.rawValue) - 1))
+    } else if isNewSink {
+      recognize(in: relay, source, through: relay.resentThrough)
+    }
     return relay
+  }
+
+  /// What this process, or the one before it, may have sent after the checkpoint is not sent again.
+  private func recognize(in relay: Relay, _ source: ReplicationStream, through: LSN) {
+    guard configuration.relay.skipDelivered, through >= source.startLSN else { return }
+    let tails = PartitionTails(
+      settings: configuration.kafka, after: source.startLSN, patience: source.reportInterval,
+      metrics: metrics, log: log)
+    relay.recognize(tails, through: through)
   }
 
   /// Drains, stores the checkpoint and confirms it, as far as the time allows.

@@ -1,0 +1,200 @@
+// Owns: a consumer that reads ranges of offsets of a topic's partitions: no group, no commits, nothing is created.
+// Must not know: what follows from the messages, how far back to read.
+import CRdkafka
+import Glibc
+import RelayCore
+
+/// Confined to the thread that made it.
+final class TailReader {
+  struct Partition: Equatable {
+    var number: Int32
+    var low: Int64
+    var high: Int64
+  }
+
+  /// A range of one partition, and what came of reading it.
+  struct Reading {
+    enum End: Equatable {
+      /// Nothing is missing up to `high`.
+      case complete
+      case failed(rd_kafka_resp_err_t)
+      case outOfRoom
+    }
+
+    let partition: Partition
+    let start: Int64
+    var tail: PartitionTail
+    /// Nil: the time was not enough.
+    var end: End?
+  }
+
+  enum Failure: Error, Equatable {
+    /// No broker answers.
+    case away
+    /// Kafka answers, and the topic has no leader at the moment or such.
+    case notNow(rd_kafka_resp_err_t)
+    case missing
+    case refused(rd_kafka_resp_err_t)
+  }
+
+  /// How long one question may take, in milliseconds.
+  private static let patience: Int32 = 500
+
+  private let client: OpaquePointer
+  private var topics: [String: OpaquePointer] = [:]
+
+  /// - Throws: `configurationInvalid`, `sinkDenied` where a file cannot be read.
+  init(_ settings: KafkaSettings) throws(RelayError) {
+    let largest = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
+    client = try KafkaProperties.client(
+      RD_KAFKA_CONSUMER,
+      KafkaProperties.consumerConfiguration(
+        settings,
+        overriding: [
+          ("allow.auto.create.topics", "false"),
+          ("auto.offset.reset", "error"),
+          // The end is told even where it is a gap or a transaction's mark.
+          ("enable.partition.eof", "true"),
+          ("isolation.level", "read_committed"),
+          ("fetch.wait.max.ms", "10"),
+          ("fetch.error.backoff.ms", "50"),
+          // Of each partition that is read at a time.
+          ("queued.max.messages.kbytes", "4096"),
+          ("receive.message.max.bytes", String(min(1_000_000_000, max(100_000_000, largest * 2)))),
+        ]))
+  }
+
+  deinit {
+    for topic in topics.values { rd_kafka_topic_destroy(topic) }
+    rd_kafka_destroy(client)
+  }
+
+  // MARK: Questions
+
+  /// The partitions of a topic, with the first offset and the one after the last.
+  func partitions(of name: String) throws(Failure) -> [Partition] {
+    takeEvents()
+    guard let topic = topic(name) else { throw .refused(rd_kafka_last_error()) }
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    let code = rd_kafka_metadata(client, 0, topic, &metadata, Self.patience)
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw .away }
+    defer { rd_kafka_metadata_destroy(metadata) }
+    // SAFETY: the metadata holds `topic_cnt` topics with `partition_cnt` partitions each, until destroyed.
+    guard metadata.pointee.topic_cnt > 0, let found = metadata.pointee.topics else { throw .missing }
+    if found.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR { throw Self.failure(found.pointee.err) }
+    var partitions: [Partition] = []
+    for partition in UnsafeBufferPointer(
+      start: found.pointee.partitions, count: Int(found.pointee.partition_cnt))
+    {
+      partitions.append(Partition(number: partition.id, low: 0, high: 0))
+    }
+    try measure(&partitions, of: name)
+    return partitions
+  }
+
+  /// Asks for the watermarks anew.
+  func measure(_ partitions: inout [Partition], of name: String) throws(Failure) {
+    for index in partitions.indices {
+      var low: Int64 = 0
+      var high: Int64 = 0
+      let code = rd_kafka_query_watermark_offsets(
+        client, name, partitions[index].number, &low, &high, Self.patience)
+      if code != RD_KAFKA_RESP_ERR_NO_ERROR { throw Self.failure(code) }
+      partitions[index].low = low
+      partitions[index].high = high
+    }
+  }
+
+  private static func failure(_ code: rd_kafka_resp_err_t) -> Failure {
+    switch code {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC: .missing
+    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN: .away
+    case RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TIMED_OUT, RD_KAFKA_RESP_ERR__RESOLVE,
+      RD_KAFKA_RESP_ERR__WAIT_CACHE, RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+      RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+      RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE,
+      RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+      RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
+      .notNow(code)
+    default: .refused(code)
+    }
+  }
+
+  private func topic(_ name: String) -> OpaquePointer? {
+    if let topic = topics[name] { return topic }
+    let topic = rd_kafka_topic_new(client, name, nil)
+    topics[name] = topic
+    return topic
+  }
+
+  // MARK: Reading
+
+  /// Reads the ranges side by side, each from `start` to its partition's `high`.
+  /// - Parameters:
+  ///   - room: how many events may be kept.
+  ///   - turn: called now and then.
+  func read(
+    _ ranges: [(partition: Partition, start: Int64)], of name: String, after: LSN, room: Int,
+    until deadline: MonotonicTime, turn: () -> Void
+  ) -> [Reading] {
+    var readings = ranges.map {
+      Reading(
+        partition: $0.partition, start: $0.start, tail: PartitionTail(after: after),
+        end: $0.start >= $0.partition.high ? .complete : nil)
+    }
+    // A queue for each time: nothing that was fetched for another range can come out of it.
+    guard let topic = topic(name), let queue = rd_kafka_queue_new(client) else { return readings }
+    defer { rd_kafka_queue_destroy(queue) }
+    var started: [Int32] = []
+    defer { for number in started { rd_kafka_consume_stop(topic, number) } }
+    for (index, reading) in readings.enumerated() where reading.end == nil {
+      if rd_kafka_consume_start_queue(topic, reading.partition.number, reading.start, queue) == 0 {
+        started.append(reading.partition.number)
+      } else {
+        readings[index].end = .failed(rd_kafka_last_error())
+      }
+    }
+    var kept = 0
+    var open = started.count
+    while open > 0, MonotonicTime.now() < deadline {
+      turn()
+      takeEvents()
+      for _ in 0..<1000 {
+        guard open > 0, let message = rd_kafka_consume_queue(queue, 20) else { break }
+        defer { rd_kafka_message_destroy(message) }
+        guard let index = readings.firstIndex(where: { $0.partition.number == message.pointee.partition }),
+          readings[index].end == nil
+        else { continue }
+        Self.take(message, &readings[index], kept: &kept)
+        if kept > room { readings[index].end = .outOfRoom }
+        if readings[index].end != nil { open -= 1 }
+      }
+    }
+    return readings
+  }
+
+  private static func take(
+    _ message: UnsafeMutablePointer<rd_kafka_message_t>, _ reading: inout Reading, kept: inout Int
+  ) {
+    switch message.pointee.err {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+      if message.pointee.offset < reading.partition.high, let (event, key) = TailMessage.read(message) {
+        let before = reading.tail.count
+        reading.tail.add(event, key: key)
+        kept += reading.tail.count - before
+      }
+      if message.pointee.offset >= reading.partition.high - 1 { reading.end = .complete }
+    case RD_KAFKA_RESP_ERR__PARTITION_EOF:
+      reading.end = .complete
+    default:
+      reading.end = .failed(message.pointee.err)
+    }
+  }
+
+  /// Errors and log lines: the producer beside it has the same, and tells them.
+  private func takeEvents() {
+    guard let main = rd_kafka_queue_get_main(client) else { return }
+    defer { rd_kafka_queue_destroy(main) }
+    while let event = rd_kafka_queue_poll(main, 0) { rd_kafka_event_destroy(event) }
+  }
+}

@@ -1,0 +1,59 @@
+// Owns: reading the attribute `sequence` back from a message as the encoder has written it.
+// Must not know: where messages are read from.
+
+/// The place of an event: commit LSN and index in the transaction.
+public struct EventSequence: Hashable, Comparable, Sendable {
+  public var commitLSN: LSN
+  public var index: UInt32
+
+  public init(commitLSN: LSN, index: UInt32) {
+    self.commitLSN = commitLSN
+    self.index = index
+  }
+
+  public static func < (left: EventSequence, right: EventSequence) -> Bool {
+    (left.commitLSN, left.index) < (right.commitLSN, right.index)
+  }
+
+  /// Reads `0000000016b374d8-0000002a`: 16 and 8 lower-case hexadecimal digits. Nil for anything else.
+  public init?(_ text: LentBytes) {
+    guard text.count == 25, text[16] == 0x2D,
+      let commitLSN = Self.number(text[0..<16]), let index = Self.number(text[17..<25])
+    else { return nil }
+    self.init(commitLSN: LSN(commitLSN), index: UInt32(truncatingIfNeeded: index))
+  }
+
+  /// Reads the member `sequence` of a CloudEvent in JSON. Nil where there is none, or it has another form.
+  public init?(structured value: LentBytes) {
+    var scanner = JSONScanner(value)
+    guard scanner.take(0x7B) else { return nil }
+    repeat {
+      scanner.skipSpace()
+      let name = scanner.position
+      guard name < value.count, value[name] == 0x22, scanner.skipString() else { return nil }
+      let isSequence = scanner.slice(from: name).elementsEqual(#""sequence""#.utf8)
+      guard scanner.take(0x3A) else { return nil }
+      scanner.skipSpace()
+      let start = scanner.position
+      guard let kind = scanner.skipValue() else { return nil }
+      if isSequence {
+        guard kind == .string else { return nil }
+        self.init(LentBytes(rebasing: scanner.slice(from: start).dropFirst().dropLast()))
+        return
+      }
+    } while scanner.take(0x2C)
+    return nil
+  }
+
+  private static func number(_ digits: Slice<LentBytes>) -> UInt64? {
+    var result: UInt64 = 0
+    for digit in digits {
+      switch digit {
+      case 0x30...0x39: result = result << 4 | UInt64(digit - 0x30)
+      case 0x61...0x66: result = result << 4 | UInt64(digit - 0x57)
+      default: return nil
+      }
+    }
+    return result
+  }
+}

@@ -1,0 +1,247 @@
+import CRdkafka
+import Foundation
+import RelayCore
+import Testing
+
+@testable import KafkaSink
+
+/// The event's place as text, as a header has it.
+private func sequence(_ commit: UInt64, _ index: UInt32 = 0) -> String {
+  func hexadecimal(_ value: UInt64, _ digits: Int) -> String {
+    let text = String(value, radix: 16)
+    return String(repeating: "0", count: digits - text.count) + text
+  }
+  return hexadecimal(commit, 16) + "-" + hexadecimal(UInt64(index), 8)
+}
+
+private func binary(
+  _ topic: String, _ commit: UInt64, _ index: UInt32 = 0, key: String? = "k", value: String? = "v",
+  more: [(String, String)] = []
+) -> Content {
+  Content(
+    topic: topic, key: key, value: value,
+    headers: [("ce_id", "\(commit).\(index)"), ("ce_sequence", sequence(commit, index))] + more)
+}
+
+private func structured(_ topic: String, _ commit: UInt64) -> Content {
+  Content(
+    topic: topic, key: "k",
+    value: #"{"specversion":"1.0","id":"\#(commit)","sequence":"\#(sequence(commit))","data":{"sequence":"x"}}"#,
+    headers: [("content-type", "application/cloudevents+json; charset=UTF-8")])
+}
+
+/// Tails in the hands of a test.
+private final class Tails {
+  let tails: PartitionTails
+  private let log = Pipe()
+
+  init(_ properties: [String: String], after: UInt64, patience: Int = 5000) {
+    var settings = KafkaSettings()
+    settings.properties = properties
+    tails = PartitionTails(
+      settings: settings, after: LSN(after), patience: patience, metrics: RelayMetrics(),
+      log: Log(level: .notice, descriptor: log.fileHandleForWriting.fileDescriptor))
+  }
+
+  /// What was logged at notice or above. Ends the log.
+  func notices() -> [String] {
+    try? log.fileHandleForWriting.close()
+    let text = String(decoding: log.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    return text.split(separator: "\n").map(String.init)
+  }
+
+  /// As the loop asks: again, where there is no answer yet.
+  func contains(_ content: Content, _ commit: UInt64, _ index: UInt32 = 0) throws -> Bool {
+    let deadline = Date().addingTimeInterval(30)
+    while true {
+      let answer = content.lend {
+        tails.contains($0, EventSequence(commitLSN: LSN(commit), index: index))
+      }
+      if let answer { return answer }
+      guard Date() < deadline else { throw TimedOut(description: "no answer about \(content.topic)") }
+      usleep(UInt32(MonotonicTime.now().milliseconds(until: tails.retryTime, limit: 500)) * 1000)
+    }
+  }
+}
+
+@Suite(.serialized, .enabled(if: RealKafka.command != nil, "no real Kafka"))
+struct PartitionTailsTests {
+  private let kafka = RealKafka.secure
+
+  private func properties() throws -> [String: String] { ["bootstrap.servers": try kafka.bootstrap()] }
+
+  private func create(_ topic: String, partitions: Int = 4, _ configuration: String...) throws {
+    try kafka.tool(
+      ["topics", "--create", "--topic", topic, "--partitions", "\(partitions)"]
+        + configuration.flatMap { ["--config", $0] })
+  }
+
+  private func publish(_ contents: [Content]) throws {
+    let driver = try SinkDriver(try properties())
+    for (tag, content) in contents.enumerated() { try driver.deliver(content, tag: UInt64(tag)) }
+    try driver.awaitSettled(contents.count)
+    #expect(driver.settled.allSatisfy { $0.error == nil })
+  }
+
+  @Test func `an event is found where every byte is the same, in both modes`() throws {
+    try create("tails.exact")
+    let there = [
+      binary("tails.exact", 1000), binary("tails.exact", 1000, 1, key: "other"),
+      binary("tails.exact", 1001, key: nil), binary("tails.exact", 1002, key: "", value: ""),
+      binary("tails.exact", 1003, key: "tomb", value: nil, more: [("e", "")]),
+      structured("tails.exact", 1004),
+    ]
+    try publish(there)
+    let tails = Tails(try properties(), after: 1000)
+    #expect(!tails.tails.hasLooked)
+    #expect(try tails.contains(there[0], 1000))
+    #expect(try tails.contains(there[1], 1000, 1))
+    #expect(try tails.contains(there[2], 1001))
+    #expect(try tails.contains(there[3], 1002))
+    #expect(try tails.contains(there[4], 1003))
+    #expect(try tails.contains(there[5], 1004))
+    #expect(tails.notices().isEmpty)
+    // Each differs in one respect.
+    let others = [
+      binary("tails.exact", 1000, value: "w"), binary("tails.exact", 1000, value: nil),
+      binary("tails.exact", 1000, key: "q"), binary("tails.exact", 1000, more: [("x", "y")]),
+      binary("tails.exact", 1000, more: [("outboxd-replay", "1")]),
+    ]
+    for other in others { #expect(try !Tails(try properties(), after: 1000).contains(other, 1000)) }
+    #expect(try !Tails(try properties(), after: 1000).contains(there[3], 1002, 1))
+    #expect(try !Tails(try properties(), after: 1001).contains(there[0], 1000))
+  }
+
+  @Test func `a replay does not count, nor another writer's message with the same place`() throws {
+    try create("tails.foreign")
+    try publish([
+      binary("tails.foreign", 2000, more: [("outboxd-replay", "x")]),
+      binary("tails.foreign", 2001, value: "another database's"),
+      Content(topic: "tails.foreign", value: "nothing of ours"),
+      Content(topic: "tails.foreign", headers: [("ce_sequence", "17")]),
+      Content(topic: "tails.foreign", value: "{", headers: [("content-type", "application/cloudevents+json")]),
+      binary("tails.foreign", 2002, key: "l"),
+    ])
+    let tails = Tails(try properties(), after: 2000)
+    #expect(try !tails.contains(binary("tails.foreign", 2000, more: [("outboxd-replay", "x")]), 2000))
+    #expect(try !tails.contains(binary("tails.foreign", 2001), 2001))
+    #expect(try tails.contains(binary("tails.foreign", 2002, key: "l"), 2002))
+  }
+
+  @Test func `reading goes back as far as the checkpoint, and no further`() throws {
+    try create("tails.far", partitions: 1)
+    try publish((0..<12_000).map { binary("tails.far", 3000 + UInt64($0), key: "k\($0 % 7)") })
+    let tails = Tails(try properties(), after: 4000)
+    #expect(try tails.contains(binary("tails.far", 4000, key: "k\(1000 % 7)"), 4000))
+    #expect(try tails.contains(binary("tails.far", 14_999, key: "k\(11_999 % 7)"), 14_999))
+    #expect(try !tails.contains(binary("tails.far", 15_000, key: "new"), 15_000))
+    #expect(tails.notices().isEmpty)
+  }
+
+  @Test func `a topic that is not there holds nothing, and is not created`() throws {
+    let tails = Tails(try properties(), after: 1)
+    #expect(try !tails.contains(binary("tails.absent", 5000), 5000))
+    #expect(tails.notices().isEmpty)
+    var settings = KafkaSettings()
+    settings.properties = try properties()
+    #expect(KafkaInspector.inspect(settings: settings, topics: ["tails.absent"]).topics.isEmpty)
+  }
+
+  @Test func `an empty topic, deleted records and the marks of transactions end the reading`() throws {
+    try create("tails.empty")
+    try create("tails.gaps", partitions: 1)
+    #expect(try !Tails(try properties(), after: 1).contains(binary("tails.empty", 5000), 5000))
+    try publish((0..<50).map { binary("tails.gaps", 6000 + UInt64($0), key: "\($0)") })
+    try transaction("tails.gaps", commits: false)
+    try transaction("tails.gaps", commits: true)
+    let request = kafka.folder + "/delete.json"
+    try #"{"partitions":[{"topic":"tails.gaps","partition":0,"offset":20}],"version":1}"#
+      .write(toFile: request, atomically: true, encoding: .utf8)
+    try kafka.tool(["delete-records", "--offset-json-file", request])
+    let begin = Date()
+    let tails = Tails(try properties(), after: 6000)
+    #expect(try !tails.contains(binary("tails.gaps", 6019, key: "19"), 6019))
+    #expect(try tails.contains(binary("tails.gaps", 6020, key: "20"), 6020))
+    #expect(try tails.contains(binary("tails.gaps", 6049, key: "49"), 6049))
+    #expect(Date().timeIntervalSince(begin) < 3)
+    #expect(tails.notices().isEmpty)
+  }
+
+  /// One record of no interest, and the mark behind it.
+  private func transaction(_ topic: String, commits: Bool) throws {
+    let configuration = rd_kafka_conf_new()
+    for (name, value) in try properties().merging(["transactional.id": UUID().uuidString], uniquingKeysWith: { $1 })
+    {
+      #expect(KafkaProperties.set(name, value, in: configuration!) == nil)
+    }
+    let client = try KafkaProperties.client(RD_KAFKA_PRODUCER, configuration!)
+    defer { rd_kafka_destroy(client) }
+    #expect(rd_kafka_init_transactions(client, 20_000) == nil)
+    #expect(rd_kafka_begin_transaction(client) == nil)
+    let handle = rd_kafka_topic_new(client, topic, nil)
+    defer { rd_kafka_topic_destroy(handle) }
+    var value = Array("x".utf8)
+    #expect(
+      rd_kafka_produce(handle, 0, Int32(RD_KAFKA_MSG_F_COPY), &value, value.count, nil, 0, nil) == 0)
+    if commits {
+      #expect(rd_kafka_commit_transaction(client, 20_000) == nil)
+    } else {
+      #expect(rd_kafka_flush(client, 10_000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+      #expect(rd_kafka_abort_transaction(client, 20_000) == nil)
+    }
+  }
+
+  @Test func `a topic that may not be read is not clear, and a notice says what to grant`() throws {
+    try create("tails.denied")
+    try publish([binary("tails.denied", 7000)])
+    try kafka.tool([
+      "acls", "--add", "--allow-principal", "User:reader", "--operation", "Describe", "--topic", "tails.denied",
+    ])
+    let properties = [
+      "bootstrap.servers": try kafka.bootstrap(listener: "scram"), "security.protocol": "SASL_SSL",
+      "sasl.mechanism": "PLAIN", "sasl.username": "reader", "sasl.password": "reader-secret",
+      "ssl.ca.location": kafka.folder + "/tls/ca.crt",
+    ]
+    let begin = Date()
+    let tails = Tails(properties, after: 1)
+    #expect(try !tails.contains(binary("tails.denied", 7000), 7000))
+    #expect(try !tails.contains(binary("tails.denied", 7001), 7001))
+    #expect(Date().timeIntervalSince(begin) < 5)
+    let notices = tails.notices()
+    #expect(notices.count == 1)
+    #expect(notices.first?.contains("tails.denied") == true)
+    #expect(notices.first?.contains("--operation Read") == true)
+  }
+
+  @Test func `while no broker answers there is no answer, and no long wait`() throws {
+    let tails = Tails(["bootstrap.servers": "127.0.0.1:1"], after: 1)
+    for _ in 0..<3 {
+      let begin = MonotonicTime.now()
+      let answer = binary("tails.away", 1).lend {
+        tails.tails.contains($0, EventSequence(commitLSN: LSN(1), index: 0))
+      }
+      #expect(answer == nil)
+      #expect(MonotonicTime.now() < begin.advanced(milliseconds: 2000))
+      #expect(tails.tails.retryTime > begin)
+    }
+    #expect(tails.notices().isEmpty)
+  }
+
+  @Test func `a tail that takes too long is not clear`() throws {
+    try create("tails.slow", partitions: 1)
+    try publish([binary("tails.slow", 8000)])
+    let tails = Tails(try properties(), after: 1, patience: 1)
+    #expect(try !tails.contains(binary("tails.slow", 8000), 8000))
+    #expect(tails.notices().count == 1)
+  }
+
+  @Test func `of a compacted topic, what is left of a key is sent again after what was sent before it`() throws {
+    try create("tails.compacted", partitions: 1)
+    // As compaction leaves it: of the first key only the newest.
+    try publish([binary("tails.compacted", 9001, key: "a"), binary("tails.compacted", 9002, key: "b")])
+    let tails = Tails(try properties(), after: 9000)
+    #expect(try !tails.contains(binary("tails.compacted", 9000, key: "a"), 9000))
+    #expect(try !tails.contains(binary("tails.compacted", 9001, key: "a"), 9001))
+    #expect(try tails.contains(binary("tails.compacted", 9002, key: "b"), 9002))
+  }
+}
