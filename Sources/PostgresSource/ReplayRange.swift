@@ -103,7 +103,8 @@ extension PostgresSource {
       timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
       walSenderTimeout: server.timeout)
     return RangeStream(
-      ReplicationStream(connection, facts: served, settings: temporary, startLSN: reached, keeper: nil),
+      ReplicationStream(
+        connection, facts: served, settings: temporary, startLSN: reached, walEnd: identity.walEnd, keeper: nil),
       origin: plan.from, through: plan.through, anchor: ReplaySlots.anchor(of: settings.slot))
   }
 
