@@ -56,6 +56,11 @@ struct CheckpointHistory {
     try row("lsn >= '\(lsn)'::pg_lsn", order: "lsn, recorded_at")
   }
 
+  /// The oldest row written at or after `time`.
+  func oldest(atOrAfter time: PostgresMicroseconds) throws(RelayError) -> HistoryRow? {
+    try row("recorded_at >= \(Self.literal(time))", order: "recorded_at, lsn")
+  }
+
   func oldest() throws(RelayError) -> HistoryRow? {
     try row("true", order: "lsn, recorded_at")
   }

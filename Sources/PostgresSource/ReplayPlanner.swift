@@ -186,7 +186,7 @@ extension ReplayPlanner {
       .replayUnavailable, "--from \(place) cannot be served: " + reasons.joined(separator: "; "),
       remedy: wanted == nil
         ? "Begin later. What was there before the slot is published by outboxd backfill."
-        : "Begin later, or leave the choice of WAL or table to outboxd.")
+        : "Begin later, or leave out --source, so that outboxd takes what has the range.")
   }
 
   private static func since(_ row: HistoryRow?) -> String { row.map { " (\(text($0.recordedAt)))" } ?? "" }

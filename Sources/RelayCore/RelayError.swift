@@ -94,7 +94,8 @@ extension RelayError.Kind {
     case .rowRejected, .recordRejected: .applyPolicy
     case .slotMissing, .slotLost, .slotUnsuitable, .slotMoved, .systemIdentifierChanged,
       .timelineDiverged, .serverBehindCheckpoint, .serverUnsuitable, .publicationMissing,
-      .publicationUnsuitable, .journalUnusable, .replayUnavailable, .streamMalformed, .tableUnsuitable, .topicMissing,
+      .publicationUnsuitable, .journalUnusable, .replayUnavailable, .streamMalformed, .tableUnsuitable,
+      .topicMissing,
       .configurationInvalid, .usage, .interrupted, .failed:
       .halt
     }

@@ -6,7 +6,7 @@ import RelayCore
 
 enum CommandTable {
   static let all: [CommandDescription] = [
-    run, initialize, check, status, replay, config, demo, completions, version, help, mockBroker,
+    run, initialize, check, status, replay, slot, config, demo, completions, version, help, mockBroker,
   ]
 
   static var visible: [CommandDescription] { all.filter { !$0.isHidden } }
@@ -88,7 +88,10 @@ enum CommandTable {
 
   private static let status = CommandDescription(
     name: "status", summary: "Show the slot, the checkpoints and the lags.",
-    details: "Asks the database and, where it answers, the running outboxd's admin server.",
+    details: """
+      Asks the database and, where it answers, the running outboxd's admin server: slot, journal, from where a
+      replay is possible, how much WAL is held and for how long it can be, unfinished replays and backfills.
+      """,
     options: configurationOptions + [
       jsonOption,
       CommandOption(name: "watch", short: "w", help: "Print again every two seconds, until interrupted."),
@@ -148,6 +151,26 @@ enum CommandTable {
     ],
     exitCodes: [1, 10, 14, 15, 20, 23, 24, 26, 75, 77, 130],
     run: { invocation throws(RelayError) in try ReplayCommand.run(invocation) })
+
+  private static let slot = CommandDescription(
+    name: "slot", summary: "Show the replication slots, or drop the anchor.",
+    details: """
+      show: the slot of the stream, the anchor that keeps WAL for the replay window, and those of replays that
+      run now. drop-anchor: lets the anchor's WAL go, and with it what could be replayed from it; needed before
+      pg_upgrade. A running outboxd with a replay.window makes a new one.
+      """,
+    arguments: [
+      CommandArgument(
+        name: "ACTION", isRequired: true, choices: SlotCommand.Action.allCases.map(\.rawValue),
+        help: "show or drop-anchor.")
+    ],
+    options: configurationOptions + [jsonOption],
+    examples: [
+      CommandExample(command: "outboxd slot show", meaning: "names, positions, WAL held"),
+      CommandExample(command: "outboxd slot drop-anchor", meaning: "before pg_upgrade, or to free its WAL"),
+    ],
+    exitCodes: [1, 75, 77],
+    run: { invocation throws(RelayError) in try SlotCommand.run(invocation) })
 
   private static let config = CommandDescription(
     name: "config", summary: "Print the effective configuration, without secrets.",

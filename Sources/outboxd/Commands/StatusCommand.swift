@@ -14,7 +14,8 @@ enum StatusCommand {
       let answer = configuration.admin.flatMap { AdminClient(settings: $0).status() }
       let status = RelayStatus(
         facts: facts, settings: configuration.postgres, mappings: configuration.outboxes,
-        local: answer.flatMap(LocalRelay.init))
+        local: answer.flatMap(LocalRelay.init),
+        replay: try PostgresSource.replayStatus(settings: configuration.postgres, stop: StopSignal()))
       Terminal.printOutput(invocation.isSet("json") ? status.json.pretty : status.text)
       guard isWatching else { return status.isHealthy ? 0 : 1 }
       Terminal.printOutput("\n")
@@ -30,6 +31,7 @@ struct RelayStatus {
   let mappings: [OutboxMapping]
   /// The outboxd that answers on `admin.listen`, whatever it relays; nil where none does.
   let local: LocalRelay?
+  var replay = ReplayStatus()
 
   /// The outboxd on this machine, if it relays what the configuration says.
   private var own: LocalRelay? { local.flatMap { isOwn($0) ? $0 : nil } }
@@ -98,11 +100,16 @@ struct RelayStatus {
     case .off: lines.append(("checkpoint", "the journal is switched off"))
     case .unusable(let reason): lines.append(("checkpoint", "the journal cannot be used: \(reason)"))
     }
+    lines += replay.lines(settings)
     for fault in faults {
       lines.append(("fault", fault.message))
       if let remedy = fault.remedy { lines.append(("remedy", remedy)) }
     }
-    return lines.map { name, value in
+    return Self.columns(lines)
+  }
+
+  static func columns(_ lines: [(String, String)]) -> String {
+    lines.map { name, value in
       name + String(repeating: " ", count: max(1, 12 - name.utf8.count))
         + PrintableText.escapingControls(value) + "\n"
     }.joined()
@@ -133,6 +140,7 @@ struct RelayStatus {
       .init("retained_bytes", bytes(from: facts.slot?.restartLSN).map { .unsigned($0) } ?? .null),
       .init("safe_bytes", facts.slot?.safeWALSize.map { .integer($0) } ?? .null),
       .init("wal_status", .optional(facts.slot?.walStatus)),
+      .init("replay", replay.json),
       .init(
         "faults",
         .array(

@@ -1,0 +1,91 @@
+// Owns: `outboxd slot`: the slots that belong to a configuration, and dropping the anchor.
+// Must not know: catalog queries.
+import PostgresSource
+import RelayCore
+
+enum SlotCommand {
+  enum Action: String, CaseIterable {
+    case show
+    case dropAnchor = "drop-anchor"
+  }
+
+  static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
+    guard let action = invocation.arguments.first.flatMap(Action.init) else {
+      throw invocation.usage("slot needs an action: show or drop-anchor")
+    }
+    let settings = try invocation.loadConfiguration().configuration.postgres
+    switch action {
+    case .show: return try show(settings, json: invocation.isSet("json"))
+    case .dropAnchor: return try dropAnchor(settings, json: invocation.isSet("json"))
+    }
+  }
+
+  private static func show(_ settings: PostgresSettings, json: Bool) throws(RelayError) -> Int32 {
+    let slots = try PostgresSource.slots(settings: settings, stop: StopSignal())
+    if json {
+      Terminal.printOutput(JSONValue.array(slots.map(\.json)).pretty)
+    } else if slots.isEmpty {
+      Terminal.printOutput("there is no slot \"\(settings.slot)\", and none that belongs to it\n")
+    } else {
+      Terminal.printOutput(slots.map(\.text).joined(separator: "\n"))
+    }
+    return slots.contains { $0.role == .main } ? 0 : 1
+  }
+
+  private static func dropAnchor(_ settings: PostgresSettings, json: Bool) throws(RelayError) -> Int32 {
+    let name = ReplaySlots.anchor(of: settings.slot)
+    let isDropped = try PostgresSource.dropAnchor(settings: settings, stop: StopSignal())
+    if json {
+      Terminal.printOutput(
+        JSONValue.object([.init("slot", .text(name)), .init("dropped", .boolean(isDropped))]).pretty)
+    } else if isDropped {
+      let next =
+        settings.replayWindow == nil
+        ? ""
+        : " An outboxd that runs with replay.window makes a new one within seconds; stop it, or set it to off."
+      Terminal.printOutput(
+        "dropped \(name): its WAL is let go, and can no longer be replayed from.\(next)\n")
+    } else {
+      Terminal.printOutput("there is no anchor: slot \"\(name)\" does not exist\n")
+    }
+    return 0
+  }
+}
+
+extension SlotOverview {
+  var text: String {
+    var lines: [(String, String)] = [
+      ("slot", "\(name) (\(role.rawValue))"),
+      (
+        "used by",
+        facts.isActive ? "backend \(facts.activePID.map(String.init) ?? "unknown")" : "nobody, now"
+      ),
+      ("confirmed", facts.confirmedFlushLSN?.description ?? "unknown"),
+      (
+        "held from",
+        "\(facts.restartLSN?.description ?? "unknown"), "
+          + "\(retainedBytes.map(RelayStatus.size) ?? "unknown") of WAL held on the server"
+      ),
+      ("wal status", facts.invalidationReason ?? facts.walStatus ?? "unknown"),
+    ]
+    if let safe = facts.safeWALSize {
+      lines.append(("safe", "\(RelayStatus.size(UInt64(max(0, safe)))) until in danger"))
+    }
+    return RelayStatus.columns(lines)
+  }
+
+  var json: JSONValue {
+    .object([
+      .init("name", .text(name)), .init("role", .text(role.rawValue)),
+      .init("active", .boolean(facts.isActive)),
+      .init("active_pid", facts.activePID.map { .integer(Int64($0)) } ?? .null),
+      .init("temporary", .boolean(facts.isTemporary)),
+      .init("confirmed_lsn", .optional(facts.confirmedFlushLSN?.description)),
+      .init("restart_lsn", .optional(facts.restartLSN?.description)),
+      .init("wal_status", .optional(facts.walStatus)),
+      .init("invalidation_reason", .optional(facts.invalidationReason)),
+      .init("retained_bytes", retainedBytes.map { .unsigned($0) } ?? .null),
+      .init("safe_bytes", facts.safeWALSize.map { .integer($0) } ?? .null),
+    ])
+  }
+}
