@@ -64,6 +64,8 @@ public final class PartitionTails: DeliveredEvents {
       guard let tail = look(name) else { return nil }
       topics[name] = tail
     }
+    // As it is after a clean stop, for all that was committed meanwhile.
+    guard topics[name]?.isEmpty == false else { return false }
     let event = TailEvent(sequence, content: TailMessage.content(of: record))
     return topics[name]?.settles(event, key: TailMessage.key(record.key)) ?? false
   }

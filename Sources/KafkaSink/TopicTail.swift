@@ -68,6 +68,9 @@ enum TailReach: Equatable {
   static let first: Int64 = 1000
   static let factor: Int64 = 8
   static let limit: Int64 = 200_000
+  /// Where so many messages are all somebody else's, as in a topic that outboxd has just taken over, none of ours is
+  /// looked for behind them.
+  static let foreignLimit = first * factor
 
   static func start(low: Int64, high: Int64) -> Int64 { max(low, high - first) }
 
@@ -76,6 +79,7 @@ enum TailReach: Equatable {
   static func next(start: Int64, low: Int64, high: Int64, oldest: EventSequence?, after: LSN) -> TailReach {
     if start <= low { return .enough }
     if let oldest, oldest.commitLSN < after { return .enough }
+    if oldest == nil, high - start >= foreignLimit { return .enough }
     if high - start >= limit { return .beyondLimit }
     return .further(from: max(low, high - min(limit, (high - start) * factor)))
   }
@@ -84,6 +88,7 @@ enum TailReach: Equatable {
 /// What is known of a topic.
 struct TopicTail {
   private(set) var events: Set<TailEvent> = []
+  var isEmpty: Bool { events.isEmpty }
   /// By hash: the keys of which an event is sent. Their later events are sent too, so that none comes before it.
   private var sentKeys: Set<Int> = []
   /// Distinct keys that are remembered at most.

@@ -242,7 +242,9 @@ public final class Relay {
   /// Sends the record of the row that was read last, unless Kafka has it already.
   private func offer(_ record: Record) throws(RelayError) {
     if let delivered {
-      guard let isDelivered = delivered.contains(record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
+      guard
+        let isDelivered = delivered.contains(
+          record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
       else {
         parkedIsUnknown = true
         return park(record, untilOutstanding: .max)

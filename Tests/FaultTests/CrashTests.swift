@@ -26,7 +26,7 @@ extension Faults {
           Faults.last(seconds: Double.random(in: 0.02...0.8, using: &random))
         } else {
           try Faults.waitForDeliveries(relay, 1)
-          Faults.last(seconds: Double.random(in: 0...0.3, using: &random))
+          Faults.last(seconds: Double.random(in: 0...0.2, using: &random))
           recognized += try relay.metric("outboxd_events_recognized_total") ?? 0
         }
         try #require(relay.process.isRunning, "\(relay.tail)")
@@ -45,7 +45,10 @@ extension Faults {
       guard PostgresServer.versions.contains(version) else { return }
       var random = SeededGenerator("CrashTests \(version)")
       let scene = try Scene(version: version)
+      let begin = Date()
       let recognized = try kill(scene, times: kills, &random)
+      TestTools.say(
+        "\(kills) kills in \(Int(Date().timeIntervalSince(begin))) s, \(Int(recognized)) events recognized")
       #expect(recognized > 0)
       let verdict = try scene.finish(try scene.start())
       #expect(verdict.ok, "\(verdict)")
@@ -64,10 +67,39 @@ extension Faults {
       #expect(verdict.duplicates > 0)
     }
 
+    @Test(.enabled(if: KafkaCluster.canBeControlled, "needs a Kafka that can be stopped"))
+    func `killed together with Kafka, nothing is lost and nothing comes twice`() throws {
+      let kafka = try KafkaCluster(nodes: 1)
+      let scene = try Scene(kafka: kafka)
+      let writers = try scene.workload.startLoad(pause: 0.02, seed: 11)
+      var recognized = 0.0
+      var relay = try scene.start()
+      for isFirst in [true, false] {
+        try Faults.waitForDeliveries(relay, 500)
+        recognized += try relay.metric("outboxd_events_recognized_total") ?? 0
+        relay.process.signal(SIGKILL)
+        try kafka.control("kill")
+        #expect(try relay.process.wait(seconds: 10) == -SIGKILL)
+        // It must not take a Kafka that is away for one that has nothing.
+        if isFirst { relay = try scene.start(waitUntilReady: false) }
+        if isFirst { try relay.waitUntilNotReady() }
+        try kafka.start()
+        if !isFirst { relay = try scene.start(waitUntilReady: false) }
+      }
+      try Faults.waitForDeliveries(relay, 500)
+      recognized += try relay.metric("outboxd_events_recognized_total") ?? 0
+      #expect(recognized > 0)
+      try scene.workload.stopLoad(writers)
+      let verdict = try scene.finish(relay)
+      #expect(verdict.ok, "\(verdict)")
+    }
+
     @Test func `killed when all was confirmed, nothing is sent twice`() throws {
       let scene = try Scene()
       for seed in UInt32(1)...3 {
         let relay = try scene.start()
+        // There was nothing to look for.
+        #expect(!relay.logText.contains("looking at what Kafka has"))
         try scene.workload.run(transactions: 20, size: 10, seed: seed)
         try scene.workload.settle(relay)
         relay.process.signal(SIGKILL)

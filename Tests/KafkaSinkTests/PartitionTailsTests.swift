@@ -26,7 +26,8 @@ private func binary(
 private func structured(_ topic: String, _ commit: UInt64) -> Content {
   Content(
     topic: topic, key: "k",
-    value: #"{"specversion":"1.0","id":"\#(commit)","sequence":"\#(sequence(commit))","data":{"sequence":"x"}}"#,
+    value:
+      #"{"specversion":"1.0","id":"\#(commit)","sequence":"\#(sequence(commit))","data":{"sequence":"x"}}"#,
     headers: [("content-type", "application/cloudevents+json; charset=UTF-8")])
 }
 
@@ -119,7 +120,8 @@ struct PartitionTailsTests {
       binary("tails.foreign", 2001, value: "another database's"),
       Content(topic: "tails.foreign", value: "nothing of ours"),
       Content(topic: "tails.foreign", headers: [("ce_sequence", "17")]),
-      Content(topic: "tails.foreign", value: "{", headers: [("content-type", "application/cloudevents+json")]),
+      Content(
+        topic: "tails.foreign", value: "{", headers: [("content-type", "application/cloudevents+json")]),
       binary("tails.foreign", 2002, key: "l"),
     ])
     let tails = Tails(try properties(), after: 2000)
@@ -170,7 +172,8 @@ struct PartitionTailsTests {
   /// One record of no interest, and the mark behind it.
   private func transaction(_ topic: String, commits: Bool) throws {
     let configuration = rd_kafka_conf_new()
-    for (name, value) in try properties().merging(["transactional.id": UUID().uuidString], uniquingKeysWith: { $1 })
+    for (name, value) in try properties().merging(
+      ["transactional.id": UUID().uuidString], uniquingKeysWith: { $1 })
     {
       #expect(KafkaProperties.set(name, value, in: configuration!) == nil)
     }
@@ -195,7 +198,8 @@ struct PartitionTailsTests {
     try create("tails.denied")
     try publish([binary("tails.denied", 7000)])
     try kafka.tool([
-      "acls", "--add", "--allow-principal", "User:reader", "--operation", "Describe", "--topic", "tails.denied",
+      "acls", "--add", "--allow-principal", "User:reader", "--operation", "Describe", "--topic",
+      "tails.denied",
     ])
     let properties = [
       "bootstrap.servers": try kafka.bootstrap(listener: "scram"), "security.protocol": "SASL_SSL",
@@ -235,7 +239,9 @@ struct PartitionTailsTests {
     #expect(tails.notices().count == 1)
   }
 
-  @Test func `of a compacted topic, what is left of a key is sent again after what was sent before it`() throws {
+  @Test func `of a compacted topic, what is left of a key is sent again after what was sent before it`()
+    throws
+  {
     try create("tails.compacted", partitions: 1)
     // As compaction leaves it: of the first key only the newest.
     try publish([binary("tails.compacted", 9001, key: "a"), binary("tails.compacted", 9002, key: "b")])

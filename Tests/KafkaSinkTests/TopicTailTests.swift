@@ -80,6 +80,7 @@ private final class Topic {
     #expect(next(999_000, oldest: 99) == .enough)
     #expect(next(999_000, oldest: 100) == .further(from: 992_000))
     #expect(next(999_000, oldest: nil) == .further(from: 992_000))
+    #expect(next(992_000, oldest: nil) == .enough)
     #expect(next(992_000, oldest: 100) == .further(from: 936_000))
     #expect(next(936_000, oldest: 100) == .further(from: 800_000))
     #expect(next(800_000, oldest: 100) == .beyondLimit)

@@ -260,7 +260,9 @@ final class SimulatedTails: DeliveredEvents {
     let id = CopiedRecord(record).header("ce_id") ?? ""
     // The sequence must be that of this event.
     let transaction = world.transactions.first { $0.commitLSN == sequence.commitLSN.rawValue }
-    if transaction?.events[Int(sequence.index)].id != id { world.faults.append("\(id) is asked for as \(sequence)") }
+    if transaction?.events[Int(sequence.index)].id != id {
+      world.faults.append("\(id) is asked for as \(sequence)")
+    }
     return world.delivered.contains(id)
   }
 }
