@@ -84,8 +84,6 @@ private func fault(_ words: String...) -> String {
       fault("--from", "1m", "--to", "2m").hasPrefix("usage: --to 2026-11-14T19:31:20Z lies before --from"),
       "\(fault("--from", "1m", "--to", "2m"))")
     #expect(
-      fault("--from", "2100-01-01T00:00:00Z") == "usage: --from 2100-01-01T00:00:00Z lies in the future")
-    #expect(
       fault("--from", "1m", "--outbox", "public.outbx")
         == "usage: --outbox \"public.outbx\" is none of the configured outboxes "
         + "(public.outbox, payments.events); did you mean \"public.outbox\"?")

@@ -45,7 +45,7 @@ struct ReplayOptions: Equatable {
     file = invocation.value("to-file")
     rate = try Self.rate(invocation)
     isDryRun = invocation.isSet("dry-run")
-    try check(invocation, now: now)
+    try check(invocation)
   }
 
   /// Events a second.
@@ -70,16 +70,13 @@ struct ReplayOptions: Equatable {
       "--outbox \"\(text)\" is none of the configured outboxes (\(names.joined(separator: ", ")))\(question)")
   }
 
-  private func check(_ invocation: Invocation, now: PostgresMicroseconds) throws(RelayError) {
+  private func check(_ invocation: Invocation) throws(RelayError) {
     switch (from, to) {
     case (.lsn(let from), .lsn(let to)) where to < from:
       throw invocation.usage("--to \(to) lies before --from \(from)")
     case (.time(let from), .time(let to)) where to < from:
       throw invocation.usage("--to \(Self.text(to)) lies before --from \(Self.text(from))")
     default: break
-    }
-    if case .time(let from) = from, from > now {
-      throw invocation.usage("--from \(Self.text(from)) lies in the future")
     }
     if let topic, !Self.isTopic(topic) {
       throw invocation.usage(
