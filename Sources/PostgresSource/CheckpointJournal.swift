@@ -9,6 +9,15 @@ struct ProvenSnapshot: Equatable {
   var lsn: LSN
 }
 
+/// What becomes of the slot's start in the journal.
+enum StartEntry {
+  case given
+  /// As it was.
+  case kept
+  /// It means nothing any more.
+  case unknown
+}
+
 /// The journal of one slot, on a connection of the caller's.
 struct CheckpointJournal {
   let connection: SQLConnection
@@ -84,21 +93,26 @@ struct CheckpointJournal {
   /// - Parameters:
   ///   - proven: everything visible in `start.snapshot` is published.
   ///   - keepsSnapshot: what was proven before still holds: the same cluster, and transactions that it still has.
+  ///   - entry: what becomes of the slot's start, by which a backfill goes.
   func begin(
     _ start: SlotStart, in checkpoint: Checkpoint, publication: PublicationFacts?, proven: Bool = false,
-    keepsSnapshot: Bool = false
+    keepsSnapshot: Bool = false, start entry: StartEntry = .given
   ) throws(RelayError) {
     let snapshot = proven ? start.snapshot.map { ProvenSnapshot(text: $0, lsn: start.lsn) } : nil
     let kept =
       keepsSnapshot && snapshot == nil
       ? "" : "snapshot = excluded.snapshot, snapshot_lsn = excluded.snapshot_lsn, "
+    let keptStart =
+      entry == .kept ? "" : "start_lsn = excluded.start_lsn, start_snapshot = excluded.start_snapshot, "
+    let lsn = entry == .given ? "'\(start.lsn)'::pg_lsn" : "NULL"
+    let startSnapshot = entry == .given ? start.snapshot.map(SQLText.literal) ?? "NULL" : "NULL"
     try connection.query(
       """
       INSERT INTO outboxd.checkpoint (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, publication,
         start_lsn, start_snapshot, updated_at)
       VALUES (\(values(checkpoint, snapshot)), \(publication.map { SQLText.literal($0.fingerprint) } ?? "NULL"),
-        '\(start.lsn)'::pg_lsn, \(start.snapshot.map(SQLText.literal) ?? "NULL"), clock_timestamp())
-      ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, \(kept)system_identifier = excluded.system_identifier,
+        \(lsn), \(startSnapshot), clock_timestamp())
+      ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, \(kept)\(keptStart)system_identifier = excluded.system_identifier,
         timeline = excluded.timeline, publication = excluded.publication, start_lsn = excluded.start_lsn,
         start_snapshot = excluded.start_snapshot, updated_at = excluded.updated_at
       """)

@@ -135,13 +135,24 @@ extension DatabaseWatch {
   private mutating func prove(
     _ lsn: LSN, _ session: JournalKeeper.Session, _ journal: CheckpointJournal
   ) throws(RelayError) {
-    if snapshotSession != session {
+    if snapshotSession?.systemIdentifier != session.systemIdentifier
+      || snapshotSession?.timeline != session.timeline
+    {
       snapshotSession = session
       provenSnapshot = nil
       nextSnapshot = nil
     }
     if let next = nextSnapshot {
       guard lsn >= next.lsn else { return }
+      // Asked after the snapshot was taken: what is visible in it was committed under the publication of the start.
+      let inspector = SlotInspector(connection: journal.connection, settings: keeper.settings)
+      if let before = session.publication {
+        guard let now = try inspector.publicationIdentity(), PublicationCheck.change(from: before, to: now) == nil
+        else {
+          publicationTime = MonotonicTime(nanoseconds: 0)
+          return
+        }
+      }
       provenSnapshot = next
     }
     nextSnapshot = try journal.snapshot()
@@ -199,6 +210,12 @@ extension DatabaseWatch {
       let fault = PublicationCheck.change(name: keeper.settings.publication, from: before, to: publication)
     {
       keeper.post(fault)
+    } else if let publication, publication != session.publication {
+      // Never at a fault: the next start, too, must see that something may have been left out.
+      if keeper.keepsJournal {
+        try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(publication)
+      }
+      keeper.note(publication, in: session)
     }
   }
 }

@@ -164,6 +164,11 @@ extension JournalKeeper {
 extension JournalKeeper {
   var session: Session? { shared.withLock { $0.session } }
 
+  /// The publication has changed without leaving anything out: later changes count from here.
+  func note(_ publication: PublicationFacts, in session: Session) {
+    shared.withLock { if $0.session == session { $0.session?.publication = publication } }
+  }
+
   /// What is to be written, nil when there is nothing new.
   var pending: LSN? {
     guard isInUse.load(ordering: .acquiring) else { return nil }

@@ -65,7 +65,7 @@ enum PostgresFailure {
     case "55006": return slotActive(server, context)
     case "42704": return missingObject(server, context, error)
     case "55000": return wrongState(server, context, error)
-    case "58P01" where context.phase != .sql: return error(.slotLost, slotLostRemedy(context))
+    case "58P01" where context.phase != .sql: return error(.slotLost, slotLostRemedy)
     case "42501": return error(.sourceDenied, deniedRemedy(server.message))
     case "3D000": return error(.sourceDenied, "Correct dbname in postgres.conninfo, or create the database.")
     case "53300":
@@ -115,20 +115,15 @@ enum PostgresFailure {
     if server.message.contains("publication")
       || (context.phase == .stream && !server.message.contains("slot"))
     {
-      return error(.publicationMissing, publicationGoneRemedy(context))
+      return error(.publicationMissing, publicationGoneRemedy)
     }
     if context.phase == .sql && !server.message.contains("slot") { return error(.serverUnsuitable, nil) }
     return error(.slotMissing, "See what is there: SELECT * FROM pg_replication_slots; and restart outboxd.")
   }
 
-  static func publicationGoneRemedy(_ context: FailureContext) -> String {
-    "Create the publication again (outboxd init prints the SQL). Changes that were committed while it did "
-      + "not exist cannot be decoded. If the error stays, the way on is to skip everything committed up to now, "
-      + "also what could still be sent: SELECT pg_replication_slot_advance(\(SQLText.literal(context.slot)), "
-      + "pg_current_wal_lsn()); then, as the owner of the journal, DELETE FROM outboxd.checkpoint WHERE slot = "
-      + "\(SQLText.literal(context.slot)); restart outboxd, and publish by hand the outbox rows from after the last "
-      + "event in Kafka."
-  }
+  static let publicationGoneRemedy =
+    "Create the publication again (outboxd init prints the SQL). Changes that were committed while it did not exist "
+      + "cannot be decoded. \(GapRemedy.recover) Should it see no gap, as the journal was off: outboxd recover --tables."
 
   private static func wrongState(
     _ server: ServerMessage, _ context: FailureContext,
@@ -139,7 +134,7 @@ enum PostgresFailure {
       "cannot read from logical replication slot", "can no longer access replication slot",
       "can no longer get changes from replication slot", "has been invalidated", "was invalidated",
     ]
-    if lost.contains(where: text.contains) { return error(.slotLost, slotLostRemedy(context)) }
+    if lost.contains(where: text.contains) { return error(.slotLost, slotLostRemedy) }
     if text.contains("wal_level") { return error(.serverUnsuitable, walLevelRemedy) }
     if text.contains("was not created in this database") {
       return error(.slotUnsuitable, "Choose another name under postgres.slot, or connect to that database.")
@@ -147,19 +142,7 @@ enum PostgresFailure {
     return error(.serverUnsuitable, nil)
   }
 
-  static func slotLostRemedy(_ context: FailureContext) -> String {
-    slotLostRemedy(slot: context.slot, since: context.lsn)
-  }
-
-  /// The way on after a slot can no longer be used: a new one, and the rows in between by hand.
-  static func slotLostRemedy(slot: String, since: LSN?) -> String {
-    let name = SQLText.literal(slot)
-    let from = since.map { " after \($0)" } ?? ""
-    return "Rows committed\(from) were not published from it; find them in the outbox tables by their time. "
-      + "To start anew from now: SELECT pg_drop_replication_slot(\(name)); DELETE FROM outboxd.checkpoint "
-      + "WHERE slot = \(name); SELECT pg_create_logical_replication_slot(\(name), 'pgoutput'); "
-      + "Set max_slot_wal_keep_size so that the slot outlives an outage."
-  }
+  static let slotLostRemedy = GapRemedy.recover("Set max_slot_wal_keep_size so that the slot outlives an outage.")
 
   static let walLevelRemedy =
     "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres (managed services "

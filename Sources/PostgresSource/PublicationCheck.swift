@@ -14,8 +14,8 @@ struct PublicationCheck {
       return RelayError(
         .publicationMissing, "publication \"\(name)\" does not exist",
         remedy: "CREATE PUBLICATION \(quoted) FOR TABLE \(tableList) WITH (publish = 'insert', "
-          + "publish_via_partition_root = true); If it existed before, what was committed without it cannot be "
-          + "decoded and must be published from the table.")
+          + "publish_via_partition_root = true); If it existed before, what was committed without it was left out: "
+          + "outboxd recover publishes it.")
     }
     return flagFault(publication) ?? missingTableFault(publication) ?? extraTableFault(publication)
       ?? filterFault(publication) ?? columnFault(publication)
@@ -58,22 +58,21 @@ struct PublicationCheck {
   /// Whether rows may have been left out between two looks at a publication that is as it should be each time. A
   /// table that was dropped and created again is a new member, which is no fault.
   static func change(name: String, from before: PublicationFacts, to now: PublicationFacts) -> RelayError? {
-    let reason: String
-    if before.oid != now.oid {
-      reason = "was dropped and created again"
-    } else if before.version != now.version {
-      reason = "was altered"
-    } else if now.memberships.contains(where: { (before.memberships[$0.key] ?? $0.value) != $0.value }) {
-      reason = "had a table taken out and added again, or its columns or row filter changed"
-    } else {
-      return nil
-    }
+    guard let reason = change(from: before, to: now) else { return nil }
     return RelayError(
       .publicationUnsuitable,
       "publication \"\(name)\" \(reason) while outboxd ran: rows committed in between may not have been published",
-      remedy:
-        "Compare the outbox rows of the last minute with the topics, publish by hand what is missing, and "
-        + "start outboxd again.")
+      remedy: GapRemedy.recover)
+  }
+
+  /// What happened to it, to follow its name; nil where nothing can have been left out.
+  static func change(from before: PublicationFacts, to now: PublicationFacts) -> String? {
+    if before.oid != now.oid { return "was dropped and created again" }
+    if before.version != now.version { return "was altered" }
+    if now.memberships.contains(where: { (before.memberships[$0.key] ?? $0.value) != $0.value }) {
+      return "had a table taken out and added again, or its columns or row filter changed"
+    }
+    return nil
   }
 
   /// What may stay as it is.
@@ -119,8 +118,8 @@ struct PublicationCheck {
     if !publication.publishesInserts {
       return RelayError(
         .publicationUnsuitable, "publication \"\(name)\" does not publish inserts",
-        remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert'); rows inserted meanwhile must be "
-          + "published from the table.")
+        remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert'); then outboxd recover publishes "
+          + "the rows inserted meanwhile.")
     }
     let partitioned = mappings.first { mapping in
       tables.contains { $0.schema == mapping.schema && $0.name == mapping.table && $0.kind == "p" }
@@ -143,8 +142,8 @@ struct PublicationCheck {
     let names = missing.map(\.qualifiedName).joined(separator: ", ")
     return RelayError(
       .publicationUnsuitable, "publication \"\(name)\" does not publish \(names)",
-      remedy: "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); rows "
-        + "inserted before that must be published from the table.")
+      remedy: "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); If "
+        + "rows were inserted before that: outboxd recover --tables publishes them.")
   }
 
   private func extraTableFault(_ publication: PublicationFacts) -> RelayError? {
@@ -215,6 +214,25 @@ extension StartDecision {
 
   var tableFault: RelayError? { publicationCheck.tableFault }
   var publicationFault: RelayError? { publicationCheck.fault }
+
+  /// The publication was touched since the journal saw it last: decoding sees it as it was at each place of the WAL.
+  var publicationChangeFault: RelayError? {
+    guard let row = facts.journal.row, let reason = Self.publicationChange(facts) else { return nil }
+    return RelayError(
+      .publicationUnsuitable,
+      "publication \"\(settings.publication)\" \(reason) since outboxd last relayed: rows that were committed "
+        + "between checkpoint \(checkpoint ?? row.checkpoint.lsn) and the WAL's end at \(facts.walEnd) may have been "
+        + "left out",
+      remedy: GapRemedy.recover)
+  }
+
+  /// What happened to the publication since the journal saw it last; nil where nothing was left out.
+  static func publicationChange(_ facts: ServerFacts) -> String? {
+    guard let row = facts.journal.row, row.checkpoint.systemIdentifier == facts.systemIdentifier,
+      let before = row.publication.flatMap({ PublicationFacts(fingerprint: $0) }), let now = facts.publication
+    else { return nil }
+    return PublicationCheck.change(from: before, to: now)
+  }
 
   /// What does not stop the relay, and ought to be known.
   public var findings: [Finding] {

@@ -201,12 +201,10 @@ extension ReplicationConnection {
   }
 
   private func publicationSkipped(_ notice: ServerMessage) -> RelayError {
-    let context = FailureContext(
-      phase: .stream, slot: settings.slot, publication: settings.publication, target: sql.target)
-    return RelayError(
+    RelayError(
       .publicationMissing,
       "publication \"\(settings.publication)\" was missing, and the server leaves its changes out of slot "
         + "\"\(settings.slot)\": \(notice.text)", code: notice.sqlstate,
-      remedy: PostgresFailure.publicationGoneRemedy(context))
+      remedy: PostgresFailure.publicationGoneRemedy)
   }
 }

@@ -127,6 +127,19 @@ public struct PublicationFacts: Equatable, Sendable {
     self.tables = tables
   }
 
+  /// What a fingerprint says. Nil where the text is none.
+  init?(fingerprint: String) {
+    let words = fingerprint.split(separator: " ")
+    guard words.count >= 2, let oid = UInt32(words[0]) else { return nil }
+    self.init(oid: oid, tables: [])
+    version = String(words[1])
+    for word in words.dropFirst(2) {
+      let parts = word.split(separator: ":", maxSplits: 1)
+      guard parts.count == 2, let relation = UInt32(parts[0]) else { return nil }
+      memberships[relation] = String(parts[1])
+    }
+  }
+
   /// `oid version relation:membership …`: the same as long as nobody touched the publication.
   public var fingerprint: String {
     let members = memberships.sorted { $0.key < $1.key }.map { " \($0.key):\($0.value)" }.joined()

@@ -102,6 +102,17 @@ struct SlotInspector {
     return facts
   }
 
+  /// What `PublicationCheck.change` compares, and no more: cheap enough for every second.
+  func publicationIdentity() throws(RelayError) -> PublicationFacts? {
+    let result = try connection.query(
+      """
+      SELECT p.oid || ' ' || p.xmin || coalesce((SELECT string_agg(' ' || r.prrelid || ':' || r.oid || '.' || r.xmin, '')
+        FROM pg_publication_rel r WHERE r.prpubid = p.oid), '') AS fingerprint
+      FROM pg_publication p WHERE p.pubname = \(SQLText.literal(settings.publication))
+      """)
+    return result[0, "fingerprint"].flatMap { PublicationFacts(fingerprint: $0) }
+  }
+
   func tables(_ mappings: [OutboxMapping]) throws(RelayError) -> [TableFacts] {
     var found: [TableFacts] = []
     for mapping in mappings {

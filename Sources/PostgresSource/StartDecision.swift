@@ -51,7 +51,7 @@ public struct StartDecision {
     { $0.versionFault }, { $0.recoveryFault }, { $0.journalFault }, { $0.systemFault },
     { $0.behindFault }, { $0.timelineFault }, { $0.walLevelFault }, { $0.missingSlotFault },
     { $0.unsuitableSlotFault }, { $0.lostSlotFault }, { $0.activeSlotFault }, { $0.movedSlotFault },
-    { $0.tableFault }, { $0.publicationFault },
+    { $0.tableFault }, { $0.publicationFault }, { $0.publicationChangeFault },
   ]
 
   /// What is known to be published: the farther of the journal's row and the process' own memory. A row
@@ -70,11 +70,6 @@ public struct StartDecision {
   /// ` (written at …)`, for a person who looks for rows by their time.
   private var checkpointTime: String {
     facts.journal.row?.updatedAt.map { " (written at \($0))" } ?? ""
-  }
-
-  /// What only the owner of the journal may do.
-  private var forgetCheckpoint: String {
-    "as the owner of the journal: DELETE FROM outboxd.checkpoint WHERE slot = \(slotName); and restart outboxd."
   }
 }
 
@@ -116,9 +111,9 @@ extension StartDecision {
         .systemIdentifierChanged,
         "this is another cluster: \(source) has checkpoint \(checkpoint.lsn) of system "
           + "\(checkpoint.systemIdentifier) for slot \"\(settings.slot)\", and the server is system "
-          + "\(facts.systemIdentifier)",
-        remedy: "Check postgres.conninfo. If the database was restored from a dump or upgraded: "
-          + adoptRemedy(after: "the dump"))
+          + "\(facts.systemIdentifier), whose WAL ends at \(facts.walEnd): everything after that checkpoint is in doubt",
+        remedy: GapRemedy.recover(
+          "Check postgres.conninfo. If the database was restored from a dump or upgraded:"))
     }
     return nil
   }
@@ -130,8 +125,7 @@ extension StartDecision {
       "the server's WAL ends at \(facts.walEnd), before checkpoint \(checkpoint) of slot "
         + "\"\(settings.slot)\": the server was restored, or failed over to a copy that lacks transactions "
         + "which are already published (\(facts.walEnd) to \(checkpoint))",
-      remedy: "Wait, if the server is still recovering. If those transactions are gone: "
-        + adoptRemedy(after: "\(facts.walEnd)"))
+      remedy: GapRemedy.recover("Wait, if the server is still recovering. If those transactions are gone:"))
   }
 
   private var timelineFault: RelayError? {
@@ -152,18 +146,13 @@ extension StartDecision {
         .timelineDiverged,
         "\(places), which branched off at \(end): transactions between \(end) and \(checkpoint.lsn) were "
           + "published and no longer exist, and others may have taken their place",
-        remedy: adoptRemedy(after: "\(end)"))
+        remedy: GapRemedy.recover)
     }
     return RelayError(
-      .timelineDiverged, "\(places), which does not descend from it as far as the server tells",
-      remedy: "Check postgres.conninfo. If this server is the one: " + adoptRemedy(after: "\(checkpoint.lsn)")
-    )
-  }
-
-  /// Accepts the server as it is: the old checkpoint is forgotten and the slot decides.
-  private func adoptRemedy(after place: String) -> String {
-    "publish by hand what consumers lack after \(place), then accept this server: "
-      + forgetCheckpoint
+      .timelineDiverged,
+      "\(places), which does not descend from it as far as the server tells: everything up to the WAL's end at "
+        + "\(facts.walEnd) is in doubt",
+      remedy: GapRemedy.recover("Check postgres.conninfo. If this server is the one:"))
   }
 }
 
@@ -177,9 +166,7 @@ extension StartDecision {
         "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though events up to "
           + "\(checkpoint) were published from it: what was committed between \(checkpoint) and a new slot "
           + "would be skipped (the WAL ends at \(facts.walEnd); the checkpoint\(checkpointTime))",
-        remedy: "Find out who dropped it, or whether a failover left it behind. To go on: "
-          + "SELECT pg_create_logical_replication_slot(\(slotName), 'pgoutput'); publish by hand the rows that "
-          + "the outbox tables have from after the checkpoint\(checkpointTime); then \(forgetCheckpoint)")
+        remedy: GapRemedy.recover("Find out who dropped it, or whether a failover left it behind."))
     }
     guard !facts.journal.isInUse else { return nil }
     return RelayError(
@@ -220,8 +207,9 @@ extension StartDecision {
     return RelayError(
       .slotLost,
       "slot \"\(settings.slot)\" was invalidated (\(reason)); it stood at "
-        + "\(since.map { "\($0)" } ?? "an unknown LSN"), and the WAL ends at \(facts.walEnd)",
-      remedy: PostgresFailure.slotLostRemedy(slot: settings.slot, since: since))
+        + "\(since.map { "\($0)" } ?? "an unknown LSN"), and what was committed from there to the WAL's end at "
+        + "\(facts.walEnd) was not published",
+      remedy: PostgresFailure.slotLostRemedy)
   }
 
   private var activeSlotFault: RelayError? {
@@ -238,10 +226,7 @@ extension StartDecision {
       "slot \"\(settings.slot)\" stands at \(confirmed), beyond checkpoint \(checkpoint): somebody else read "
         + "from it, moved it or created it anew, and what was committed after \(checkpoint) up to \(confirmed) "
         + "is in doubt",
-      remedy:
-        "Compare the outbox rows of that time with the topics and publish by hand what is missing; then "
-        + "accept the slot's place: DELETE FROM outboxd.checkpoint WHERE slot = \(slotName); and restart "
-        + "outboxd.")
+      remedy: GapRemedy.recover)
   }
 
   private var walLevelFault: RelayError? {

@@ -57,6 +57,7 @@ struct TableCatalog {
     }
     let storage = try connection.query(Self.storageQuery(table))
     shape.storage = storage[0, "storage"] ?? ""
+    shape.updates = storage[0, "updates"].flatMap { Int64($0) } ?? 0
     shape.estimatedRows = storage[0, "estimate"].flatMap { Int64($0) } ?? -1
     return shape
   }
@@ -112,6 +113,7 @@ struct TableCatalog {
     SELECT md5(string_agg(leaf || ':' || coalesce(pg_relation_filenode(leaf), 0), ',' ORDER BY leaf)
         || current_setting('track_commit_timestamp')
         || (SELECT oldest_commit_ts_xid FROM pg_control_checkpoint())) AS storage,
+      sum(pg_stat_get_tuples_updated(leaf)) AS updates,
       CASE WHEN bool_and(reltuples >= 0) THEN sum(reltuples)::bigint ELSE -1 END AS estimate
     FROM (SELECT c.oid AS leaf, c.reltuples FROM pg_class c WHERE c.relkind = 'r' AND (c.oid = to_regclass(\(table))
       OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(\(table)))))) AS leaves

@@ -40,6 +40,8 @@ struct TableShape: Equatable {
   var storage: String
   /// By the last ANALYZE; negative where there was none.
   var estimatedRows: Int64
+  /// Rows that were updated since the statistics began.
+  var updates: Int64 = 0
 
   static func == (left: Self, right: Self) -> Bool {
     left.oid == right.oid && left.columns == right.columns && left.storage == right.storage

@@ -34,6 +34,11 @@ extension PostgresSource {
     let server = try catalog.server()
     var shapes: [TableShape] = []
     for mapping in mappings { shapes.append(try catalog.shape(mapping)) }
+    for shape in shapes where shape.updates > 0 && range.visibleIn != nil {
+      log.warning(
+        "rows of the table were updated: one that was updated after the slot's start looks as if it had been inserted "
+          + "then, and is left out", ("table", "\(shape.schema).\(shape.table)"), ("updates", String(shape.updates)))
+    }
     let source = TableSource(connection, server: server, shapes: shapes, range: range)
     if let position { try source.go(to: position, log: log) }
     try source.begin()

@@ -6,7 +6,8 @@ import RelayCore
 
 enum CommandTable {
   static let all: [CommandDescription] = [
-    run, initialize, check, status, replay, slot, config, demo, completions, version, help, mockBroker,
+    run, initialize, check, status, replay, backfill, recover, slot, config, demo, completions, version, help,
+    mockBroker,
   ]
 
   static var visible: [CommandDescription] { all.filter { !$0.isHidden } }
@@ -171,6 +172,70 @@ enum CommandTable {
     ],
     exitCodes: [1, 75, 77],
     run: { invocation throws(RelayError) in try SlotCommand.run(invocation) })
+
+  private static let backfill = CommandDescription(
+    name: "backfill", summary: "Publish the rows that were committed before the slot began.",
+    details: """
+      Exactly these rows, in order for each key, so that stream and backfill meet without gap or duplicate.
+      Creates the slot if there never was one. Best before the first run: beside a running relay an
+      aggregate's older events arrive after its newer ones. The events have no sequence. Rows that were
+      deleted cannot be published. Ctrl-C stops in good order, and --resume goes on.
+      """,
+    options: configurationOptions + [
+      CommandOption(
+        name: "outbox", value: "SCHEMA.TABLE", isRepeatable: true, help: "Only events of this outbox."),
+      CommandOption(
+        name: "aggregate-type", value: "TEXT", isRepeatable: true, help: "Only of this aggregate type."),
+      CommandOption(name: "aggregate-id", value: "ID", isRepeatable: true, help: "Only of this aggregate."),
+      CommandOption(name: "type", value: "TEXT", isRepeatable: true, help: "Only events of this type."),
+      CommandOption(
+        name: "id", value: "ID", isRepeatable: true, help: "Only this event. These five may be repeated."),
+      CommandOption(name: "topic", value: "NAME", help: "Publish to this topic in place of the outbox's."),
+      CommandOption(
+        name: "to-file", value: "FILE", isFile: true,
+        help: "Write JSON lines to a new file in place of Kafka; - is standard output."),
+      CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
+      CommandOption(name: "dry-run", help: "Read and count, and send nothing."),
+      CommandOption(
+        name: "accept-duplicates",
+        help: "Publish every row of now, also what was published. outboxd must be stopped."),
+      CommandOption(name: "resume", help: "Go on with the backfill that was interrupted last."),
+      CommandOption(name: "job", value: "NUMBER", help: "With --resume: go on with this one."),
+      jsonOption,
+    ],
+    examples: [
+      CommandExample(command: "outboxd backfill --dry-run", meaning: "how many, and to which topics"),
+      CommandExample(command: "outboxd backfill --rate 2000", meaning: "without haste"),
+      CommandExample(command: "outboxd backfill --resume", meaning: "after an interruption"),
+    ],
+    exitCodes: [1, 20, 22, 23, 24, 75, 77, 130],
+    run: { invocation throws(RelayError) in try BackfillCommand.run(invocation) })
+
+  private static let recover = CommandDescription(
+    name: "recover", summary: "Mend a gap: publish what may have been skipped, and go on.",
+    details: """
+      For a relay that halted because the slot was moved, dropped or lost, the server restored or failed
+      over, or the publication changed. Says what is in doubt and how it mends it: the checkpoint goes back
+      where the stream still has everything, else the rows of the tables are published, in order for each
+      key, and the stream goes on behind them. Nothing is lost; duplicates have the same id. Rows that were
+      deleted cannot be published. Interrupted, it is begun again.
+      """,
+    options: configurationOptions + [
+      CommandOption(name: "dry-run", help: "Say what it would do, count the rows, and change nothing."),
+      CommandOption(
+        name: "since", value: "TIME",
+        help: "From the tables, only rows since then, by their time column: you answer for it."),
+      CommandOption(name: "tables", help: "Publish from the tables, also where no gap is seen."),
+      CommandOption(name: "adopt", help: "Publish nothing: give up what is in doubt."),
+      CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
+      jsonOption,
+    ],
+    examples: [
+      CommandExample(command: "outboxd recover --dry-run", meaning: "what is in doubt"),
+      CommandExample(command: "outboxd recover && outboxd run", meaning: "mend it, and go on"),
+    ],
+    exitCodes: [1, 12, 17, 18, 19, 20, 22, 23, 24, 75, 77, 130],
+    run: { invocation throws(RelayError) in try RecoverCommand.run(invocation) })
 
   private static let config = CommandDescription(
     name: "config", summary: "Print the effective configuration, without secrets.",

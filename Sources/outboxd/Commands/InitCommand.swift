@@ -52,11 +52,29 @@ enum InitCommand {
     Terminal.printOutput(outcomes)
     for statement in statements where !statement.isTransactional {
       do throws(RelayError) {
-        Terminal.printOutput(try perform(statement, connection))
+        Terminal.printOutput(try createSlot(statement, settings: settings, login: login, connection))
       } catch {
         throw failure(error, statement, consequence: "everything else is in place")
       }
     }
+  }
+
+  /// By the replication protocol, so that the journal knows what had been committed before; by SQL where the role or
+  /// the server does not allow that.
+  private static func createSlot(
+    _ statement: SetupStatement, settings: PostgresSettings, login: PostgresSettings, _ connection: SQLConnection
+  ) throws(RelayError) -> String {
+    let presence = statement.presence ?? "false"
+    if try connection.query("SELECT (\(presence))::text AS found")[0, "found"] != "true" {
+      do throws(RelayError) {
+        _ = try PostgresSource.createSlot(
+          settings: settings, login: login, stop: StopSignal(), log: Log(level: .warning))
+        return "created        " + statement.comment + "\n"
+      } catch  where error.kind == .sourceDenied {
+        // What follows says what is lacking, or does without.
+      }
+    }
+    return try perform(statement, connection)
   }
 
   /// A slot and a publication in another database would be of no use, and the slot would hold WAL for ever.

@@ -53,7 +53,7 @@ struct ReplayOptions: Equatable {
     try invocation.number("rate", in: 1...10_000_000)
   }
 
-  private static func outbox(
+  static func outbox(
     _ text: String, _ mappings: [OutboxMapping], _ invocation: Invocation
   ) throws(RelayError) -> String {
     do throws(ValueFault) {

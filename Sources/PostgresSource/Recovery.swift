@@ -1,0 +1,142 @@
+// Owns: the steps of a recovery and of a backfill on the database: facts, slots, snapshots, the journal's row.
+// Must not know: Kafka, how rows are published, the command line.
+public import RelayCore
+
+/// The mending of a gap, step by step. Until `complete` nothing says that the gap is closed: whatever ends a recovery
+/// before leaves the fault in place, and it is begun again.
+public struct Recovery: Sendable {
+  public let settings: PostgresSettings
+  public let facts: ServerFacts
+  public let plan: RecoveryPlan
+
+  /// Reads the facts and decides. Changes nothing.
+  /// - Throws: `slotActive` where outboxd runs; what a recovery cannot mend; what a connection throws.
+  public static func plan(
+    settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal
+  ) throws(RelayError) -> Recovery {
+    let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: stop)
+    let earlier = try earlierSnapshot(facts, settings, stop)
+    let plan = try RecoveryPlan.decide(
+      facts, settings: settings, mappings: mappings, wish: wish, earlier: earlier)
+    return Recovery(settings: settings, facts: facts, plan: plan)
+  }
+
+  /// The newest snapshot that was proven before the server's history parted from the journal's.
+  private static func earlierSnapshot(
+    _ facts: ServerFacts, _ settings: PostgresSettings, _ stop: StopSignal
+  ) throws(RelayError) -> String? {
+    guard let checkpoint = facts.journal.row?.checkpoint, checkpoint.systemIdentifier == facts.systemIdentifier
+    else { return nil }
+    var end = facts.walEnd
+    if checkpoint.timeline != facts.timeline {
+      guard
+        let parting = facts.timelineHistory?.first(where: { $0.timeline == checkpoint.timeline })?.switchLSN
+      else { return nil }
+      end = min(end, parting)
+    }
+    let history = CheckpointHistory(
+      connection: try SQLConnection(settings, applicationName: "outboxd recover", stop: stop),
+      slot: settings.slot, systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline)
+    // A row counts only if its own checkpoint is common too: it says what was published.
+    return try history.newest(withSnapshotAtOrBelow: end).flatMap { $0.lsn <= end ? $0.snapshot : nil }
+  }
+
+  /// Makes the new place of the slot: a slot, or a temporary one beside it.
+  public func cut(stop: StopSignal, log: Log) throws(RelayError) -> SlotStart {
+    let connection = try ReplicationConnection(settings, stop: stop)
+    try requireSameServer(connection)
+    let slot: RecoveryPlan.Slot =
+      switch plan.action {
+      case .tables(_, let slot), .adopt(_, let slot): slot
+      case .nothing, .rewind: .keep
+      }
+    if slot == .replace {
+      if facts.journal.row == nil {
+        // Without a row a new slot would look as if nothing had ever been published.
+        let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+        try journal.boundStatements()
+        try journal.write(checkpoint(facts.slot?.confirmedFlushLSN ?? facts.walEnd), snapshot: nil)
+      }
+      try connection.sql.query("SELECT pg_drop_replication_slot(\(SQLText.literal(settings.slot)))")
+      log.notice("dropped the slot, which was lost", ("slot", settings.slot))
+    }
+    return try PostgresSource.cut(
+      connection, isTemporary: slot == .keep, settings: settings, stop: stop, log: log)
+  }
+
+  /// Rows that a cut has behind it and that may not have been published.
+  public func range(before cut: SlotStart?, since: PostgresMicroseconds? = nil) -> TableRange {
+    var range = TableRange()
+    if case .tables(let lowest, _) = plan.action { range.lowestTransaction = lowest }
+    range.visibleIn = cut?.snapshot
+    range.since = since
+    return range
+  }
+
+  /// Closes the gap: from here on `outboxd run` starts at the new place. One statement, all or nothing.
+  /// - Throws: `slotActive` where somebody streams from the slot meanwhile.
+  public func complete(_ cut: SlotStart?, stop: StopSignal) throws(RelayError) {
+    let connection = try ReplicationConnection(settings, stop: stop)
+    try requireSameServer(connection)
+    let inspector = SlotInspector(connection: connection.sql, settings: settings)
+    if let slot = try inspector.slot(), slot.isActive {
+      throw PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
+    }
+    let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+    try journal.boundStatements()
+    switch plan.action {
+    case .nothing: break
+    case .rewind(let lsn): try journal.rewind(to: checkpoint(lsn), publication: facts.publication)
+    case .tables:
+      guard let cut else { return }
+      // The publication of before the cut: what touched it since shows at the next start.
+      try journal.begin(
+        cut, in: checkpoint(cut.lsn), publication: facts.publication, proven: true,
+        keepsSnapshot: plan.keepsSnapshot, start: plan.isSameSystem ? .kept : .unknown)
+    case .adopt(let place, _):
+      guard let adopted = place.map({ SlotStart(lsn: $0, snapshot: nil) }) ?? cut else { return }
+      try journal.begin(
+        adopted, in: checkpoint(adopted.lsn), publication: facts.publication,
+        keepsSnapshot: plan.keepsSnapshot, start: plan.isSameSystem ? .kept : .given)
+    }
+  }
+
+  private func checkpoint(_ lsn: LSN) -> Checkpoint {
+    Checkpoint(lsn: lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+  }
+
+  /// True where `cut` must come before `complete`.
+  public var needsCut: Bool {
+    switch plan.action {
+    case .tables, .adopt(nil, _): true
+    case .nothing, .rewind, .adopt: false
+    }
+  }
+
+  private func requireSameServer(_ connection: ReplicationConnection) throws(RelayError) {
+    let identity = try connection.identifySystem()
+    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
+      throw RelayError(
+        .failed, "another server answers (\(connection.sql.target)) than the one the plan was made for",
+        remedy: "Begin again: outboxd recover.")
+    }
+  }
+}
+
+extension PostgresSource {
+  static func cut(
+    _ connection: ReplicationConnection, isTemporary: Bool, settings: PostgresSettings, stop: StopSignal, log: Log
+  ) throws(RelayError) -> SlotStart {
+    log.notice(
+      "cutting the stream, which waits until the transactions that run now have ended", ("slot", settings.slot))
+    // Slot names are 63 bytes of a-z, 0-9 and _ at most.
+    let name = isTemporary ? String(settings.slot.prefix(48)) + "_cut_\(UInt32.random(in: .min ... .max))" : nil
+    let start = try connection.createSlot(temporary: name, settings: settings, stop: stop, log: log)
+    guard start.snapshot != nil else {
+      throw RelayError(
+        .failed, "the snapshot of the cut at \(start.lsn) could not be read", remedy: "Begin again.")
+    }
+    log.notice("cut the stream", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
+    return start
+  }
+}

@@ -1,0 +1,150 @@
+// Owns: what mends a gap, decided from the facts. Pure.
+// Must not know: how it is carried out, the command line.
+public import RelayCore
+
+/// What an operator asked of a recovery.
+public enum RecoveryWish: Equatable, Sendable {
+  /// What the facts call for.
+  case mend
+  /// From the tables, also where no gap is seen.
+  case tables
+  /// Nothing is published: the server is taken as it is.
+  case adopt
+}
+
+/// What `outboxd recover` does.
+public struct RecoveryPlan: Equatable, Sendable {
+  public enum Slot: Equatable, Sendable {
+    /// There is none: it is created.
+    case create
+    /// It is of no more use: it is dropped and created.
+    case replace
+    /// It stands before the new checkpoint, and stays.
+    case keep
+  }
+
+  public enum Action: Equatable, Sendable {
+    case nothing
+    /// The checkpoint goes back to a place that the server's history has too; the stream sends everything after it.
+    case rewind(to: LSN)
+    /// The rows of this full transaction id and later ones are published, nil: all; then the checkpoint becomes a new
+    /// place that lies behind them all.
+    case tables(lowestTransaction: UInt64?, Slot)
+    /// The checkpoint becomes this place, or where it is nil a new one, and nothing is published.
+    case adopt(at: LSN?, Slot)
+  }
+
+  public var action: Action
+  /// What is wrong. Nil: nothing is.
+  public var fault: RelayError?
+  /// The range in doubt; a nil end is the end of the WAL.
+  public var from: LSN?
+  public var through: LSN?
+  /// What a proven snapshot says still holds afterwards.
+  public var keepsSnapshot = false
+  /// The journal is of this cluster: what it says of the slot's start still holds.
+  public var isSameSystem = false
+
+  /// - Parameters:
+  ///   - facts: those of the server.
+  ///   - earlier: the newest snapshot of the journal's history at or before the place where the histories part, for a
+  ///     checkpoint on another timeline.
+  /// - Throws: the fault that a recovery cannot mend, which then comes first: a slot in use, a publication that is
+  ///   missing, rights.
+  public static func decide(
+    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .mend,
+    earlier: String? = nil
+  ) throws(RelayError) -> RecoveryPlan {
+    let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
+    let faults = decision.faults
+    if let other = faults.first(where: { $0 != decision.publicationChangeFault && !isGap($0, facts) }) {
+      throw other
+    }
+    guard facts.journal.isInUse else {
+      throw RelayError(
+        .journalUnusable, "recover keeps its result in the journal, and there is none",
+        remedy: "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables.")
+    }
+    let row = facts.journal.row
+    var plan = RecoveryPlan(action: .nothing, fault: faults.first)
+    plan.from = row?.checkpoint.lsn ?? facts.slot?.confirmedFlushLSN
+    plan.through = facts.walEnd
+    let slot = slot(facts)
+    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
+    plan.isSameSystem = isSameSystem
+    let common = isSameSystem ? row.flatMap { commonEnd($0.checkpoint, facts) } : nil
+    plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
+    if wish == .adopt {
+      let place = slot == .keep ? adoptedPlace(facts, common) : nil
+      plan.action = faults.isEmpty ? .nothing : .adopt(at: place, slot)
+      if let place { plan.through = place }
+      return plan
+    }
+    guard wish == .tables || plan.fault != nil else { return plan }
+    if wish == .mend, let place = rewindPlace(facts, faults, common) {
+      plan.action = .rewind(to: place)
+      plan.from = place
+      return plan
+    }
+    plan.action = .tables(
+      lowestTransaction: isSameSystem
+        ? lowest(row, common: common, earlier: earlier) : nil, slot)
+    return plan
+  }
+
+  /// A fault that skips events, rather than one that hinders a start.
+  private static func isGap(_ fault: RelayError, _ facts: ServerFacts) -> Bool {
+    switch fault.kind {
+    case .slotLost, .slotMoved, .systemIdentifierChanged, .timelineDiverged, .serverBehindCheckpoint: true
+    // Without a journal nothing is known that could be mended; init makes both.
+    case .slotMissing: facts.journal.isInUse
+    // A publication that leaves rows out even now must be corrected first.
+    default: false
+    }
+  }
+
+  private static func slot(_ facts: ServerFacts) -> Slot {
+    guard let slot = facts.slot else { return .create }
+    return slot.walStatus == "lost" || slot.invalidationReason != nil ? .replace : .keep
+  }
+
+  /// Up to where the checkpoint's history is the server's too: the checkpoint itself, or the place where the server
+  /// branched off, or its end. Nil: not known.
+  private static func commonEnd(_ checkpoint: Checkpoint, _ facts: ServerFacts) -> LSN? {
+    if checkpoint.timeline == facts.timeline { return min(checkpoint.lsn, facts.walEnd) }
+    guard facts.timeline > checkpoint.timeline,
+      let end = facts.timelineHistory?.first(where: { $0.timeline == checkpoint.timeline })?.switchLSN
+    else { return nil }
+    return min(checkpoint.lsn, end, facts.walEnd)
+  }
+
+  /// The stream itself has everything where only the history is another and the slot stands before its beginning.
+  private static func rewindPlace(_ facts: ServerFacts, _ faults: [RelayError], _ common: LSN?) -> LSN? {
+    guard let common, let confirmed = facts.slot?.confirmedFlushLSN, confirmed <= common,
+      faults.allSatisfy({
+        $0.kind == .timelineDiverged || $0.kind == .serverBehindCheckpoint
+      })
+    else { return nil }
+    return common
+  }
+
+  /// What the slot still has is not given up. Nil: behind a publication that is no more nothing can be decoded.
+  private static func adoptedPlace(_ facts: ServerFacts, _ common: LSN?) -> LSN? {
+    if let before = facts.journal.row?.publication.flatMap({ PublicationFacts(fingerprint: $0) }),
+      common != nil, before.oid != facts.publication?.oid
+    {
+      return nil
+    }
+    guard let confirmed = facts.slot?.confirmedFlushLSN else { return nil }
+    return max(confirmed, common ?? confirmed)
+  }
+
+  /// Everything below it was published, or had been committed before the slot began.
+  private static func lowest(_ row: JournalRow?, common: LSN?, earlier: String?) -> UInt64? {
+    guard let row, let common else { return earlier.flatMap(HistoryRow.lowest) }
+    if common == row.checkpoint.lsn, let snapshot = row.snapshot { return HistoryRow.lowest(snapshot) }
+    if let earlier { return HistoryRow.lowest(earlier) }
+    guard let start = row.startLSN, start <= common else { return nil }
+    return row.startSnapshot.flatMap(HistoryRow.lowest)
+  }
+}

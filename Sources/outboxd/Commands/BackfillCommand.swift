@@ -1,0 +1,115 @@
+// Owns: `outboxd backfill`: the slot's start, or the interrupted job; run it, say what came of it.
+// Must not know: SQL, how records are sent.
+import PostgresSource
+import RelayCore
+
+enum BackfillCommand {
+  static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
+    AllocatorTuning.apply(invocation.environment)
+    let configuration = try invocation.loadConfiguration().configuration
+    var job: Job
+    let request: TableRequest
+    var notes: [String] = []
+    if invocation.isSet("resume") {
+      let record = try JobRecord.interrupted("backfill", invocation, configuration)
+      guard var resumed = TableRequest(json: record.request) else {
+        throw RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
+      }
+      if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
+      request = resumed
+      job = self.job(request, invocation, configuration)
+      job.resumed = record
+    } else {
+      if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
+      (request, notes) = try begin(invocation, configuration)
+      job = self.job(request, invocation, configuration)
+      if invocation.isSet("dry-run") { job.target = .count }
+    }
+    let outcome = try JobRunner.run(job, environment: invocation.environment)
+    var report = JobReport(job: job, outcome: outcome)
+    report.details = [
+      .init("start_lsn", .optional(request.start?.lsn.description)),
+      .init("start_snapshot", .optional(request.start?.snapshot)),
+    ]
+    report.notes = notes
+    return report.finish(isJSON: invocation.isSet("json"))
+  }
+
+  /// Finds the slot's start, or makes it. A dry run makes none.
+  private static func begin(
+    _ invocation: Invocation, _ configuration: Configuration
+  ) throws(RelayError) -> (TableRequest, [String]) {
+    var request = try TableRequest(invocation, mappings: configuration.outboxes)
+    let (settings, mappings) = (configuration.postgres, configuration.outboxes)
+    let log = configuration.log.makeLog()
+    let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: StopSignal())
+    let plan = try BackfillPlan.decide(
+      facts, settings: settings, mappings: mappings, acceptsDuplicates: invocation.isSet("accept-duplicates"))
+    var notes: [String] = []
+    if case .start(let start) = plan {
+      request.start = start
+    } else if invocation.isSet("dry-run") {
+      notes.append("counted are the rows of now: the slot's start would be made first")
+    } else {
+      request.start = try PostgresSource.begin(
+        plan, facts: facts, settings: settings, stop: StopSignal(), log: log)
+    }
+    if facts.slot?.isActive == true {
+      notes.append(
+        "outboxd runs meanwhile: an aggregate's events from before the slot arrive after its newer ones")
+    }
+    log.notice(
+      "backfill", ("slot", settings.slot), ("before", request.start?.lsn.description ?? "now"),
+      ("outboxes", request.mappings(mappings).map(\.qualifiedName).joined(separator: ",")))
+    return (request, notes)
+  }
+
+  private static func job(
+    _ request: TableRequest, _ invocation: Invocation, _ configuration: Configuration
+  ) -> Job {
+    let settings = configuration.postgres
+    let mappings = request.mappings(configuration.outboxes)
+    var range = TableRange()
+    range.visibleIn = request.start?.snapshot
+    return Job(
+      command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
+      target: request.target, rate: request.rate, request: request.json,
+      resumeCommand: { id in
+        let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
+        return "outboxd backfill --resume --job \(id)\(file)"
+      },
+      open: { [range] (position, stop, log) throws(RelayError) -> any BoundedSource in
+        try PostgresSource.openTables(
+          range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+      })
+  }
+}
+
+extension JobRecord {
+  /// The interrupted job that `--resume` goes on with: the newest, or the one that `--job` names.
+  /// - Throws: `usage` where there is none.
+  static func interrupted(
+    _ command: String, _ invocation: Invocation, _ configuration: Configuration
+  ) throws(RelayError) -> JobRecord {
+    if let option = TableRequest.fixed.first(where: invocation.isSet) {
+      throw invocation.usage("--resume does what the \(command) was asked for before: it takes no --\(option)")
+    }
+    let slot = configuration.postgres.slot
+    let id = try invocation.number("job", in: 1...Int.max)
+    let store = try JobStore(settings: configuration.postgres, stop: StopSignal())
+    guard let id else {
+      guard let record = try store.unfinished(command: command).first(where: { !$0.isRunning }) else {
+        throw RelayError(.usage, "there is no interrupted \(command) of slot \"\(slot)\" to resume")
+      }
+      return record
+    }
+    guard let (record, isFinished) = try store.find(Int64(id)), record.command == command else {
+      throw RelayError(.usage, "there is no \(command) with the number \(id) of slot \"\(slot)\"")
+    }
+    if isFinished {
+      throw RelayError(.usage, "\(command) \(id) has come to its end: there is nothing to resume")
+    }
+    if record.isRunning { throw RelayError(.usage, "another process works on \(command) \(id) now") }
+    return record
+  }
+}

@@ -1,0 +1,175 @@
+// Owns: `outboxd recover`: says what is in doubt and how it is mended, mends it, says what came of it.
+// Must not know: SQL, how a plan is made, how records are sent.
+import PostgresSource
+import RelayCore
+
+enum RecoverCommand {
+  static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
+    AllocatorTuning.apply(invocation.environment)
+    let configuration = try invocation.loadConfiguration().configuration
+    let options = try Options(invocation)
+    let recovery = try Recovery.plan(
+      settings: configuration.postgres, mappings: configuration.outboxes, wish: options.wish,
+      stop: StopSignal())
+    let text = RecoveryText(recovery, options.since)
+    if !options.isJSON { Terminal.printOutput(text.text) }
+    if case .tables = recovery.plan.action {
+      return try publish(recovery, text, options, invocation, configuration)
+    }
+    let log = configuration.log.makeLog()
+    var cut: SlotStart?
+    if !options.isDryRun, recovery.plan.action != .nothing {
+      if recovery.needsCut { cut = try recovery.cut(stop: StopSignal(), log: log) }
+      try recovery.complete(cut, stop: StopSignal())
+    }
+    if options.isJSON {
+      let isDone = !options.isDryRun
+      Terminal.printOutput(
+        JSONValue.object(
+          [.init("command", .text("recover")), .init("complete", .boolean(isDone))] + text.members(cut)).pretty)
+    } else if !options.isDryRun, recovery.plan.action != .nothing {
+      Terminal.printOutput("Done: outboxd run goes on.\n")
+    }
+    return 0
+  }
+
+  private struct Options {
+    var wish = RecoveryWish.mend
+    var since: PostgresMicroseconds?
+    var rate: Int?
+    var isDryRun: Bool
+    var isJSON: Bool
+
+    init(_ invocation: Invocation) throws(RelayError) {
+      isDryRun = invocation.isSet("dry-run")
+      isJSON = invocation.isSet("json")
+      rate = try ReplayOptions.rate(invocation)
+      if invocation.isSet("adopt"), invocation.isSet("tables") {
+        throw invocation.usage("--adopt publishes nothing, and --tables publishes: choose one")
+      }
+      if invocation.isSet("adopt") { wish = .adopt }
+      if invocation.isSet("tables") { wish = .tables }
+      guard let text = invocation.value("since") else { return }
+      if wish == .adopt { throw invocation.usage("--adopt publishes nothing: it takes no --since") }
+      guard case .time(let time) = try ReplayPlaceText.parse(text, option: "--since", now: postgresNow()) else {
+        throw invocation.usage("--since takes a time, not an LSN: rows of a table have none")
+      }
+      since = time
+    }
+  }
+
+  /// From the tables: the cut first, then the rows behind it, and the journal when Kafka has them all.
+  private static func publish(
+    _ recovery: Recovery, _ text: RecoveryText, _ options: Options, _ invocation: Invocation,
+    _ configuration: Configuration
+  ) throws(RelayError) -> Int32 {
+    let log = configuration.log.makeLog()
+    let cut = options.isDryRun ? nil : try recovery.cut(stop: StopSignal(), log: log)
+    let range = recovery.range(before: cut, since: options.since)
+    let (settings, mappings) = (configuration.postgres, configuration.outboxes)
+    let job = Job(
+      command: "recover", verb: "recovering", configuration: configuration,
+      options: RelayOptions(hasPositions: false), target: options.isDryRun ? .count : .kafka,
+      rate: options.rate, request: .object(text.members(cut)),
+      resumeCommand: { _ in
+        let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
+        return "outboxd recover\(file), which begins again (nothing is lost, and what was sent comes twice)"
+      },
+      open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
+        try PostgresSource.openTables(
+          range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+      })
+    var outcome = try JobRunner.run(job, environment: invocation.environment)
+    if outcome.isComplete, let cut {
+      do throws(RelayError) {
+        try recovery.complete(cut, stop: StopSignal())
+      } catch {
+        outcome.failure = error
+        outcome.failure?.message += "; everything was published, and the gap is still on record"
+      }
+    }
+    var report = JobReport(job: job, outcome: outcome)
+    report.details = text.members(cut)
+    if let cut, outcome.isComplete { report.notes = ["outboxd run goes on at \(cut.lsn)"] }
+    return report.finish(isJSON: options.isJSON)
+  }
+}
+
+/// A recovery in words.
+struct RecoveryText {
+  private let plan: RecoveryPlan
+  private let slot: String
+  private let since: PostgresMicroseconds?
+
+  init(_ recovery: Recovery, _ since: PostgresMicroseconds?) {
+    plan = recovery.plan
+    slot = recovery.settings.slot
+    self.since = since
+  }
+
+  /// What is wrong, what is in doubt, what is done about it.
+  private var lines: [(String, String)] {
+    guard plan.action != .nothing else {
+      return [("state", "nothing is in doubt on slot \"\(slot)\": outboxd run goes on by itself")]
+    }
+    var list: [(String, String)] = []
+    if let fault = plan.fault { list.append(("fault", fault.message)) }
+    list.append(("in doubt", range))
+    list.append(("remedy", remedy))
+    return list
+  }
+
+  var text: String {
+    lines.map { "\($0)\(String(repeating: " ", count: max(1, 10 - $0.utf8.count)))\($1)\n" }.joined()
+  }
+
+  private var range: String {
+    "what was committed from \(plan.from?.description ?? "an unknown LSN") to "
+      + (plan.through?.description ?? "the end of the WAL")
+  }
+
+  private var remedy: String {
+    switch plan.action {
+    case .nothing: "none is needed"
+    case .rewind(let lsn):
+      "the checkpoint goes back to \(lsn), which this server's history has too, and the stream sends everything after it"
+    case .tables(let lowest, let slot):
+      slotText(slot) + "every row of the tables "
+        + (lowest.map { "of transaction \($0) and later ones " } ?? "")
+        + (since.map { "since \(RFC3339.string(microseconds: $0)) " } ?? "")
+        + "is published, also what was published before; deleted rows cannot be"
+    case .adopt(let place, let slot):
+      (place == nil ? slotText(slot) : "")
+        + "outboxd run goes on at \(place?.description ?? "a new place"); what is in doubt is given up"
+    }
+  }
+
+  private func slotText(_ slot: RecoveryPlan.Slot) -> String {
+    switch slot {
+    case .create: "the slot is created; "
+    case .replace: "the slot, which is lost, is dropped and created; "
+    case .keep: ""
+    }
+  }
+
+  func members(_ cut: SlotStart?) -> [JSONValue.Member] {
+    var name = "nothing"
+    var lowest: UInt64?
+    switch plan.action {
+    case .nothing: break
+    case .rewind: name = "rewind"
+    case .tables(let transaction, _): (name, lowest) = ("tables", transaction)
+    case .adopt: name = "adopt"
+    }
+    return [
+      .init("action", .text(name)),
+      .init("fault", .optional(plan.fault?.kind.rawValue)),
+      .init("message", .optional(plan.fault?.message)),
+      .init("from_lsn", .optional(plan.from?.description)),
+      .init("through_lsn", .optional(plan.through?.description)),
+      .init("lowest_transaction", lowest.map { .unsigned($0) } ?? .null),
+      .init("since", .optional(since.map { RFC3339.string(microseconds: $0) })),
+      .init("start_lsn", .optional(cut?.lsn.description)),
+    ]
+  }
+}
