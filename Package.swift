@@ -59,7 +59,8 @@ let package = Package(
       dependencies: ["outboxd", "RelayCore", "PostgresSource", "KafkaSink", "RelayTesting"],
       swiftSettings: settings),
     .testTarget(
-      name: "IntegrationTests", dependencies: ["RelayTesting"], swiftSettings: settings),
+      name: "IntegrationTests", dependencies: ["RelayTesting"], exclude: ["AllocationCounter"],
+      swiftSettings: settings),
     .testTarget(
       name: "FaultTests", dependencies: ["RelayTesting"], swiftSettings: settings),
   ]
