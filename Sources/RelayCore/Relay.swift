@@ -29,6 +29,8 @@ public final class Relay {
 
   // The transaction that is being read.
   private var isReading = false
+  /// A stop is requested: nothing is read beyond the end of the transaction.
+  private var isStopping = false
   private var commitLSN = LSN.zero
   private var commitTime: PostgresMicroseconds = 0
   private var rowIndex: UInt32 = 0
@@ -115,6 +117,7 @@ public final class Relay {
     while true {
       let now = MonotonicTime.now()
       if stop.isRequested {
+        isStopping = true
         readDeadline = stop.requestTime.advanced(milliseconds: drainMilliseconds / 2)
         if !isReading || now >= readDeadline { return }
       }
@@ -178,6 +181,7 @@ public final class Relay {
       guard let change = try source.next() else { return false }
       try handle(change, source)
       if parked != nil { return false }
+      if isStopping, !isReading { return true }
       // To ask for what Kafka holds may have taken long.
       if count % 16 == 0 || delivered != nil, MonotonicTime.now() >= end { return true }
     }

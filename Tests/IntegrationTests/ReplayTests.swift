@@ -40,6 +40,14 @@ extension Scene {
     }
   }
 
+  /// Writes events until the journal knows of a snapshot: from there on the tables can be read by it.
+  fileprivate func awaitSnapshot(_ relay: OutboxdProcess) throws {
+    try eventually("the history has a snapshot\n\(relay.tail)", within: 60) {
+      try server.sql("SELECT workload.emit('orders', ARRAY[1], 1)", database: "shop")
+      return try count("SELECT count(*) FROM outboxd.checkpoint_history WHERE snapshot IS NOT NULL") > 0
+    }
+  }
+
   fileprivate func replayCommand(_ words: [String]) throws -> [String] {
     ["replay", "--config", try configuration.write()] + words
   }
@@ -196,6 +204,7 @@ extension Integration {
       let scene = try Scene()
       let relay = try scene.startWithWindow()
       try scene.workload.run(transactions: 20, size: 5, seed: 3)
+      try scene.awaitSnapshot(relay)
       let from = try scene.place()
       try scene.publish(from, relay)
       try scene.workload.run(transactions: 30, size: 5, seed: 4)
@@ -259,6 +268,7 @@ extension Integration {
     func `after kill -9 resume completes it`(target: String) throws {
       let scene = try Scene()
       let relay = try scene.startWithWindow()
+      if target == "table" { try scene.awaitSnapshot(relay) }
       let from = try scene.place()
       try scene.workload.run(transactions: 100, size: 5, seed: 12)
       let through = try scene.place()

@@ -19,6 +19,8 @@ private final class ScriptedSource: BoundedSource {
   /// Breaks off before the row of this number (of all rows). Nil: never.
   let breakingAt: Int?
   let stopAt: (row: Int, stop: StopSignal)?
+  /// After the stop there is nothing to read for a while at the end of a transaction, so that the loop looks at it.
+  let pausesAtStop: Bool
 
   private var transaction: Int
   private var row = -1
@@ -28,8 +30,11 @@ private final class ScriptedSource: BoundedSource {
   let descriptor = eventfd(1, Int32(EFD_CLOEXEC))
 
   init(
-    sizes: [Int], first: Int, isSynthetic: Bool, breakingAt: Int?, stopAt: (row: Int, stop: StopSignal)? = nil
+    sizes: [Int], first: Int, isSynthetic: Bool, breakingAt: Int?,
+    stopAt: (row: Int, stop: StopSignal)? = nil,
+    pausesAtStop: Bool = true
   ) {
+    self.pausesAtStop = pausesAtStop
     self.sizes = sizes
     self.first = first
     self.isSynthetic = isSynthetic
@@ -74,8 +79,7 @@ private final class ScriptedSource: BoundedSource {
       return .relation
     }
     if row < 0 {
-      // The loop looks at the stop when there is nothing to read, or after a thousand messages.
-      if let stopAt, stopAt.stop.isRequested { return nil }
+      if pausesAtStop, let stopAt, stopAt.stop.isRequested { return nil }
       row = 0
       return .begin(commitLSN: lsn(transaction), commitTime: .unknown, transactionID: 0)
     }
@@ -110,7 +114,7 @@ private final class ScriptedSource: BoundedSource {
 
   private func job(
     to path: String, synthetic: Bool, breaks: [Int] = [], openings: Openings = Openings(),
-    stopAt: Int? = nil, resumed: JobRecord? = nil
+    stopAt: Int? = nil, rate: Int? = nil, resumed: JobRecord? = nil
   ) throws -> Job {
     var configuration = Configuration()
     var mapping = OutboxMapping()
@@ -119,7 +123,8 @@ private final class ScriptedSource: BoundedSource {
     configuration.log = LogSettings(level: .error)
     return Job(
       command: "replay", verb: "replaying", configuration: configuration,
-      options: RelayOptions(hasPositions: !synthetic), target: .file(path), request: .null, resumed: resumed,
+      options: RelayOptions(hasPositions: !synthetic), target: .file(path), rate: rate, request: .null,
+      resumed: resumed,
       resumeCommand: { "resume \($0)" },
       open: { (position, stop, _) throws(RelayError) -> any BoundedSource in
         let number = openings.positions.withLock { positions in
@@ -128,7 +133,8 @@ private final class ScriptedSource: BoundedSource {
         }
         return ScriptedSource(
           sizes: Self.sizes, first: position.flatMap { Int($0) } ?? 0, isSynthetic: synthetic,
-          breakingAt: number < breaks.count ? breaks[number] : nil, stopAt: stopAt.map { ($0, stop) })
+          breakingAt: number < breaks.count ? breaks[number] : nil, stopAt: stopAt.map { ($0, stop) },
+          pausesAtStop: rate == nil)
       })
   }
 
@@ -214,6 +220,22 @@ private final class ScriptedSource: BoundedSource {
       #expect(second == nil)
       #expect(openings.positions.withLock { $0 } == [record.position])
       #expect(try ids(path) == Array(0..<Self.total), "\(stopAt)")
+    }
+  }
+
+  @Test func `the transaction that is being read when a stop comes is read to its end, also at a slow rate`()
+    throws
+  {
+    let folder = try TemporaryFolder()
+    let keeper = keeper()
+    // The loop sees the stop while a row waits for its time, and the next transaction begins without a pause.
+    for (stopAt, end, position) in [(8, 44, "3"), (48, 53, "5")] {
+      let path = folder.path + "/\(stopAt)"
+      #expect(
+        run(try job(to: path, synthetic: false, stopAt: stopAt, rate: 100), keeper: keeper)?.kind
+          == .interrupted)
+      #expect(try ids(path) == Array(0..<end))
+      #expect(keeper.position == position)
     }
   }
 
