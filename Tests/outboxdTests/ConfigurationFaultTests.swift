@@ -127,6 +127,14 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       "3:24: drain_timeout: \"99999999999999999999s\" is not a duration; write 25s, 500ms or 2m, at most 24 hours"
     ),
     FaultCase(
+      both + "replay: {window: 24, max_bytes: 10GB}\n",
+      "3:18: window: \"24\" is not a span of time; write 90s, 30m, 24h or 7d, at most 366d, or off",
+      "3:33: max_bytes: \"10GB\" is not a size; write 10GiB, 512MiB, 64KiB, or a number of bytes"),
+    FaultCase(
+      both + "replay: {window: 0s, max_bytes: 99999999TiB}\n",
+      "3:18: window: \"0s\" is not a span of time; write 90s, 30m, 24h or 7d, at most 366d, or off",
+      "3:33: max_bytes: \"99999999TiB\" is not a size; write 10GiB, 512MiB, 64KiB, or a number of bytes"),
+    FaultCase(
       both + "admin: {listen: 9464}\n",
       "3:17: listen: \"9464\" is not an address; write host:port, [::1]:9464, or off"),
     FaultCase(

@@ -249,6 +249,21 @@ private func load(
     #expect(again == configuration)
   }
 
+  @Test("The replay window has units of time and of size, and is printed as it is read")
+  func replay() throws {
+    for (text, seconds) in [("90s", 90), ("30m", 1800), ("24h", 86_400), ("7d", 604_800), ("off", nil)] {
+      let postgres = try load(settings: [("replay.window", text)]).configuration.postgres
+      #expect(postgres.replayWindow == seconds)
+    }
+    for (text, bytes) in [("10GiB", 10 << 30), ("1MiB", 1 << 20), ("3KiB", 3072), ("77", 77)] {
+      let configuration = try load(settings: [("replay.max_bytes", text), ("replay.window", "25h")])
+        .configuration
+      #expect(configuration.postgres.replayMaxBytes == UInt64(bytes))
+      let again = try load(ConfigurationPrinter.yaml(configuration), environment: [:])
+      #expect(again.configuration == configuration)
+    }
+  }
+
   @Test("The example in deploy/ is valid, says the defaults, and has every key")
   func example() throws {
     let text = try String(contentsOfFile: Repository.path + "/deploy/outboxd.yaml", encoding: .utf8)
@@ -280,7 +295,7 @@ private func load(
     let json = try #require(
       try JSONSerialization.jsonObject(with: Data(ConfigurationSchema.json.pretty.utf8)) as? [String: Any])
     let properties = try #require(json["properties"] as? [String: Any])
-    #expect(Set(properties.keys) == ["postgres", "kafka", "outboxes", "relay", "admin", "log"])
+    #expect(Set(properties.keys) == ["postgres", "replay", "kafka", "outboxes", "relay", "admin", "log"])
     let text = ConfigurationSchema.json.compact
     for key in ConfigurationKey.all { #expect(text.contains("\"\(key.name)\":{")) }
   }

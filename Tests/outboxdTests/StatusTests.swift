@@ -82,6 +82,35 @@ private func status(_ relay: LocalRelay, _ facts: ServerFacts = facts()) -> Rela
   @Test("A standby here is in order while another outboxd streams")
   func standby() throws { #expect(status(try #require(relay(role: .standby))).isHealthy) }
 
+  @Test("Anchor, replay window, the nearest limit and unfinished jobs are told, for people and for machines")
+  func replay() throws {
+    var slot = SlotFacts(database: "shop", confirmedFlushLSN: LSN(50))
+    slot.restartLSN = LSN(40)
+    slot.walStatus = "reserved"
+    var anchor = SlotOverview(name: "outboxd_anchor", role: .anchor, facts: slot, retainedBytes: 3 << 20)
+    anchor.facts.safeWALSize = 720 << 20
+    var status = status(try #require(relay()))
+    #expect(status.text.contains("anchor      none: replay.window is off\n"))
+    #expect(status.text.contains("limit       none: max_slot_wal_keep_size is not set"))
+    status.replay = ReplayStatus(
+      main: SlotOverview(name: "outboxd", role: .main, facts: slot), anchor: anchor,
+      fromWAL: .init(lsn: LSN(50), time: 0), fromTable: .init(lsn: LSN(16)), walRate: 100 << 10,
+      jobs: [UnfinishedJob(id: 3, command: "replay", events: 7, startedAt: 0, updatedAt: 1_000_000)])
+    #expect(
+      status.text.contains("from the WAL: 0/32 (2000-01-01T00:00:00Z) on; from the tables: 0/10 on\n"))
+    #expect(
+      status.text.contains(
+        "limit       2 h 2 min at this rate, 720.0 MiB until slot outboxd_anchor is in danger\n"))
+    #expect(status.text.contains("wal rate    100.0 KiB a second\n"))
+    #expect(status.text.contains("outboxd replay --resume --job 3\n"))
+    #expect(status.text.contains("outboxd slot drop-anchor lets it go"))
+    let json = try #require(JSONReader.value(of: status.json.pretty))["replay"]
+    #expect(json?["anchor"]?["retained_bytes"] == .integer(3 << 20))
+    #expect(json?["from_wal"]?["time"]?.string == "2000-01-01T00:00:00Z")
+    #expect(json?["anchor_seconds_left"] == .integer(7372))
+    #expect(json?["slot_seconds_left"] == .null)
+  }
+
   @Test("A missing publication has a remedy that names the tables")
   func publication() throws {
     var facts = facts()
