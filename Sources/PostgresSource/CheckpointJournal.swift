@@ -113,8 +113,7 @@ struct CheckpointJournal {
       VALUES (\(values(checkpoint, snapshot)), \(publication.map { SQLText.literal($0.fingerprint) } ?? "NULL"),
         \(lsn), \(startSnapshot), clock_timestamp())
       ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, \(kept)\(keptStart)system_identifier = excluded.system_identifier,
-        timeline = excluded.timeline, publication = excluded.publication, start_lsn = excluded.start_lsn,
-        start_snapshot = excluded.start_snapshot, updated_at = excluded.updated_at
+        timeline = excluded.timeline, publication = excluded.publication, updated_at = excluded.updated_at
       """)
   }
 

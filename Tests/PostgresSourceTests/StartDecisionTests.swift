@@ -88,7 +88,7 @@ private func expect(
         }) == .success(.createSlot))
     expect(
       missing, refusedAs: .slotMissing, saying: ["\"outboxd\"", "0/200", "0/1000"],
-      remedy: "DELETE FROM outboxd.checkpoint WHERE slot = 'outboxd'")
+      remedy: "outboxd recover")
     for journal in [JournalFacts.off, .absent] {
       expect(
         goodFacts {
@@ -115,7 +115,7 @@ private func expect(
   @Test func refusesAnotherCluster() {
     expect(
       goodFacts { $0.systemIdentifier = 42 }, refusedAs: .systemIdentifierChanged,
-      saying: ["42", "\(system)", "0/200"], remedy: "DELETE FROM outboxd.checkpoint")
+      saying: ["42", "\(system)", "0/200"], remedy: "outboxd recover")
     expect(
       goodFacts { $0.journal = .off }, refusedAs: .systemIdentifierChanged,
       resume: checkpoint("0/200", system: 42))
@@ -165,8 +165,8 @@ private func expect(
 
   @Test func refusesASlotThatWasInvalidated() {
     expect(
-      goodFacts { $0.slot?.walStatus = "lost" }, refusedAs: .slotLost, saying: ["0/200"],
-      remedy: "pg_drop_replication_slot")
+      goodFacts { $0.slot?.walStatus = "lost" }, refusedAs: .slotLost, saying: ["0/200", "0/1000"],
+      remedy: "outboxd recover")
     expect(
       goodFacts { $0.slot?.invalidationReason = "idle_timeout" }, refusedAs: .slotLost,
       saying: ["idle_timeout"])
@@ -197,7 +197,7 @@ private func expect(
   @Test func refusesASlotThatSomebodyElseMoved() {
     expect(
       goodFacts { $0.slot?.confirmedFlushLSN = lsn("0/201") }, refusedAs: .slotMoved,
-      saying: ["0/201", "0/200", "\"outboxd\""], remedy: "DELETE FROM outboxd.checkpoint")
+      saying: ["0/201", "0/200", "\"outboxd\""], remedy: "outboxd recover")
   }
 
   @Test func refusesAServerThatCannotDecode() {
@@ -232,6 +232,51 @@ private func expect(
     expect(
       goodFacts { $0.publication?.tables[0].hasRowFilter = true }, refusedAs: .publicationUnsuitable,
       saying: ["row filter"])
+  }
+
+  @Test func refusesAPublicationThatChangedWhileStopped() {
+    func facts(
+      oid: UInt32 = 5, version: String = "700", members: [UInt32: String] = [16_400: "16500.700"]
+    ) -> ServerFacts {
+      goodFacts {
+        var before = PublicationFacts(oid: 5, tables: [])
+        before.version = "700"
+        before.memberships = [16_400: "16500.700"]
+        var row = JournalRow(checkpoint("0/200"))
+        row.publication = before.fingerprint
+        $0.journal = .row(row)
+        $0.publication?.oid = oid
+        $0.publication?.version = version
+        $0.publication?.memberships = members
+      }
+    }
+    #expect(decide(facts()) == .success(.start(lsn("0/200"))))
+    // A new member has left nothing out that was published before.
+    #expect(
+      decide(facts(members: [16_400: "16500.700", 16_401: "16501.710"])) == .success(.start(lsn("0/200"))))
+    for (changed, word) in [
+      (facts(oid: 6), "created again"), (facts(version: "705"), "altered"),
+      (facts(members: [16_400: "16502.720"]), "taken out"),
+    ] {
+      expect(
+        changed, refusedAs: .publicationUnsuitable, saying: [word, "0/200", "0/1000"], remedy: "outboxd recover")
+    }
+  }
+
+  @Test func everyGapLeadsToOneCommand() {
+    let gaps = [
+      goodFacts { $0.slot = nil }, goodFacts { $0.slot?.walStatus = "lost" },
+      goodFacts { $0.slot?.confirmedFlushLSN = lsn("0/300") }, goodFacts { $0.systemIdentifier = 42 },
+      goodFacts { $0.walEnd = lsn("0/150") }, goodFacts { $0.timeline = 2 },
+    ]
+    for facts in gaps {
+      guard case .failure(let error) = decide(facts) else {
+        Issue.record("started")
+        continue
+      }
+      #expect(error.remedy?.contains("outboxd recover publishes") == true, "\(error)")
+      #expect(error.message.contains("0/200") && error.message.contains("\(facts.slot?.confirmedFlushLSN == lsn("0/300") ? lsn("0/300") : facts.walEnd)"), "\(error)")
+    }
   }
 
   @Test func refusesAPublicationOfTablesThatNoOutboxNames() {

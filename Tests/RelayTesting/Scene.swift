@@ -55,12 +55,13 @@ public final class Scene {
   /// Waits until all is confirmed, ends the relay in good order, and asks the oracle.
   public func finish(
     _ relay: OutboxdProcess, duplicatesAllowed: Bool = false, rewinds: Int? = nil,
-    within seconds: Double = 120
+    unsequenced: Bool = false, within seconds: Double = 120
   ) throws -> Verdict {
     try workload.settle(relay, within: seconds)
     let status = try relay.terminate()
     guard status == 0 else { throw HarnessError("outboxd ended with \(status)\n\(relay.tail)") }
-    let verdict = try workload.judge(duplicatesAllowed: duplicatesAllowed, rewinds: rewinds)
+    let verdict = try workload.judge(
+      duplicatesAllowed: duplicatesAllowed, rewinds: rewinds, unsequenced: unsequenced)
     TestTools.say("\(verdict.committed) events, \(verdict.duplicates) duplicates, \(verdict.rewinds) rewinds")
     return verdict
   }

@@ -158,22 +158,25 @@ public final class Workload {
 
   /// What an independent consumer finds, against what was committed.
   /// `rewinds`: how often a partition may go back; nil for any number.
-  public func judge(duplicatesAllowed: Bool = false, rewinds: Int? = nil) throws -> Verdict {
+  /// `unsequenced`: some of it came from tables, and has no sequence.
+  public func judge(
+    duplicatesAllowed: Bool = false, rewinds: Int? = nil, unsequenced: Bool = false
+  ) throws -> Verdict {
     try Self.judge(
       server: server, database: database, brokers: kafka.bootstrap, prefix: prefix,
-      duplicatesAllowed: duplicatesAllowed, rewinds: rewinds)
+      duplicatesAllowed: duplicatesAllowed, rewinds: rewinds, unsequenced: unsequenced)
   }
 
   public static func judge(
     server: PostgresServer, database: String, brokers: String, prefix: String,
-    duplicatesAllowed: Bool = false,
-    rewinds: Int? = nil
+    duplicatesAllowed: Bool = false, rewinds: Int? = nil, unsequenced: Bool = false
   ) throws -> Verdict {
     var command = [
       TestTools.python, "-B", folder + "/oracle.py", "--psql", server.adminConninfo(database), "--brokers",
       brokers, "--prefix", prefix + ".",
     ]
     if duplicatesAllowed { command += ["--duplicates", "allowed"] }
+    if unsequenced { command.append("--unsequenced") }
     if let rewinds { command += ["--rewinds", "\(rewinds)"] }
     let result = try ChildProcess.run(command, seconds: 300)
     guard let line = result.output.split(separator: "\n").last,

@@ -1,6 +1,6 @@
 """The delivery oracle: does Kafka hold what Postgres committed, all of it, nothing else, in order?
 
-    oracle.py --psql CONNINFO --brokers LIST --prefix TEXT [--duplicates none|allowed] [--rewinds N]
+    oracle.py --psql CONNINFO --brokers LIST --prefix TEXT [--duplicates none|allowed] [--rewinds N] [--unsequenced]
     oracle.py --count --brokers LIST --prefix TEXT
 
 The truth is the view `truth.event` of the database (see workload.sql): one row for each event that
@@ -22,6 +22,7 @@ import time
 import checker
 
 SEQUENCE = re.compile(r"[0-9A-Fa-f]{16}-[0-9A-Fa-f]+\Z|[0-9A-Fa-f]{16}[0-9A-Fa-f-]*\Z")
+SEQUENCE_MEMBER = re.compile(rb'"sequence" *: *"[0-9A-Fa-f-]*" *,? *')
 SAMPLES = 5
 
 
@@ -84,8 +85,10 @@ def murmur2(data):
 class Oracle:
     """Feed it every message of every partition in order of offset, then ask for the verdict."""
 
-    def __init__(self, truth, read_with_sdk=None):
+    def __init__(self, truth, read_with_sdk=None, unsequenced=False):
         self.truth = truth
+        self.unsequenced = unsequenced
+        """Events that come from a table have no sequence."""
         self.read_with_sdk = read_with_sdk
         self.first = {}
         self.versions = {}
@@ -124,8 +127,13 @@ class Oracle:
         if truth is None:
             self.fault("phantom", f"{place}: {identity} was not committed")
             return
+        headers, value = message.headers, message.value
+        if self.unsequenced:
+            headers = [header for header in headers if header[0] != "ce_sequence"]
+            if event.mode == "structured":
+                value = SEQUENCE_MEMBER.sub(b"", value, count=1)
         digest = hashlib.blake2b(
-            repr((message.topic, message.key, message.headers, message.value)).encode(), digest_size=16
+            repr((message.topic, message.key, headers, value)).encode(), digest_size=16
         ).digest()
         sequence = event.attributes.get("sequence")
         self._check_partition_progress(message, sequence)
@@ -186,16 +194,17 @@ class Oracle:
                 self.fault("partition", f"{place}: key {message.key!r} belongs to partition {known}")
 
     def _check_order(self, place, message, truth, sequence):
-        if sequence is None or not SEQUENCE.match(sequence):
-            self.fault("sequence", f"{place}: sequence {sequence!r}")
-            return
-        if self.sequence_length is None:
-            self.sequence_length = len(sequence)
-        if len(sequence) != self.sequence_length:
-            self.fault("sequence", f"{place}: {sequence!r} has not the width of the others")
-        if sequence in self.sequences:
-            self.fault("sequence", f"{place}: {sequence} is also the sequence of {self.sequences[sequence]}")
-        self.sequences[sequence] = place
+        if sequence is not None or not self.unsequenced:
+            if sequence is None or not SEQUENCE.match(sequence):
+                self.fault("sequence", f"{place}: sequence {sequence!r}")
+                return
+            if self.sequence_length is None:
+                self.sequence_length = len(sequence)
+            if len(sequence) != self.sequence_length:
+                self.fault("sequence", f"{place}: {sequence!r} has not the width of the others")
+            if sequence in self.sequences:
+                self.fault("sequence", f"{place}: {sequence} is also the sequence of {self.sequences[sequence]}")
+            self.sequences[sequence] = place
         if message.key is None:
             return
         last = self.versions.get((message.topic, message.key))
@@ -203,8 +212,9 @@ class Oracle:
             version, earlier = last
             if truth.version <= version:
                 self.fault("order", f"{place}: version {truth.version} of {message.key!r} after {version}")
-            if sequence <= earlier:
+            if sequence is not None and earlier is not None and sequence <= earlier:
                 self.fault("sequence", f"{place}: {sequence} after {earlier}")
+            sequence = sequence or earlier
         self.versions[(message.topic, message.key)] = (truth.version, sequence)
 
     def verdict(self, duplicates="none", rewinds=None):
@@ -376,12 +386,13 @@ def main():
     parser.add_argument("--prefix", required=True, help="every topic that begins so is read")
     parser.add_argument("--duplicates", choices=("none", "allowed"), default="none")
     parser.add_argument("--rewinds", type=int, help="how often a partition may go back; default: any number")
+    parser.add_argument("--unsequenced", action="store_true", help="some events come from tables: no sequence")
     parser.add_argument("--count", action="store_true", help="only count the messages")
     options = parser.parse_args()
     if options.count:
         print(sum(watermarks(*open_topics(options.brokers, options.prefix)).values()))
         return
-    oracle = Oracle(load_truth(options.psql), sdk_reader())
+    oracle = Oracle(load_truth(options.psql), sdk_reader(), options.unsequenced)
     for message in consume(options.brokers, options.prefix):
         oracle.feed(message)
     verdict = oracle.verdict(options.duplicates, options.rewinds)

@@ -64,8 +64,9 @@ def good_messages(make=binary):
     return [make(number, KEYS[number % 2], number) for number in range(8)]
 
 
-def judge(messages, truth=None, sdk=True, **options):
-    judge = oracle.Oracle(good_truth() if truth is None else truth, oracle.sdk_reader() if sdk else None)
+def judge(messages, truth=None, sdk=True, unsequenced=False, **options):
+    reader = oracle.sdk_reader() if sdk else None
+    judge = oracle.Oracle(good_truth() if truth is None else truth, reader, unsequenced)
     for message in messages:
         judge.feed(message)
     return judge.verdict(**options)
@@ -83,6 +84,27 @@ class OracleTests(unittest.TestCase):
 
     def test_accepts_a_right_structured_run(self):
         self.expect(judge(good_messages(structured), good_truth("structured")))
+
+    def test_events_without_sequence_where_they_are_expected(self):
+        bare = [binary(number, KEYS[number % 2], number, headers={"ce_sequence": None}) for number in range(8)]
+        self.expect(judge(bare), "sequence")
+        self.expect(judge(bare, unsequenced=True))
+        # Once from the table and once from the stream it is the same event.
+        self.expect(judge(bare + good_messages(), unsequenced=True, duplicates="allowed"))
+        changed = good_messages()
+        changed[3].value = b"{}"
+        self.expect(judge(bare + changed, unsequenced=True, duplicates="allowed"), "unstable")
+        bare[0], bare[2] = bare[2], bare[0]
+        self.expect(judge(bare, unsequenced=True), "order")
+
+    def test_a_structured_event_with_and_without_sequence(self):
+        def make(number, key, offset):
+            message = structured(number, key, offset)
+            message.value = oracle.SEQUENCE_MEMBER.sub(b"", message.value, count=1)
+            return message
+        self.expect(
+            judge(good_messages(make) + good_messages(structured), good_truth("structured"), unsequenced=True,
+                  duplicates="allowed"))
 
     def test_missing(self):
         self.expect(judge(good_messages()[:-1]), "missing")

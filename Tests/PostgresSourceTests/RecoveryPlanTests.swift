@@ -1,0 +1,191 @@
+// Owns: what a recovery and a backfill decide for each observation.
+import RelayCore
+import Testing
+
+@testable import PostgresSource
+
+private func lsn(_ text: String) -> LSN { LSN(text)! }
+
+/// Slot at 0/100, checkpoint 0/200 with a snapshot of transaction 50, slot's start at 0/80 with one of 30.
+private func facts(_ change: (inout ServerFacts, inout JournalRow) -> Void = { _, _ in }) -> ServerFacts {
+  var table = TableFacts(schema: "public", name: "outbox")
+  table.columns = [TableFacts.Column(name: "id", type: "uuid", isNullable: false)]
+  var publication = PublicationFacts(oid: 5, tables: [.init(schema: "public", name: "outbox")])
+  publication.version = "7"
+  var row = JournalRow(Checkpoint(lsn: lsn("0/200"), systemIdentifier: 1, timeline: 1))
+  row.snapshot = "50:60:55"
+  row.publication = publication.fingerprint
+  row.startLSN = lsn("0/80")
+  row.startSnapshot = "30:30:"
+  var facts = ServerFacts(
+    serverVersion: 150_020, systemIdentifier: 1, timeline: 1, walEnd: lsn("0/1000"), database: "app",
+    slot: SlotFacts(database: "app", confirmedFlushLSN: lsn("0/100")), publication: publication,
+    tables: [table])
+  change(&facts, &row)
+  if facts.journal == .off { facts.journal = .row(row) }
+  return facts
+}
+
+private func plan(_ facts: ServerFacts, wish: RecoveryWish = .mend, earlier: String? = nil) throws(RelayError)
+  -> RecoveryPlan
+{
+  try RecoveryPlan.decide(
+    facts, settings: PostgresSettings(), mappings: [OutboxMapping()], wish: wish, earlier: earlier)
+}
+
+private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
+  do throws(RelayError) {
+    _ = try plan(facts)
+    return nil
+  } catch {
+    return error.kind
+  }
+}
+
+@Suite struct RecoveryPlanTests {
+  @Test func nothingIsDoneWhereNothingIsWrong() throws {
+    #expect(try plan(facts()).action == .nothing)
+    #expect(try plan(facts(), wish: .adopt).action == .nothing)
+    #expect(try plan(facts(), wish: .tables).action == .tables(lowestTransaction: 50, .keep))
+  }
+
+  @Test func whatTheSlotSkippedComesFromTheTables() throws {
+    let missing = try plan(facts { facts, _ in facts.slot = nil })
+    #expect(missing.action == .tables(lowestTransaction: 50, .create))
+    #expect(missing.from == lsn("0/200") && missing.through == lsn("0/1000"))
+    #expect(missing.fault?.kind == .slotMissing && missing.keepsSnapshot)
+    let lost = facts { facts, _ in facts.slot?.walStatus = "lost" }
+    #expect(try plan(lost).action == .tables(lowestTransaction: 50, .replace))
+    let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
+    #expect(try plan(moved).action == .tables(lowestTransaction: 50, .keep))
+    let changed = facts { facts, _ in facts.publication?.version = "8" }
+    #expect(try plan(changed).action == .tables(lowestTransaction: 50, .keep))
+  }
+
+  @Test func withoutAProvenSnapshotTheHistoryAndTheStartDecide() throws {
+    let missing = facts { facts, row in
+      facts.slot = nil
+      row.snapshot = nil
+    }
+    #expect(try plan(missing).action == .tables(lowestTransaction: 30, .create))
+    #expect(try plan(missing, earlier: "40:41:").action == .tables(lowestTransaction: 40, .create))
+    let unknown = facts { facts, row in
+      facts.slot = nil
+      row.snapshot = nil
+      row.startSnapshot = nil
+    }
+    #expect(try plan(unknown).action == .tables(lowestTransaction: nil, .create))
+  }
+
+  @Test func anotherSystemKnowsNoneOfTheTransactions() throws {
+    let other = facts { facts, _ in
+      facts.systemIdentifier = 2
+      facts.slot = nil
+    }
+    let plan = try plan(other, earlier: "40:41:")
+    #expect(plan.action == .tables(lowestTransaction: nil, .create))
+    #expect(!plan.keepsSnapshot && !plan.isSameSystem)
+  }
+
+  @Test func theStreamGoesBackToTheCommonHistoryWhereItStillCan() throws {
+    let history = [TimelineSwitch(timeline: 1, switchLSN: lsn("0/180"))]
+    let diverged = facts { facts, _ in
+      facts.timeline = 2
+      facts.timelineHistory = history
+    }
+    #expect(try plan(diverged).action == .rewind(to: lsn("0/180")))
+    #expect(try plan(facts { facts, _ in facts.walEnd = lsn("0/150") }).action == .rewind(to: lsn("0/150")))
+    let behind = facts { facts, _ in
+      facts.timeline = 2
+      facts.timelineHistory = history
+      facts.slot?.confirmedFlushLSN = lsn("0/190")
+    }
+    // The journal's snapshot may hold transactions that are no more.
+    #expect(try plan(behind).action == .tables(lowestTransaction: 30, .keep))
+    #expect(try plan(behind, earlier: "45:46:").action == .tables(lowestTransaction: 45, .keep))
+    #expect(try !plan(behind).keepsSnapshot)
+    let stranger = facts { facts, _ in facts.timeline = 2 }
+    #expect(try plan(stranger).action == .tables(lowestTransaction: nil, .keep))
+    let late = facts { facts, row in
+      facts.timeline = 2
+      facts.timelineHistory = history
+      facts.slot = nil
+      row.startLSN = lsn("0/190")
+    }
+    #expect(try plan(late).action == .tables(lowestTransaction: nil, .create))
+  }
+
+  @Test func adoptingGivesUpNoMoreThanItMust() throws {
+    func action(_ facts: ServerFacts) throws(RelayError) -> RecoveryPlan.Action { try plan(facts, wish: .adopt).action }
+    #expect(try action(facts { facts, _ in facts.slot = nil }) == .adopt(at: nil, .create))
+    #expect(try action(facts { facts, _ in facts.slot?.walStatus = "lost" }) == .adopt(at: nil, .replace))
+    let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
+    #expect(try action(moved) == .adopt(at: lsn("0/300"), .keep))
+    #expect(try plan(moved, wish: .adopt).through == lsn("0/300"))
+    #expect(try action(facts { facts, _ in facts.publication?.version = "8" }) == .adopt(at: lsn("0/200"), .keep))
+    #expect(try action(facts { facts, _ in facts.publication?.oid = 6 }) == .adopt(at: nil, .keep))
+    #expect(try action(facts { facts, _ in facts.systemIdentifier = 2 }) == .adopt(at: lsn("0/100"), .keep))
+  }
+
+  @Test func whatIsNoGapIsSaidFirst() {
+    #expect(refusal(facts { facts, _ in facts.slot?.isActive = true }) == .slotActive)
+    #expect(refusal(facts { facts, _ in facts.publication = nil }) == .publicationMissing)
+    #expect(refusal(facts { facts, _ in facts.publication?.tables = [] }) == .publicationUnsuitable)
+    #expect(refusal(facts { facts, _ in facts.slot?.plugin = "wal2json" }) == .slotUnsuitable)
+    #expect(refusal(facts { facts, _ in facts.walLevel = "replica" }) == .serverUnsuitable)
+    #expect(
+      refusal(
+        facts { facts, _ in
+          facts.journal = .absent
+          facts.slot?.walStatus = "lost"
+        }) == .journalUnusable)
+  }
+}
+
+@Suite struct BackfillPlanTests {
+  private func plan(_ facts: ServerFacts, duplicates: Bool = false) throws(RelayError) -> BackfillPlan {
+    try BackfillPlan.decide(
+      facts, settings: PostgresSettings(), mappings: [OutboxMapping()], acceptsDuplicates: duplicates)
+  }
+
+  private func refusal(_ facts: ServerFacts, duplicates: Bool = false) -> RelayError.Kind? {
+    do throws(RelayError) {
+      _ = try plan(facts, duplicates: duplicates)
+      return nil
+    } catch {
+      return error.kind
+    }
+  }
+
+  @Test func aKnownStartIsUsedAlsoBesideTheDaemon() throws {
+    let running = facts { facts, _ in facts.slot?.isActive = true }
+    #expect(try plan(running) == .start(SlotStart(lsn: lsn("0/80"), snapshot: "30:30:")))
+  }
+
+  @Test func aSlotIsMadeOnlyWhereThereNeverWasOne() throws {
+    let new = facts { facts, _ in
+      facts.slot = nil
+      facts.journal = .empty
+    }
+    #expect(try plan(new) == .createSlot)
+    #expect(refusal(facts { facts, _ in facts.slot = nil }) == .slotMissing)
+  }
+
+  @Test func aStartThatIsNotKnownIsMadeWhereNothingWasPublished() throws {
+    #expect(try plan(facts { facts, _ in facts.journal = .empty }) == .cut)
+    let unmoved = facts { _, row in
+      row.startLSN = lsn("0/200")
+      row.startSnapshot = nil
+    }
+    #expect(try plan(unmoved) == .cut)
+    let moved = facts { _, row in row.startSnapshot = nil }
+    #expect(refusal(moved) == .usage)
+    #expect(try plan(moved, duplicates: true) == .cut)
+    let running = facts { facts, row in
+      row.startSnapshot = nil
+      facts.slot?.isActive = true
+    }
+    #expect(refusal(running, duplicates: true) == .slotActive)
+    #expect(refusal(facts { facts, _ in facts.journal = .absent }) == .journalUnusable)
+  }
+}
