@@ -116,9 +116,11 @@ private final class Pump {
     guard PostgresServer.versions.contains(version) else { return nil }
     let database = try LiveDatabase(try PostgresServer(version: version, settings: settings))
     database.settings.replayWindow = 3600
-    let keeper = try database.keeper(anchorInterval: 50)
+    // The guard of the publication looks once, in the turn that measures the slot.
+    let keeper = try database.keeper(publicationInterval: 3_600_000, anchorInterval: 50)
     let pump = Pump(try database.open(keeper), keeper)
     try pump.run("an anchor") { try database.slot(database.anchor, "1") == "1" }
+    try pump.run("a measured slot") { database.metrics.walStatus == "reserved" }
     return (database, pump)
   }
 
