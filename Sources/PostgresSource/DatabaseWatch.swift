@@ -147,7 +147,8 @@ extension DatabaseWatch {
       // Asked after the snapshot was taken: what is visible in it was committed under the publication of the start.
       let inspector = SlotInspector(connection: journal.connection, settings: keeper.settings)
       if let before = session.publication {
-        guard let now = try inspector.publicationIdentity(), PublicationCheck.change(from: before, to: now) == nil
+        guard let now = try inspector.publicationIdentity(),
+          PublicationCheck.change(from: before, to: now) == nil
         else {
           publicationTime = MonotonicTime(nanoseconds: 0)
           return
@@ -213,7 +214,8 @@ extension DatabaseWatch {
     } else if let publication, publication != session.publication {
       // Never at a fault: the next start, too, must see that something may have been left out.
       if keeper.keepsJournal {
-        try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(publication)
+        try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(
+          publication)
       }
       keeper.note(publication, in: session)
     }

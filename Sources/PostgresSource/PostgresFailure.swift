@@ -123,7 +123,7 @@ enum PostgresFailure {
 
   static let publicationGoneRemedy =
     "Create the publication again (outboxd init prints the SQL). Changes that were committed while it did not exist "
-      + "cannot be decoded. \(GapRemedy.recover) Should it see no gap, as the journal was off: outboxd recover --tables."
+    + "cannot be decoded. \(GapRemedy.recover) Should it see no gap, as the journal was off: outboxd recover --tables."
 
   private static func wrongState(
     _ server: ServerMessage, _ context: FailureContext,
@@ -142,7 +142,8 @@ enum PostgresFailure {
     return error(.serverUnsuitable, nil)
   }
 
-  static let slotLostRemedy = GapRemedy.recover("Set max_slot_wal_keep_size so that the slot outlives an outage.")
+  static let slotLostRemedy = GapRemedy.recover(
+    "Set max_slot_wal_keep_size so that the slot outlives an outage.")
 
   static let walLevelRemedy =
     "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres (managed services "

@@ -13,6 +13,7 @@ extension Integration {
       _ version: Int, settings: [String: String] = [:], transactions: Int = 30
     ) throws -> Scene {
       let scene = try Scene(version: version, settings: settings)
+      try scene.server.sql(BackfillTests.number, database: "shop")
       let relay = try scene.start()
       try scene.workload.run(writers: 2, transactions: transactions, size: 8, seed: 1)
       try scene.workload.settle(relay)
@@ -46,7 +47,8 @@ extension Integration {
       let mended = try OutboxdProcess.command(["recover", "--config", path])
       #expect(mended.status == 0, "\(mended.errors)\(mended.output)")
       let again = try OutboxdProcess.command(["recover", "--config", path])
-      #expect(again.status == 0 && again.output.contains("nothing is in doubt"), "\(again.errors)\(again.output)")
+      #expect(
+        again.status == 0 && again.output.contains("nothing is in doubt"), "\(again.errors)\(again.output)")
       let relay = try scene.start()
       try scene.server.sql("SELECT workload.emit('orders', ARRAY[7, 8, 9], 12)", database: "shop")
       let verdict = try scene.finish(relay, duplicatesAllowed: true, unsequenced: true)
@@ -114,6 +116,7 @@ extension Integration {
 
     @Test func `a table that was taken out for a moment while the relay ran`() throws {
       let scene = try Scene()
+      try scene.server.sql(BackfillTests.number, database: "shop")
       let relay = try scene.start()
       // Long enough for a proven snapshot.
       for seed in 1...4 {
@@ -210,7 +213,8 @@ extension Integration {
       try emit(scene, 5)
       let code = try relay.process.wait(seconds: 60)
       #expect([15, 16].contains(code), "\(relay.tail)")
-      #expect(relay.log.last { $0.level == "error" }?.text.contains("outboxd recover") == true, "\(relay.tail)")
+      #expect(
+        relay.log.last { $0.level == "error" }?.text.contains("outboxd recover") == true, "\(relay.tail)")
       try emit(scene, 5)
       if withSlots {
         // A slot that came along stands where the journal does: the stream has everything after it.
