@@ -158,6 +158,13 @@ void producer_wait(int milliseconds) {
   producer_drain();
 }
 
+void producer_hasten(int milliseconds) {
+  if (outstanding > 0)
+    rd_kafka_flush(client, milliseconds);
+  else
+    usleep((useconds_t)milliseconds * 1000);
+}
+
 void producer_stop(void) {
   for (int index = 0; index < TOPIC_SLOTS; index++)
     if (topics[index].handle != NULL) rd_kafka_topic_destroy(topics[index].handle);

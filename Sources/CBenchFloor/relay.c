@@ -21,6 +21,7 @@ static uint64_t seen_lsn;
 static uint64_t sent_lsn;
 static int64_t sent_time;
 static bool reply_requested;
+static bool in_transaction;
 static bool structured;
 static volatile sig_atomic_t stop_requested;
 
@@ -117,11 +118,13 @@ static void take(const char *bytes) {
     case 'B':
       event_begin(big64(message + 1), (int64_t)big64(message + 9));
       producer_open();
+      in_transaction = true;
       break;
     case 'C': {
       uint64_t end = big64(message + 10);
       if (end > seen_lsn) seen_lsn = end;
       producer_close(end);
+      in_transaction = false;
       break;
     }
     case 'R':
@@ -182,35 +185,42 @@ static void wait_for_news(void) {
 static double rate;
 static int64_t window_start;
 static uint64_t window_bytes;
-static uint64_t round_bytes;
-static int looks;
+static uint64_t round_start;
+static int looks_left = LOOKS;
 
-static void measure_rate(uint64_t received, int64_t now) {
-  window_bytes += received;
+static void measure_rate(int64_t now) {
   int64_t elapsed = now - window_start;
   if (elapsed < 10000000) return;
-  rate = elapsed > 1000000000 ? 0 : (rate + (double)window_bytes * 1e9 / (double)elapsed) / 2;
+  double current = (double)(received_bytes - window_bytes) * 1e9 / (double)elapsed;
+  rate = elapsed > 1000000000 ? 0 : (rate + current) / 2;
   window_start = now;
-  window_bytes = 0;
+  window_bytes = received_bytes;
 }
 
-/// The socket is empty. While a backlog drains it is looked at a few times more, then some milliseconds of rows
-/// are let gather; a round that brought nothing ends in poll(2).
-static void pause_reading(uint64_t received, int64_t now) {
-  measure_rate(received, now);
-  round_bytes += received;
+/// The socket is empty. As Sources/RelayCore/ReadingPace.swift: while a backlog drains it is looked at a few times
+/// more, then some milliseconds of rows are let gather; events that come singly share a nap of two milliseconds; a
+/// round that brought nothing ends in poll(2).
+static void pause_reading(int64_t now) {
+  uint64_t bytes = received_bytes - round_start;
+  if (bytes == 0) {
+    wait_for_news();
+    return;
+  }
+  measure_rate(now);
   bool is_fast = rate > 20e6;
-  if (is_fast && round_bytes < 1000000 && looks < LOOKS) {
-    looks++;
+  if (is_fast && bytes < 1000000 && looks_left > 0) {
+    looks_left--;
     usleep(30);
     return;
   }
-  if (round_bytes > 0)
-    usleep(is_fast ? 5000 : 100);
+  round_start = received_bytes;
+  looks_left = LOOKS;
+  if (is_fast)
+    usleep(5000);
+  else if (in_transaction)
+    usleep(100);
   else
-    wait_for_news();
-  round_bytes = 0;
-  looks = 0;
+    producer_hasten(2);
 }
 
 int relay(struct options *options) {
@@ -221,7 +231,6 @@ int relay(struct options *options) {
   producer_start(options->kafka, options->topic_prefix);
   start(options);
   bool told = false;
-  uint64_t before = 0;
   while (!stop_requested) {
     producer_drain();
     int64_t now = monotonic_nanoseconds();
@@ -233,9 +242,7 @@ int relay(struct options *options) {
       told = true;
     }
     if (read_turn()) continue;
-    uint64_t received = received_bytes - before;
-    before = received_bytes;
-    pause_reading(received, now);
+    pause_reading(now);
   }
   sent_time = 0;
   confirm(monotonic_nanoseconds());

@@ -56,8 +56,9 @@ public enum KafkaProperties {
       ("message.timeout.ms", "0"),
       ("partitioner", "murmur2_random"),
       ("compression.codec", "lz4"),
-      // Half a millisecond gathers what one turn of the loop brings; under load the queue does the rest.
-      ("queue.buffering.max.ms", "0.5"),
+      // For a backlog, whose requests are the larger and the fewer. Events that come singly do not wait for it:
+      // see `KafkaSink.hasten`.
+      ("queue.buffering.max.ms", "5"),
       ("queue.buffering.max.messages", "16384"),
       ("queue.buffering.max.kbytes", String(queueKilobytes(settings))),
       ("socket.nagle.disable", "true"),

@@ -25,8 +25,11 @@ public final class KafkaSink: RecordSink {
   /// What may be queued and in flight, headers and bookkeeping included. librdkafka's own limit counts payloads.
   private let byteBudget: Int
   private var topics: TopicTable
+  private var survey = TopicSurvey()
   private var health: KafkaHealth
   private let arguments: ProduceArguments
+  /// False where the operator has set how long to linger.
+  private let isHastened: Bool
   /// Counts of the producers before this one.
   private let earlierTopics: [String: UInt64]
   private var publishedTopics: UInt64 = 0
@@ -74,6 +77,9 @@ public final class KafkaSink: RecordSink {
     let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? ""
     health = KafkaHealth(metrics: metrics, mechanism: mechanism)
     arguments = ProduceArguments()
+    isHastened = ["queue.buffering.max.ms", "linger.ms"].allSatisfy {
+      settings.properties[$0] == nil && settings.propertyFiles[$0] == nil
+    }
     earlierTopics = metrics.topics
     if let cluster = rd_kafka_clusterid(handle.client, Self.patience) {
       rd_kafka_mem_free(handle.client, cluster)
@@ -166,8 +172,12 @@ public final class KafkaSink: RecordSink {
     }
     // With all brokers away an answer is not to be expected, and the loop has other things to do.
     let isHopeless = health.brokersUp == 0 && entry.attempts > 0
+    let patience = isHopeless ? 50 : Self.patience
     let name = topics.name(index)
-    switch existence(of: entry.topic, milliseconds: isHopeless ? 50 : Self.patience) {
+    let isListed =
+      entry.attempts == 0
+      && survey.holds(name, client: handle.client, milliseconds: patience, now: now)
+    switch isListed ? .success(()) : existence(of: entry.topic, milliseconds: patience) {
     case .success:
       if health.topicHold != nil {
         log.notice("topic is there, records go on", ("topic", name))
@@ -375,6 +385,17 @@ public final class KafkaSink: RecordSink {
     }
     // The rest of the same batch comes in the same event, or in those that already wait.
     while let event = handle.nextEvent() { take(event, settle) }
+  }
+
+  /// While `rd_kafka_flush` waits, librdkafka does not linger; it waits for its time in full, because deliveries
+  /// count as outstanding until `drain` has taken them.
+  public func hasten(sleeping microseconds: UInt32) {
+    let milliseconds = microseconds / 1_000
+    guard isHastened, inFlight > 0, milliseconds > 0 else {
+      usleep(microseconds)
+      return
+    }
+    rd_kafka_flush(handle.client, Int32(milliseconds))
   }
 
   public func abandon() {

@@ -17,6 +17,7 @@ struct EventEncoder: ~Copyable {
   private var plan: RowPlan?
   var arena = ByteArena()
   var writer = JSONWriter()
+  private var transaction = TransactionTexts()
   let headers: UnsafeMutablePointer<RecordHeader>
   var headerCount = 0
 
@@ -189,7 +190,7 @@ struct EventEncoder: ~Copyable {
     return Attributes(
       id: id, source: source, type: type, subject: subject,
       time: try time(row, plan, commitTime),
-      sequence: options.hasPositions ? sequence(commitLSN, index) : nil,
+      sequence: options.hasPositions ? transaction.sequence(commitLSN, index) : nil,
       contentType: contentType, dataschema: dataschema, partitionkey: partitionkey)
   }
 
@@ -201,17 +202,8 @@ struct EventEncoder: ~Copyable {
         of: row.values[column.index], type: column.type, part: "time", arena: &arena)
     }
     if commitTime == .unknown { return nil }
-    return try ValueText.time(commitTime, part: "time", arena: &arena)
-  }
-
-  /// CloudEvents extension "sequence": sorts as text. Commit LSN and index, each of fixed width.
-  private mutating func sequence(_ commitLSN: LSN, _ index: UInt32) -> LentBytes {
-    // SAFETY: 16 digits, a hyphen and 8 digits fill the 25 bytes.
-    let target = arena.reserve(25)
-    Hexadecimal.write(commitLSN.rawValue, digits: 16, to: target)
-    target.storeBytes(of: 0x2D, toByteOffset: 16, as: UInt8.self)
-    Hexadecimal.write(UInt64(index), digits: 8, to: target + 17)
-    return LentBytes(start: target, count: 25)
+    guard let text = transaction.time(commitTime) else { throw ValueText.timeless("time") }
+    return text
   }
 
   /// An attribute's text, checked; nil for NULL.

@@ -1,19 +1,31 @@
 // Owns: how eagerly the socket is read while a backlog drains.
-// Must not know: what is read.
-import CSystem
-import Glibc
+// Must not know: what is read; it does not sleep itself.
 
 /// Naps between rounds of reading. A reader that waits for each message makes the server send each row as a
 /// segment of its own; one that lets some milliseconds of rows gather doubles the throughput of both. A round
-/// that brought nothing is followed by no nap, so a quiet stream is read at once.
+/// that brought nothing is followed by no nap, so a stream that has been quiet is read at once.
 struct ReadingPace {
+  /// What follows when the socket is empty.
+  enum Rest: Equatable {
+    /// Wait in `poll(2)`: the last round brought nothing.
+    case wait
+    /// Read again after so many microseconds. The backlog goes on, and a record gains nothing by leaving soon.
+    case nap(UInt32)
+    /// Read again after so many microseconds, so that events that come singly share the wake-ups of all that they
+    /// pass. What was read is to leave at once.
+    case gather(UInt32)
+  }
+
   /// A stream faster than this, in bytes a second, is a backlog.
   private static let fastRate = 20_000_000.0
-  /// A stream slower than this is read at once between transactions: a nap would gather nothing.
-  private static let slowRate = 2_000_000.0
   /// A round that brought this much has let enough gather.
   private static let fullRound: UInt64 = 1_000_000
   private static let looks = 6
+  /// Microseconds.
+  private static let lookTime: UInt32 = 30
+  private static let fastNap: UInt32 = 5_000
+  private static let transactionNap: UInt32 = 100
+  private static let gatherTime: UInt32 = 2_000
 
   private var rate = 0.0
   private var windowStart = MonotonicTime(nanoseconds: 0)
@@ -22,28 +34,24 @@ struct ReadingPace {
   private var roundStart: UInt64 = 0
   private var looksLeft = looks
 
-  /// The socket is empty. Naps, or returns false when it is time to wait for more.
+  /// The socket is empty: what now?
   /// - Parameters:
   ///   - received: bytes received on the connection so far.
   ///   - isInTransaction: the rest of a transaction is on its way.
-  mutating func rest(received: UInt64, isInTransaction: Bool, now: MonotonicTime) -> Bool {
+  mutating func rest(received: UInt64, isInTransaction: Bool, now: MonotonicTime) -> Rest {
     let bytes = received &- roundStart
-    guard bytes > 0 else { return false }
+    guard bytes > 0 else { return .wait }
     measure(received, now)
     guard rate > Self.fastRate else {
       begin(received)
-      if rate < Self.slowRate, !isInTransaction { return false }
-      usleep(100)
-      return true
+      return isInTransaction ? .nap(Self.transactionNap) : .gather(Self.gatherTime)
     }
     if bytes < Self.fullRound, looksLeft > 0 {
       looksLeft -= 1
-      usleep(30)
-      return true
+      return .nap(Self.lookTime)
     }
     begin(received)
-    usleep(5_000)
-    return true
+    return .nap(Self.fastNap)
   }
 
   private mutating func begin(_ received: UInt64) {

@@ -125,13 +125,11 @@ public final class Relay {
       try progress(source, now)
       if source.isAtEnd, parked == nil { return }
       if let record = parked { try retry(record, now) }
+      // The one record in flight has no company to wait for.
+      if parked != nil, isIsolated { sink?.hasten(sleeping: 1_000) }
       if canRead {
         if try read(source) { continue }
-        if parked == nil,
-          pace.rest(received: source.receivedBytes, isInTransaction: isReading, now: now)
-        {
-          continue
-        }
+        if parked == nil, rest(source, now) { continue }
       }
       wait(source, until: readDeadline)
     }
@@ -438,6 +436,17 @@ public final class Relay {
   }
 
   // MARK: Waiting
+
+  /// The socket is empty. Naps, or returns false when it is time to wait for more.
+  private func rest(_ source: any ChangeSource, _ now: MonotonicTime) -> Bool {
+    switch pace.rest(received: source.receivedBytes, isInTransaction: isReading, now: now) {
+    case .wait: return false
+    case .nap(let microseconds): usleep(microseconds)
+    case .gather(let microseconds):
+      if let sink { sink.hasten(sleeping: microseconds) } else { usleep(microseconds) }
+    }
+    return true
+  }
 
   private func wait(_ source: (any ChangeSource)?, until deadline: MonotonicTime, beyondStop: Bool = false) {
     var timeout = 1000

@@ -1,5 +1,6 @@
 // Owns: the three seams of the loop. Everything behind them is replaceable in a test.
 // Must not know: Postgres, Kafka.
+import Glibc
 
 /// Where changes come from: a replication stream, a range of WAL, or the rows of tables.
 /// Confined to the relay's thread.
@@ -74,6 +75,12 @@ public protocol RecordSink: AnyObject {
   /// Hands every delivery that has come to `settle`, and clears the descriptor. Never blocks.
   /// - Throws: `sinkFailed` where the sink must be built anew.
   func drain(_ settle: (Delivery) -> Void) throws(RelayError)
+  /// Sends at once what it would hold back for company, and sleeps for so many microseconds.
+  func hasten(sleeping microseconds: UInt32)
   /// Lets go of everything that is queued, without waiting for it.
   func abandon()
+}
+
+extension RecordSink {
+  public func hasten(sleeping microseconds: UInt32) { usleep(microseconds) }
 }

@@ -96,10 +96,12 @@ enum ValueText {
     _ time: PostgresMicroseconds, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     let target = arena.reserve(RFC3339.maximumCount)
-    guard let count = RFC3339.write(time, to: target) else {
-      throw RowFault(part, "the time is infinite, or outside the years 1 to 9999, and has no RFC 3339 form")
-    }
+    guard let count = RFC3339.write(time, to: target) else { throw timeless(part) }
     return LentBytes(start: target, count: count)
+  }
+
+  static func timeless(_ part: String) -> RowFault {
+    RowFault(part, "the time is infinite, or outside the years 1 to 9999, and has no RFC 3339 form")
   }
 
   private static func uuid(_ bytes: LentBytes, arena: inout ByteArena) -> LentBytes {

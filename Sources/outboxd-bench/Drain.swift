@@ -93,7 +93,10 @@ struct Drain {
   func run(_ contender: Contender) throws -> Figures {
     let prefix = servers.nextPrefix()
     let topics = backlog.topics(prefix: prefix)
-    if contender.publishes { try servers.topics.create(topics, partitions: partitions) }
+    if contender.publishes {
+      try servers.topics.create(topics, partitions: partitions)
+      servers.awaitCalmBroker()
+    }
     let slot = contender.readsSlot ? try backlog.copySlot() : ""
     let launched = monotonicSeconds()
     let drainer = try contender.start(

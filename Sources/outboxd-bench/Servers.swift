@@ -44,6 +44,21 @@ final class Servers {
   /// Over TCP, as a relay on another machine would.
   func conninfo(user: String = "postgres") -> String { postgres.conninfo(user: user) }
 
+  /// Kafka answers before topics are made and deleted: the work itself, some milliseconds of CPU for each, comes
+  /// after. Waits until the broker has done it, a minute at most.
+  func awaitCalmBroker() {
+    guard let brokerID else { return }
+    let interval = 0.25
+    var calm = 0
+    var before = ProcessUsage.cpuSeconds(brokerID) ?? 0
+    for _ in 0..<240 where calm < 2 {
+      usleep(UInt32(interval * 1e6))
+      let now = ProcessUsage.cpuSeconds(brokerID) ?? 0
+      calm = now - before < interval * 0.2 ? calm + 1 : 0
+      before = now
+    }
+  }
+
   /// The beginning of topic names that nobody else has.
   func nextPrefix() -> String {
     prefixes += 1
@@ -76,12 +91,15 @@ enum ProducerSettings {
     [
       "bootstrap.servers=\(bootstrap)", "enable.idempotence=true", "enable.gapless.guarantee=true",
       "acks=all",
-      "message.timeout.ms=0", "partitioner=murmur2_random", "compression.codec=lz4", "linger.ms=0.5",
+      "message.timeout.ms=0", "partitioner=murmur2_random", "compression.codec=lz4", "linger.ms=5",
+      "max.in.flight.requests.per.connection=1",
       "queue.buffering.max.messages=16384", "queue.buffering.max.kbytes=16384", "socket.nagle.disable=true",
     ].flatMap { ["-X", $0] }
   }
 
-  /// With 16,000 messages in flight glibc's cache of 7 pieces a size is of no use; the yardstick gets the best
-  /// allocator there is. outboxd is started bare.
-  static let environment = ["GLIBC_TUNABLES": "glibc.malloc.tcache_count=65535"]
+  /// What outboxd, which is started bare, gives itself: Sources/outboxd/Daemon/AllocatorTuning.swift.
+  static let environment = [
+    "GLIBC_TUNABLES":
+      "glibc.malloc.tcache_count=65535:glibc.malloc.trim_threshold=4194304:glibc.malloc.mmap_threshold=4194304"
+  ]
 }

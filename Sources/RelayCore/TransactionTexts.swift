@@ -1,0 +1,47 @@
+// Owns: the texts that all rows of a transaction have in common: its commit time, and the head of `sequence`.
+// Must not know: rows.
+import Glibc
+
+/// Written once for a transaction, lent to each of its rows.
+struct TransactionTexts: ~Copyable {
+  /// CloudEvents extension "sequence", which sorts as text: 16 digits of the commit LSN, a hyphen, 8 of the index.
+  private static let sequenceCount = 25
+
+  private let sequence: UnsafeMutableRawPointer
+  private let time: UnsafeMutableRawPointer
+  private var sequenceLSN: LSN?
+  private var timeValue: PostgresMicroseconds?
+  private var timeCount: Int?
+
+  init() {
+    sequence = .allocate(byteCount: Self.sequenceCount, alignment: 1)
+    time = .allocate(byteCount: RFC3339.maximumCount, alignment: 1)
+  }
+
+  deinit {
+    sequence.deallocate()
+    time.deallocate()
+  }
+
+  /// Valid until the next call.
+  mutating func sequence(_ commitLSN: LSN, _ index: UInt32) -> LentBytes {
+    // SAFETY: 16 digits, a hyphen and 8 digits fill the 25 bytes.
+    if sequenceLSN != commitLSN {
+      Hexadecimal.write(commitLSN.rawValue, digits: 16, to: sequence)
+      sequence.storeBytes(of: 0x2D, toByteOffset: 16, as: UInt8.self)
+      sequenceLSN = commitLSN
+    }
+    Hexadecimal.write(UInt64(index), digits: 8, to: sequence + 17)
+    return LentBytes(start: sequence, count: Self.sequenceCount)
+  }
+
+  /// Valid until the next call with another time. Nil for a time that RFC 3339 cannot tell.
+  mutating func time(_ commitTime: PostgresMicroseconds) -> LentBytes? {
+    if timeValue != commitTime {
+      // SAFETY: there is room for the longest text.
+      timeCount = RFC3339.write(commitTime, to: time)
+      timeValue = commitTime
+    }
+    return timeCount.map { LentBytes(start: time, count: $0) }
+  }
+}
