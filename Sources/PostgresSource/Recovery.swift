@@ -15,9 +15,10 @@ public struct Recovery: Sendable {
     settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal
   ) throws(RelayError) -> Recovery {
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: stop)
+    let anchor = try PostgresSource.anchor(settings: settings, stop: stop)
     let earlier = try earlierSnapshot(facts, settings, stop)
     let plan = try RecoveryPlan.decide(
-      facts, settings: settings, mappings: mappings, wish: wish, earlier: earlier)
+      facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier)
     return Recovery(settings: settings, facts: facts, plan: plan)
   }
 
@@ -25,7 +26,8 @@ public struct Recovery: Sendable {
   private static func earlierSnapshot(
     _ facts: ServerFacts, _ settings: PostgresSettings, _ stop: StopSignal
   ) throws(RelayError) -> String? {
-    guard let checkpoint = facts.journal.row?.checkpoint, checkpoint.systemIdentifier == facts.systemIdentifier
+    guard let checkpoint = facts.journal.row?.checkpoint,
+      checkpoint.systemIdentifier == facts.systemIdentifier
     else { return nil }
     var end = facts.walEnd
     if checkpoint.timeline != facts.timeline {
@@ -43,11 +45,15 @@ public struct Recovery: Sendable {
 
   /// Makes the new place of the slot: a slot, or a temporary one beside it.
   public func cut(stop: StopSignal, log: Log) throws(RelayError) -> SlotStart {
+    // What the slot has is not needed from the anchor.
+    if case .wal(_, .keep) = plan.action, let place = facts.slot?.confirmedFlushLSN {
+      return SlotStart(lsn: place, snapshot: nil)
+    }
     let connection = try ReplicationConnection(settings, stop: stop)
     try requireSameServer(connection)
     let slot: RecoveryPlan.Slot =
       switch plan.action {
-      case .tables(_, let slot), .adopt(_, let slot): slot
+      case .wal(_, let slot), .tables(_, let slot), .adopt(_, let slot): slot
       case .nothing, .rewind: .keep
       }
     if slot == .replace {
@@ -73,6 +79,13 @@ public struct Recovery: Sendable {
     return range
   }
 
+  /// What the anchor is to send. Nil: nothing, or not from the anchor.
+  public func replay(before cut: SlotStart?) -> ReplayPlan? {
+    guard case .wal(let from, _) = plan.action, let end = cut?.lsn ?? plan.through else { return nil }
+    return ReplayPlan(
+      origin: .wal, from: from, through: max(from, LSN(max(1, end.rawValue) - 1)), published: end)
+  }
+
   /// Closes the gap: from here on `outboxd run` starts at the new place. One statement, all or nothing.
   /// - Throws: `slotActive` where somebody streams from the slot meanwhile.
   public func complete(_ cut: SlotStart?, stop: StopSignal) throws(RelayError) {
@@ -87,6 +100,10 @@ public struct Recovery: Sendable {
     switch plan.action {
     case .nothing: break
     case .rewind(let lsn): try journal.rewind(to: checkpoint(lsn), publication: facts.publication)
+    case .wal:
+      guard let cut else { return }
+      try journal.begin(
+        cut, in: checkpoint(cut.lsn), publication: facts.publication, keepsSnapshot: true, start: .kept)
     case .tables:
       guard let cut else { return }
       // The publication of before the cut: what touched it since shows at the next start.
@@ -108,7 +125,7 @@ public struct Recovery: Sendable {
   /// True where `cut` must come before `complete`.
   public var needsCut: Bool {
     switch plan.action {
-    case .tables, .adopt(nil, _): true
+    case .wal, .tables, .adopt(nil, _): true
     case .nothing, .rewind, .adopt: false
     }
   }
@@ -125,12 +142,15 @@ public struct Recovery: Sendable {
 
 extension PostgresSource {
   static func cut(
-    _ connection: ReplicationConnection, isTemporary: Bool, settings: PostgresSettings, stop: StopSignal, log: Log
+    _ connection: ReplicationConnection, isTemporary: Bool, settings: PostgresSettings, stop: StopSignal,
+    log: Log
   ) throws(RelayError) -> SlotStart {
     log.notice(
-      "cutting the stream, which waits until the transactions that run now have ended", ("slot", settings.slot))
+      "cutting the stream, which waits until the transactions that run now have ended",
+      ("slot", settings.slot))
     // Slot names are 63 bytes of a-z, 0-9 and _ at most.
-    let name = isTemporary ? String(settings.slot.prefix(48)) + "_cut_\(UInt32.random(in: .min ... .max))" : nil
+    let name =
+      isTemporary ? String(settings.slot.prefix(48)) + "_cut_\(UInt32.random(in: .min ... .max))" : nil
     let start = try connection.createSlot(temporary: name, settings: settings, stop: stop, log: log)
     guard start.snapshot != nil else {
       throw RelayError(

@@ -27,6 +27,8 @@ public struct RecoveryPlan: Equatable, Sendable {
     case nothing
     /// The checkpoint goes back to a place that the server's history has too; the stream sends everything after it.
     case rewind(to: LSN)
+    /// The stream of the anchor is published from this place to the slot's; then the checkpoint becomes that one.
+    case wal(from: LSN, Slot)
     /// The rows of this full transaction id and later ones are published, nil: all; then the checkpoint becomes a new
     /// place that lies behind them all.
     case tables(lowestTransaction: UInt64?, Slot)
@@ -47,13 +49,14 @@ public struct RecoveryPlan: Equatable, Sendable {
 
   /// - Parameters:
   ///   - facts: those of the server.
+  ///   - anchor: the slot that keeps WAL for replay, where there is one.
   ///   - earlier: the newest snapshot of the journal's history at or before the place where the histories part, for a
   ///     checkpoint on another timeline.
   /// - Throws: the fault that a recovery cannot mend, which then comes first: a slot in use, a publication that is
   ///   missing, rights.
   public static func decide(
     _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .mend,
-    earlier: String? = nil
+    anchor: SlotFacts? = nil, earlier: String? = nil
   ) throws(RelayError) -> RecoveryPlan {
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
     let faults = decision.faults
@@ -63,7 +66,9 @@ public struct RecoveryPlan: Equatable, Sendable {
     guard facts.journal.isInUse else {
       throw RelayError(
         .journalUnusable, "recover keeps its result in the journal, and there is none",
-        remedy: "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables.")
+        remedy:
+          "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables."
+      )
     }
     let row = facts.journal.row
     var plan = RecoveryPlan(action: .nothing, fault: faults.first)
@@ -84,6 +89,11 @@ public struct RecoveryPlan: Equatable, Sendable {
     if wish == .mend, let place = rewindPlace(facts, faults, common) {
       plan.action = .rewind(to: place)
       plan.from = place
+      return plan
+    }
+    if wish == .mend, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor) {
+      plan.action = .wal(from: place, slot)
+      if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
       return plan
     }
     plan.action = .tables(
@@ -126,6 +136,18 @@ public struct RecoveryPlan: Equatable, Sendable {
       })
     else { return nil }
     return common
+  }
+
+  /// The checkpoint, where the anchor has everything from there on: rows that were deleted since too.
+  private static func anchoredPlace(
+    _ facts: ServerFacts, _ faults: [RelayError], _ anchor: SlotFacts?
+  ) -> LSN? {
+    guard let checkpoint = facts.journal.row?.checkpoint, checkpoint.timeline == facts.timeline,
+      let anchor, anchor.plugin == "pgoutput", anchor.walStatus != "lost", anchor.invalidationReason == nil,
+      anchor.restartLSN != nil, let first = anchor.confirmedFlushLSN, first <= checkpoint.lsn,
+      faults.allSatisfy({ [.slotMoved, .slotMissing, .slotLost].contains($0.kind) })
+    else { return nil }
+    return checkpoint.lsn
   }
 
   /// What the slot still has is not given up. Nil: behind a publication that is no more nothing can be decoded.

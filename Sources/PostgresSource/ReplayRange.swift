@@ -28,6 +28,13 @@ extension PostgresSource {
     return try planner.plan(origin: origin)
   }
 
+  /// The slot that keeps WAL for replay, as it is now. Nil: there is none.
+  static func anchor(settings: PostgresSettings, stop: StopSignal) throws(RelayError) -> SlotFacts? {
+    let connection = try SQLConnection(settings, applicationName: "outboxd recover", stop: stop)
+    return try SlotInspector(connection: connection, settings: settings)
+      .slot(named: ReplaySlots.anchor(of: settings.slot))
+  }
+
   /// What holds for every range. The slots come before the end of the WAL, which may move on meanwhile.
   static func replayFacts(
     _ connection: ReplicationConnection, settings: PostgresSettings

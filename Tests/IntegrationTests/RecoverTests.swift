@@ -83,6 +83,32 @@ extension Integration {
       try mend(scene, code: 13)
     }
 
+    @Test(arguments: ends)
+    func `from an anchor exactly what was skipped is published, with its sequence`(version: Int) throws {
+      let scene = try published(version)
+      try scene.server.sql(
+        "SELECT pg_copy_logical_replication_slot('outboxd', 'outboxd_anchor', false)", database: "shop")
+      let path = try scene.configuration.write()
+      func recover() throws {
+        let plan = try OutboxdProcess.command(["recover", "--config", path, "--dry-run"])
+        #expect(plan.status == 0 && plan.output.contains("the anchor"), "\(plan.errors)\(plan.output)")
+        let mended = try OutboxdProcess.command(["recover", "--config", path])
+        #expect(mended.status == 0, "\(mended.errors)\(mended.output)")
+      }
+      try write(scene)
+      try scene.server.sql(
+        "SELECT pg_replication_slot_advance('outboxd', pg_current_wal_lsn())", database: "shop")
+      try write(scene)
+      try recover()
+      try scene.server.sql("SELECT pg_drop_replication_slot('outboxd')")
+      try write(scene)
+      try recover()
+      let relay = try scene.start()
+      try write(scene)
+      let verdict = try scene.finish(relay)
+      #expect(verdict.ok, "\(verdict)")
+    }
+
     @Test(arguments: ends) func `a slot that was lost`(version: Int) throws {
       let scene = try published(version)
       try write(scene)

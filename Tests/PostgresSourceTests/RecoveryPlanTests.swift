@@ -26,11 +26,12 @@ private func facts(_ change: (inout ServerFacts, inout JournalRow) -> Void = { _
   return facts
 }
 
-private func plan(_ facts: ServerFacts, wish: RecoveryWish = .mend, earlier: String? = nil) throws(RelayError)
-  -> RecoveryPlan
-{
+private func plan(
+  _ facts: ServerFacts, wish: RecoveryWish = .mend, anchor: SlotFacts? = nil, earlier: String? = nil
+) throws(RelayError) -> RecoveryPlan {
   try RecoveryPlan.decide(
-    facts, settings: PostgresSettings(), mappings: [OutboxMapping()], wish: wish, earlier: earlier)
+    facts, settings: PostgresSettings(), mappings: [OutboxMapping()], wish: wish, anchor: anchor,
+    earlier: earlier)
 }
 
 private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
@@ -47,6 +48,31 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
     #expect(try plan(facts()).action == .nothing)
     #expect(try plan(facts(), wish: .adopt).action == .nothing)
     #expect(try plan(facts(), wish: .tables).action == .tables(lowestTransaction: 50, .keep))
+  }
+
+  @Test func whatTheSlotSkippedComesFromTheAnchorWhereItHasAllOfIt() throws {
+    var anchor = SlotFacts(database: "app", confirmedFlushLSN: lsn("0/200"))
+    anchor.restartLSN = lsn("0/90")
+    let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
+    let found = try plan(moved, anchor: anchor)
+    #expect(found.action == .wal(from: lsn("0/200"), .keep) && found.through == lsn("0/300"))
+    let missing = facts { facts, _ in facts.slot = nil }
+    #expect(try plan(missing, anchor: anchor).action == .wal(from: lsn("0/200"), .create))
+    let lost = facts { facts, _ in facts.slot?.walStatus = "lost" }
+    #expect(try plan(lost, anchor: anchor).action == .wal(from: lsn("0/200"), .replace))
+    // Asked for the tables, or with an anchor that begins too late, is lost, or sees another publication.
+    #expect(try plan(moved, wish: .tables, anchor: anchor).action == .tables(lowestTransaction: 50, .keep))
+    var late = anchor
+    late.confirmedFlushLSN = lsn("0/201")
+    #expect(try plan(moved, anchor: late).action == .tables(lowestTransaction: 50, .keep))
+    var gone = anchor
+    gone.walStatus = "lost"
+    #expect(try plan(moved, anchor: gone).action == .tables(lowestTransaction: 50, .keep))
+    let changed = facts { facts, _ in
+      facts.slot?.confirmedFlushLSN = lsn("0/300")
+      facts.publication?.version = "8"
+    }
+    #expect(try plan(changed, anchor: anchor).action == .tables(lowestTransaction: 50, .keep))
   }
 
   @Test func whatTheSlotSkippedComesFromTheTables() throws {
@@ -116,13 +142,16 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
   }
 
   @Test func adoptingGivesUpNoMoreThanItMust() throws {
-    func action(_ facts: ServerFacts) throws(RelayError) -> RecoveryPlan.Action { try plan(facts, wish: .adopt).action }
+    func action(_ facts: ServerFacts) throws(RelayError) -> RecoveryPlan.Action {
+      try plan(facts, wish: .adopt).action
+    }
     #expect(try action(facts { facts, _ in facts.slot = nil }) == .adopt(at: nil, .create))
     #expect(try action(facts { facts, _ in facts.slot?.walStatus = "lost" }) == .adopt(at: nil, .replace))
     let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
     #expect(try action(moved) == .adopt(at: lsn("0/300"), .keep))
     #expect(try plan(moved, wish: .adopt).through == lsn("0/300"))
-    #expect(try action(facts { facts, _ in facts.publication?.version = "8" }) == .adopt(at: lsn("0/200"), .keep))
+    #expect(
+      try action(facts { facts, _ in facts.publication?.version = "8" }) == .adopt(at: lsn("0/200"), .keep))
     #expect(try action(facts { facts, _ in facts.publication?.oid = 6 }) == .adopt(at: nil, .keep))
     #expect(try action(facts { facts, _ in facts.systemIdentifier = 2 }) == .adopt(at: lsn("0/100"), .keep))
   }

@@ -13,8 +13,13 @@ enum RecoverCommand {
       stop: StopSignal())
     let text = RecoveryText(recovery, options.since)
     if !options.isJSON { Terminal.printOutput(text.text) }
-    if case .tables = recovery.plan.action {
+    switch recovery.plan.action {
+    case .wal(_, .keep), .tables:
       return try publish(recovery, text, options, invocation, configuration)
+    // The slot's new place is not known before it is there.
+    case .wal where !options.isDryRun:
+      return try publish(recovery, text, options, invocation, configuration)
+    case .wal, .nothing, .rewind, .adopt: break
     }
     let log = configuration.log.makeLog()
     var cut: SlotStart?
@@ -26,7 +31,8 @@ enum RecoverCommand {
       let isDone = !options.isDryRun
       Terminal.printOutput(
         JSONValue.object(
-          [.init("command", .text("recover")), .init("complete", .boolean(isDone))] + text.members(cut)).pretty)
+          [.init("command", .text("recover")), .init("complete", .boolean(isDone))] + text.members(cut)
+        ).pretty)
     } else if !options.isDryRun, recovery.plan.action != .nothing {
       Terminal.printOutput("Done: outboxd run goes on.\n")
     }
@@ -51,14 +57,15 @@ enum RecoverCommand {
       if invocation.isSet("tables") { wish = .tables }
       guard let text = invocation.value("since") else { return }
       if wish == .adopt { throw invocation.usage("--adopt publishes nothing: it takes no --since") }
-      guard case .time(let time) = try ReplayPlaceText.parse(text, option: "--since", now: postgresNow()) else {
+      guard case .time(let time) = try ReplayPlaceText.parse(text, option: "--since", now: postgresNow())
+      else {
         throw invocation.usage("--since takes a time, not an LSN: rows of a table have none")
       }
       since = time
     }
   }
 
-  /// From the tables: the cut first, then the rows behind it, and the journal when Kafka has them all.
+  /// The cut first, then what lies before it, from the anchor or the tables, and the journal when Kafka has it all.
   private static func publish(
     _ recovery: Recovery, _ text: RecoveryText, _ options: Options, _ invocation: Invocation,
     _ configuration: Configuration
@@ -66,17 +73,22 @@ enum RecoverCommand {
     let log = configuration.log.makeLog()
     let cut = options.isDryRun ? nil : try recovery.cut(stop: StopSignal(), log: log)
     let range = recovery.range(before: cut, since: options.since)
+    let replay = recovery.replay(before: cut)
     let (settings, mappings) = (configuration.postgres, configuration.outboxes)
     let job = Job(
       command: "recover", verb: "recovering", configuration: configuration,
-      options: RelayOptions(hasPositions: false), target: options.isDryRun ? .count : .kafka,
+      options: RelayOptions(hasPositions: replay != nil), target: options.isDryRun ? .count : .kafka,
       rate: options.rate, request: .object(text.members(cut)),
       resumeCommand: { _ in
         let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
         return "outboxd recover\(file), which begins again (nothing is lost, and what was sent comes twice)"
       },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
-        try PostgresSource.openTables(
+        if let replay {
+          return try PostgresSource.openRange(
+            replay, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+        }
+        return try PostgresSource.openTables(
           range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
       })
     var outcome = try JobRunner.run(job, environment: invocation.environment)
@@ -133,6 +145,8 @@ struct RecoveryText {
     case .nothing: "none is needed"
     case .rewind(let lsn):
       "the checkpoint goes back to \(lsn), which this server's history has too, and the stream sends everything after it"
+    case .wal(_, let slot):
+      slotText(slot) + "the anchor still has the WAL from there on: exactly this range is published from it"
     case .tables(let lowest, let slot):
       slotText(slot) + "every row of the tables "
         + (lowest.map { "of transaction \($0) and later ones " } ?? "")
@@ -158,6 +172,7 @@ struct RecoveryText {
     switch plan.action {
     case .nothing: break
     case .rewind: name = "rewind"
+    case .wal: name = "wal"
     case .tables(let transaction, _): (name, lowest) = ("tables", transaction)
     case .adopt: name = "adopt"
     }
