@@ -95,9 +95,11 @@ struct DatabaseWatch {
       try measure(connection)
       try lookForAnchor(connection)
     }
-    if now >= publicationTime {
+    let look = keeper.wantedLook
+    if look != nil || now >= publicationTime {
       publicationTime = now.advanced(milliseconds: keeper.publicationInterval)
       try guardPublication(connection, session)
+      if let look { keeper.looked(look) }
     }
   }
 }

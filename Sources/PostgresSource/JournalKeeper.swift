@@ -25,12 +25,17 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   private let wanted = Atomic<UInt64>(0)
   private let durable = Atomic<UInt64>(0)
   private let isUrgent = Atomic<Bool>(false)
+  /// How often a look at the publication was asked for, and up to which of these it has been made.
+  private let looksWanted = Atomic<UInt64>(0)
+  private let looksMade = Atomic<UInt64>(0)
   private let hasFault = Atomic<Bool>(false)
   private let shared = Mutex(Shared())
   /// Wakes the thread.
   let wakeDescriptor: Int32
   /// Wakes whoever waits for a checkpoint to be durable.
   private let doneDescriptor: Int32
+  /// Readable once a look at the publication has been made.
+  let lookDescriptor: Int32
 
   private struct Shared {
     var session: Session?
@@ -64,11 +69,13 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     self.metrics = metrics
     wakeDescriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
     doneDescriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
+    lookDescriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
   }
 
   deinit {
     close(wakeDescriptor)
     close(doneDescriptor)
+    close(lookDescriptor)
   }
 
   /// Starts the thread, and where a replay window is wanted one more. They connect by themselves, and again
@@ -121,6 +128,19 @@ public final class JournalKeeper: CheckpointStore, Sendable {
 
   /// False where checkpoints are kept by the slot alone.
   public var keepsJournal: Bool { isInUse.load(ordering: .acquiring) }
+
+  /// Asks for a look at the publication, now. `hasLooked` tells when it has been made; a fault that it found is then
+  /// to be had by `takeFault`.
+  func askForLook() -> UInt64 {
+    let look = looksWanted.wrappingAdd(1, ordering: .acquiringAndReleasing).newValue
+    eventfd_write(wakeDescriptor, 1)
+    return look
+  }
+
+  func hasLooked(_ look: UInt64) -> Bool {
+    drain(lookDescriptor)
+    return looksMade.load(ordering: .acquiring) >= look
+  }
 
   /// The fault that the watch on the database has found since the session began; once.
   /// `ReplicationStream.report` asks for it at each call, so that the loop needs no hook of its own.
@@ -178,6 +198,17 @@ extension JournalKeeper {
 
   var durableLSN: LSN { LSN(durable.load(ordering: .acquiring)) }
   var someoneWaits: Bool { isUrgent.load(ordering: .acquiring) }
+
+  /// The newest look that was asked for; nil where it has been made.
+  var wantedLook: UInt64? {
+    let wanted = looksWanted.load(ordering: .acquiring)
+    return wanted > looksMade.load(ordering: .acquiring) ? wanted : nil
+  }
+
+  func looked(_ look: UInt64) {
+    looksMade.store(look, ordering: .releasing)
+    eventfd_write(lookDescriptor, 1)
+  }
 
   func written(_ lsn: LSN) {
     durable.store(lsn.rawValue, ordering: .releasing)

@@ -27,6 +27,9 @@ public final class ReplicationStream: ChangeSource {
   private var seenLSN: LSN
   private var sentLSN: LSN
   private var replyRequested = false
+  /// The look at the publication that must be made before the newest relation is handed over.
+  private var awaitedLook: UInt64?
+  private var lookDeadline = MonotonicTime(nanoseconds: 0)
 
   /// Milliseconds that the server may be left without a report.
   public let reportInterval: Int
@@ -38,6 +41,8 @@ public final class ReplicationStream: ChangeSource {
 
   /// Milliseconds between two reports that only say that the position rose.
   static let newsInterval = 100
+  /// Milliseconds that a look at the publication may take.
+  private static let lookLimit = 5_000
   /// Milliseconds that the server has for an answer when it has been silent for too long.
   var answerLimit = 10_000
 
@@ -77,7 +82,10 @@ public final class ReplicationStream: ChangeSource {
     Checkpoint(lsn: lsn, systemIdentifier: systemIdentifier, timeline: timeline)
   }
 
-  public var descriptor: Int32 { connection.descriptor }
+  public var descriptor: Int32 {
+    if awaitedLook != nil, let keeper { return keeper.lookDescriptor }
+    return connection.descriptor
+  }
   public var wantsWrite: Bool { connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
   public var relation: Relation { decoder.relation }
@@ -85,6 +93,7 @@ public final class ReplicationStream: ChangeSource {
   /// - Throws: `sourceUnavailable` when the connection is gone; `slotLost`, `slotMissing`,
   ///   `publicationMissing`, `serverUnsuitable`, `sourceDenied` as the server says; `streamMalformed`.
   public func next() throws(RelayError) -> Change? {
+    if let look = awaitedLook, let keeper { return try relation(after: look, keeper) }
     guard let bytes = try connection.receive() else { return nil }
     switch try CopyMessage.decode(bytes) {
     case .walData(let payload):
@@ -94,6 +103,14 @@ public final class ReplicationStream: ChangeSource {
       case .commit(_, let endLSN, _):
         isInTransaction = false
         seenLSN = max(seenLSN, endLSN)
+      case .relation:
+        // A table's shape comes again after each change of the publication, before the next row. Rows may have been
+        // left out before it, so none goes out before the publication has been looked at.
+        if let keeper {
+          awaitedLook = keeper.askForLook()
+          lookDeadline = MonotonicTime.now().advanced(milliseconds: Self.lookLimit)
+          return try next()
+        }
       default: break
       }
       return change
@@ -105,6 +122,17 @@ public final class ReplicationStream: ChangeSource {
       }
       return .keepalive(walEnd: walEnd)
     }
+  }
+}
+
+extension ReplicationStream {
+  /// The shape that waits for a look at the publication. Nil: it goes on waiting. Where the second connection is away
+  /// the stream does not wait for it for ever: the watch finds later what there is to find.
+  private func relation(after look: UInt64, _ keeper: JournalKeeper) throws(RelayError) -> Change? {
+    guard keeper.hasLooked(look) || MonotonicTime.now() >= lookDeadline else { return nil }
+    awaitedLook = nil
+    if let fault = keeper.takeFault() { throw fault }
+    return .relation
   }
 }
 

@@ -25,7 +25,9 @@ extension Integration {
       try scene.workload.run(writers: 1, transactions: 20, size: 3, seed: 1)
       try replacePublication(scene)
       try scene.workload.run(writers: 1, transactions: 20, size: 3, seed: 2)
-      let relay = try scene.start()
+      // With its journal it would halt: it cannot know that nothing was committed in between.
+      let relay = try OutboxdProcess(scene.configuration, environment: ["OUTBOXD_POSTGRES_JOURNAL": "off"])
+      try relay.waitUntilReady()
       let verdict = try scene.finish(relay)
       #expect(verdict.ok, "\(verdict)")
     }
@@ -38,8 +40,12 @@ extension Integration {
         SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables
         WHERE pubname = 'outboxd' ORDER BY 1 LIMIT 1
         """, database: "shop")
-      try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE \(table)", database: "shop")
-      try scene.server.sql("ALTER PUBLICATION outboxd ADD TABLE \(table)", database: "shop")
+      // Together, so that no look falls in between.
+      try scene.server.sql(
+        """
+        BEGIN; ALTER PUBLICATION outboxd DROP TABLE \(table);
+        ALTER PUBLICATION outboxd ADD TABLE \(table); COMMIT
+        """, database: "shop")
       #expect(try relay.process.wait(seconds: 40) == 19)
       #expect(relay.tail.contains("taken out and added again"))
     }

@@ -166,7 +166,8 @@ struct CaptureGoldens {
       settings.slot = scenario.name
       settings.publication = "p"
       let connection = try ReplicationConnection(settings, stop: StopSignal())
-      let start = try connection.createSlot(settings: settings, stop: StopSignal(), log: Log(level: .error)).lsn
+      let start = try connection.createSlot(settings: settings, stop: StopSignal(), log: Log(level: .error))
+        .lsn
       try server.sql(scenario.work, database: scenario.name)
       try server.sql("SELECT pg_logical_emit_message(true, 'end', '')", database: scenario.name)
       try connection.start(at: start, messages: true)

@@ -181,19 +181,23 @@ private final class Pump {
     #expect(throws: RelayError.self) { try database.range(plan, resume: "x") }
   }
 
-  @Test("Rows around a publication that was created anew come as in the main stream", arguments: [15, 18])
+  @Test("Rows before and after a publication was created anew are in a range", arguments: [15, 18])
   func publication(version: Int) throws {
     guard let (database, pump) = try start(version) else { return }
     try database.insert(3)
+    try pump.settle(rows: 3)
+    pump.stream.finish(flushed: .zero, deadline: MonotonicTime.now().advanced(milliseconds: 10_000))
     try database.sql(
       """
       BEGIN; DROP PUBLICATION outboxd; CREATE PUBLICATION outboxd FOR TABLE outbox
       WITH (publish = 'insert', publish_via_partition_root = true); COMMIT
       """)
     try database.insert(4)
-    try pump.settle(rows: 7)
+    try eventually("the slot is free", within: 10) { try database.slot(database.name, "active") == "f" }
+    try database.sql("SELECT pg_replication_slot_advance('\(database.name)', pg_current_wal_lsn())")
     let plan = try database.plan(from: .lsn(pump.reader.rows[0].commitLSN))
-    #expect(try database.range(plan).readAll().rows == pump.reader.rows)
+    let rows = try database.range(plan).readAll().rows
+    #expect(rows.count == 7 && Array(rows.prefix(3)) == pump.reader.rows)
   }
 
   @Test("What is asked for and cannot be had is refused, with what can be had", arguments: [15, 18])

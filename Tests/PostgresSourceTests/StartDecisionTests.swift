@@ -259,7 +259,8 @@ private func expect(
       (facts(members: [16_400: "16502.720"]), "taken out"),
     ] {
       expect(
-        changed, refusedAs: .publicationUnsuitable, saying: [word, "0/200", "0/1000"], remedy: "outboxd recover")
+        changed, refusedAs: .publicationUnsuitable, saying: [word, "0/200", "0/1000"],
+        remedy: "outboxd recover")
     }
   }
 
@@ -275,7 +276,11 @@ private func expect(
         continue
       }
       #expect(error.remedy?.contains("outboxd recover publishes") == true, "\(error)")
-      #expect(error.message.contains("0/200") && error.message.contains("\(facts.slot?.confirmedFlushLSN == lsn("0/300") ? lsn("0/300") : facts.walEnd)"), "\(error)")
+      #expect(
+        error.message.contains("0/200")
+          && error.message.contains(
+            "\(facts.slot?.confirmedFlushLSN == lsn("0/300") ? lsn("0/300") : facts.walEnd)"),
+        "\(error)")
     }
   }
 

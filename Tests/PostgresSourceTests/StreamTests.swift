@@ -40,7 +40,7 @@ import Testing
     let end = try stream.read(rows: 1)
     try stream.report(flushed: LSN(.max), now: .now())
     _ = try eventually("the slot is confirmed", within: 10) {
-      try stream.step(.zero, until: .now())
+      try stream.step(LSN(.max), until: .now())
       return try database.confirmed.flatMap { $0 >= end ? $0 : nil }
     }
     let confirmed = try #require(try database.confirmed)

@@ -132,7 +132,8 @@ extension LiveDatabase {
       UPDATE aggregate SET id = 1; INSERT INTO outbox (note) VALUES ('third'), ('fourth'); COMMIT
       """, database: database.name)
     try eventually("the first has its id", within: 10) {
-      try database.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()")
+      try database.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()")
         != "0"
     }
     try database.sql(
@@ -174,7 +175,8 @@ extension LiveDatabase {
       let expected = Array(whole.rows[done...])
       // What was touched by a deletion may come twice; nothing else may, and nothing may be left out.
       #expect(rest.rows.count - expected.count <= 111, "after \(index)")
-      #expect(Set(rest.rows.map { $0[0].bytes }).isSuperset(of: expected.map { $0[0].bytes }), "after \(index)")
+      #expect(
+        Set(rest.rows.map { $0[0].bytes }).isSuperset(of: expected.map { $0[0].bytes }), "after \(index)")
     }
     // Rows that have moved have no places any more.
     try database.sql("VACUUM FULL outbox")
@@ -225,7 +227,8 @@ extension LiveDatabase {
     try database.sql("REVOKE SELECT ON outbox FROM outboxd")
     do throws(RelayError) {
       _ = try PostgresSource.openTables(
-        TableRange(), resume: nil, settings: database.settings, mappings: database.mappings, stop: database.stop,
+        TableRange(), resume: nil, settings: database.settings, mappings: database.mappings,
+        stop: database.stop,
         log: database.log)
       Issue.record("read")
     } catch {
