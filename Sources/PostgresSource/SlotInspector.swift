@@ -85,8 +85,8 @@ struct SlotInspector {
     facts.version = head[0, "version"] ?? ""
     let members = try connection.query(
       """
-      SELECT prrelid AS relation, r.oid || '.' || r.xmin AS membership
-      FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid WHERE p.pubname = \(name)
+      SELECT m.relation, m.membership FROM (\(memberships)) AS m JOIN pg_publication p ON p.oid = m.publication
+      WHERE p.pubname = \(name)
       """)
     for row in members.rows.indices {
       if let relation = members[row, "relation"].flatMap({ UInt32($0) }) {
@@ -102,12 +102,25 @@ struct SlotInspector {
     return facts
   }
 
+  /// Each table that a publication names, and each that belongs to a schema which it names: by oid and transaction of
+  /// the entry, so that one that was taken out and put back shows.
+  private var memberships: String {
+    let named =
+      "SELECT prpubid AS publication, prrelid AS relation, oid || '.' || xmin AS membership "
+      + "FROM pg_publication_rel"
+    guard connection.serverVersion >= 150_000 else { return named }
+    return named
+      + " UNION ALL SELECT n.pnpubid, c.oid, n.oid || '.' || n.xmin FROM pg_publication_namespace n "
+      + "JOIN pg_class c ON c.relnamespace = n.pnnspid AND c.relkind IN ('r', 'p') WHERE NOT EXISTS "
+      + "(SELECT FROM pg_publication_rel r WHERE r.prpubid = n.pnpubid AND r.prrelid = c.oid)"
+  }
+
   /// What `PublicationCheck.change` compares, and no more: cheap enough for every second.
   func publicationIdentity() throws(RelayError) -> PublicationFacts? {
     let result = try connection.query(
       """
-      SELECT p.oid || ' ' || p.xmin || coalesce((SELECT string_agg(' ' || r.prrelid || ':' || r.oid || '.' || r.xmin, '')
-        FROM pg_publication_rel r WHERE r.prpubid = p.oid), '') AS fingerprint
+      SELECT p.oid || ' ' || p.xmin || coalesce((SELECT string_agg(' ' || m.relation || ':' || m.membership, '')
+        FROM (\(memberships)) AS m WHERE m.publication = p.oid), '') AS fingerprint
       FROM pg_publication p WHERE p.pubname = \(SQLText.literal(settings.publication))
       """)
     return result[0, "fingerprint"].flatMap { PublicationFacts(fingerprint: $0) }
