@@ -7,8 +7,11 @@ public enum BackfillPlan: Equatable, Sendable {
   case start(SlotStart)
   /// There is no slot yet, and never was: it is created.
   case createSlot
-  /// The slot has published nothing, or that is accepted: the stream is cut anew, here and now.
+  /// The slot has published nothing: the stream is cut anew, here and now.
   case cut
+  /// Duplicates are accepted: all rows are published, and the stream goes on where it is, from this place: what was
+  /// deleted from the tables since is nowhere else.
+  case everything(place: LSN)
 
   /// - Parameter acceptsDuplicates: what was published already may be published again.
   /// - Throws: what forbids a start; `usage` where events were published and the slot's start is not known.
@@ -29,17 +32,22 @@ public enum BackfillPlan: Equatable, Sendable {
     }
     let hasNotMoved =
       row == nil
-      || (row?.startLSN == row?.checkpoint.lsn && slot.confirmedFlushLSN.map { $0 <= row?.startLSN ?? .zero } == true)
+      || (row?.startLSN == row?.checkpoint.lsn
+        && slot.confirmedFlushLSN.map { $0 <= row?.startLSN ?? .zero } == true)
     guard hasNotMoved || acceptsDuplicates else {
       throw RelayError(
         .usage,
         "events were published from slot \"\(settings.slot)\" already (the checkpoint is "
           + "\(row?.checkpoint.lsn ?? .zero)), and what had been committed before its start is not known: the slot was "
           + "created by SQL, or by an earlier version",
-        remedy: "Stop outboxd, and: outboxd backfill --accept-duplicates publishes every row of the tables, also those "
+        remedy:
+          "Stop outboxd, and: outboxd backfill --accept-duplicates publishes every row of the tables, also those "
           + "that were published before.")
     }
     if slot.isActive { throw PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil) }
+    if acceptsDuplicates, let place = [row?.checkpoint.lsn, slot.confirmedFlushLSN].compactMap(\.self).max() {
+      return .everything(place: place)
+    }
     return .cut
   }
 }
@@ -53,15 +61,16 @@ extension PostgresSource {
     if case .start(let start) = plan { return start }
     let connection = try ReplicationConnection(settings, stop: stop)
     let start = try cut(
-      connection, isTemporary: plan == .cut, settings: settings, stop: stop, log: log)
+      connection, isTemporary: plan != .createSlot, settings: settings, stop: stop, log: log)
     if let slot = try SlotInspector(connection: connection.sql, settings: settings).slot(), slot.isActive {
       throw PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
     }
+    let place = if case .everything(let place) = plan { place } else { start.lsn }
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()
     try journal.begin(
       start,
-      in: Checkpoint(lsn: start.lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
+      in: Checkpoint(lsn: place, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
       publication: facts.publication, keepsSnapshot: true)
     return start
   }
