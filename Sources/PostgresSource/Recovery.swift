@@ -70,11 +70,13 @@ public struct Recovery: Sendable {
       connection, isTemporary: slot == .keep, settings: settings, stop: stop, log: log)
   }
 
-  /// Rows that a cut has behind it and that may not have been published.
+  /// Rows that a cut has behind it and that may not have been published, and those since the cut.
   public func range(before cut: SlotStart?, since: PostgresMicroseconds? = nil) -> TableRange {
     var range = TableRange()
     if case .tables(let lowest, _) = plan.action { range.lowestTransaction = lowest }
-    range.visibleIn = cut?.snapshot
+    // Nothing bounds it above: a row that is updated after the cut looks as if it had been inserted then, and the stream
+    // does not have it.
+    range.covers = cut?.snapshot
     range.since = since
     return range
   }
@@ -108,13 +110,13 @@ public struct Recovery: Sendable {
       guard let cut else { return }
       // The publication of before the cut: what touched it since shows at the next start.
       try journal.begin(
-        cut, in: checkpoint(cut.lsn), publication: facts.publication, proven: true,
-        keepsSnapshot: plan.keepsSnapshot, start: plan.isSameSystem ? .kept : .unknown)
+        cut, in: checkpoint(plan.place ?? cut.lsn), publication: facts.publication, proven: true,
+        keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .unknown)
     case .adopt(let place, _):
       guard let adopted = place.map({ SlotStart(lsn: $0, snapshot: nil) }) ?? cut else { return }
       try journal.begin(
         adopted, in: checkpoint(adopted.lsn), publication: facts.publication,
-        keepsSnapshot: plan.keepsSnapshot, start: plan.isSameSystem ? .kept : .given)
+        keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .given)
     }
   }
 

@@ -44,8 +44,11 @@ public struct RecoveryPlan: Equatable, Sendable {
   public var through: LSN?
   /// What a proven snapshot says still holds afterwards.
   public var keepsSnapshot = false
-  /// The journal is of this cluster: what it says of the slot's start still holds.
-  public var isSameSystem = false
+  /// What the journal says of the slot's start still holds: the server has that history.
+  public var keepsStart = false
+  /// Of `tables`: from where the stream goes on, because the slot still has everything after it: rows that were
+  /// deleted meanwhile are nowhere else. Nil: from the cut.
+  public var place: LSN?
 
   /// - Parameters:
   ///   - facts: those of the server.
@@ -76,9 +79,9 @@ public struct RecoveryPlan: Equatable, Sendable {
     plan.through = facts.walEnd
     let slot = slot(facts)
     let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
-    plan.isSameSystem = isSameSystem
     let common = isSameSystem ? row.flatMap { commonEnd($0.checkpoint, facts) } : nil
     plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
+    plan.keepsStart = common.map { row?.startLSN ?? .zero <= $0 } ?? false
     if wish == .adopt {
       let place = slot == .keep ? adoptedPlace(facts, common) : nil
       plan.action = faults.isEmpty ? .nothing : .adopt(at: place, slot)
@@ -96,6 +99,8 @@ public struct RecoveryPlan: Equatable, Sendable {
       if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
       return plan
     }
+    // Whoever asks for the tables may have a stream that cannot go on where it is.
+    if wish == .mend, slot == .keep, common != nil { plan.place = adoptedPlace(facts, common) }
     plan.action = .tables(
       lowestTransaction: isSameSystem
         ? lowest(row, common: common, earlier: earlier) : nil, slot)

@@ -6,11 +6,13 @@ public import RelayCore
 public struct TableRange: Equatable, Sendable {
   /// Rows of this full transaction id and later ones.
   public var lowestTransaction: UInt64?
-  /// Rows of transactions before this full id.
+  /// Rows of transactions before this full id. Where rows are updated it bounds nothing either.
   public var endTransaction: UInt64?
   /// A `pg_snapshot` that lists subtransactions, as one that was exported with a slot: exactly the rows visible in it.
-  /// A row that was updated since counts as one of the update, which is not visible.
+  /// A row that was updated since counts as one of the update: where rows are updated this bounds nothing.
   public var visibleIn: String?
+  /// A snapshot of which every row is read, and later ones too: it is waited until they can all be seen.
+  public var covers: String?
   /// Rows whose time column is at or after it, or NULL; where there is no such column, rows whose commit time is, as
   /// far as it is known.
   public var since: PostgresMicroseconds?
@@ -68,7 +70,8 @@ struct TablePlace: Equatable {
   /// `1 STORAGE TIME SECOND COMMAND PARTITION BLOCK OFFSET schema.table`; `-` for what there is not.
   func text(table: String, storage: String) -> String {
     func word(_ number: Int64?) -> String { number.map(String.init) ?? "-" }
-    return "1 \(storage) \(word(commitTime)) \(word(second)) \(command) \(partition) \(block) \(offset) \(table)"
+    return
+      "1 \(storage) \(word(commitTime)) \(word(second)) \(command) \(partition) \(block) \(offset) \(table)"
   }
 
   struct Parsed: Equatable {
@@ -151,8 +154,8 @@ struct TableQuery {
     let full = Self.fullTransaction(id, next: nextTransaction)
     var list: [String] = []
     if let lowest = range.lowestTransaction { list.append("\(id) >= 3 AND \(full) >= \(lowest)") }
-    if let end = range.endTransaction { list.append("\(id) < 3 OR \(full) < \(end)") }
-    if let snapshot = range.visibleIn {
+    if shape.updates == 0, let end = range.endTransaction { list.append("\(id) < 3 OR \(full) < \(end)") }
+    if shape.updates == 0, let snapshot = range.visibleIn {
       // Ids below 3 mark rows that are visible to everybody.
       list.append(
         "\(id) < 3 OR pg_visible_in_snapshot(\(full)::text::xid8, \(SQLText.literal(snapshot))::pg_snapshot)")
@@ -183,6 +186,8 @@ struct TableQuery {
     }
     let left = "ROW(\(keys.joined(separator: ", ")))"
     let right = "ROW(\(values.joined(separator: ", ")))"
+    // An update gives a row another command and another place.
+    if shape.updates > 0 { return "\(left) >= \(right)" }
     return "\(left) > \(right) OR (\(left) = \(right) AND (o.xmax::text <> '0' OR "
       + "ROW(\(command), o.tableoid, o.ctid) > ROW(\(place.command)::bigint, \(place.partition)::oid, "
       + "'(\(place.block),\(place.offset))'::tid)))"
@@ -193,7 +198,8 @@ struct TableQuery {
     switch time {
     case .min: return "'-infinity'::\(type)"
     case .max: return "'infinity'::\(type)"
-    default: return "(\(type) '2000-01-01 00:00:00\(isZoned ? "+00" : "")' + \(time) * interval '1 microsecond')"
+    default:
+      return "(\(type) '2000-01-01 00:00:00\(isZoned ? "+00" : "")' + \(time) * interval '1 microsecond')"
     }
   }
 }

@@ -28,21 +28,52 @@ extension PostgresSource {
     }
     // A server on a system without the means refuses it; then a sort goes on for a client that has gone.
     _ = try? connection.query("SELECT set_config('client_connection_check_interval', '5s', false)")
-    try connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    try begin(on: connection, covering: range.visibleIn ?? range.covers, stop: stop, log: log)
     let publication = try SlotInspector(connection: connection, settings: settings).publication()
     let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
     let server = try catalog.server()
     var shapes: [TableShape] = []
     for mapping in mappings { shapes.append(try catalog.shape(mapping)) }
-    for shape in shapes where shape.updates > 0 && range.visibleIn != nil {
+    for shape in shapes where shape.updates > 0 && (range.visibleIn != nil || range.endTransaction != nil) {
       log.warning(
-        "rows of the table were updated: one that was updated after the slot's start looks as if it had been inserted "
-          + "then, and is left out", ("table", "\(shape.schema).\(shape.table)"), ("updates", String(shape.updates)))
+        "rows of the table were updated, and look as if they had been inserted then: so that none is left out, all rows "
+          + "up to now are sent, also those that belong to the stream",
+        ("table", "\(shape.schema).\(shape.table)"), ("updates", String(shape.updates)))
     }
     let source = TableSource(connection, server: server, shapes: shapes, range: range)
     if let position { try source.go(to: position, log: log) }
     try source.begin()
     return source
+  }
+
+  /// Begins the transaction that reads, once it sees every transaction that is visible in `snapshot`. A slot's
+  /// snapshot comes from the WAL, where a commit stands before others see its rows: while the commit waits for a
+  /// synchronous standby, for as long as that takes.
+  private static func begin(
+    on connection: SQLConnection, covering snapshot: String?, stop: StopSignal, log: Log
+  ) throws(RelayError) {
+    var hasTold = false
+    while true {
+      try connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+      guard let snapshot else { return }
+      let unseen = try connection.query(
+        """
+        SELECT count(*) AS unseen FROM (SELECT pg_current_snapshot() AS here, \(SQLText.literal(snapshot))::pg_snapshot
+          AS there) AS s, LATERAL (SELECT pg_snapshot_xip(here) UNION ALL
+          SELECT i::text::xid8 FROM generate_series(
+            pg_snapshot_xmax(here)::text::numeric, pg_snapshot_xmax(there)::text::numeric - 1) AS i) AS x (id)
+        WHERE pg_visible_in_snapshot(id, there)
+        """)[0, "unseen"]
+      if unseen == "0" { return }
+      if !hasTold {
+        hasTold = true
+        log.notice(
+          "waiting for transactions that have committed and wait for a synchronous standby",
+          ("transactions", unseen ?? ""))
+      }
+      try connection.query("ROLLBACK")
+      if stop.wait(milliseconds: 50) { throw RelayError(.interrupted, "interrupted") }
+    }
   }
 }
 
@@ -110,7 +141,9 @@ public final class TableSource: BoundedSource {
 
   public var descriptor: Int32 { PQsocket(connection.handle) }
   public var reportTime: MonotonicTime { isAtEnd ? MonotonicTime(nanoseconds: 0) : .never }
-  public var progress: (done: UInt64, total: UInt64) { (rowsRead, estimate == 0 ? 0 : max(estimate, rowsRead)) }
+  public var progress: (done: UInt64, total: UInt64) {
+    (rowsRead, estimate == 0 ? 0 : max(estimate, rowsRead))
+  }
   public private(set) var relation = Relation(id: 0, schema: "", table: "", columns: [])
 
   /// The ending of the connection is all there is to do.
@@ -150,8 +183,13 @@ extension TableSource {
       relation = shape.relation
       return .relation
     }
-    let time = server.tracksCommitTimes ? Self.commitTime(try batch.int64(row, shape.columns.count)) : .unknown
-    if isInTransaction, time != commitTime || rowsInTransaction >= Self.transactionRows { return try commit() }
+    // That of an updated row is the update's.
+    let time =
+      server.tracksCommitTimes && shape.updates == 0
+      ? Self.commitTime(try batch.int64(row, shape.columns.count)) : .unknown
+    if isInTransaction, time != commitTime || rowsInTransaction >= Self.transactionRows {
+      return try commit()
+    }
     if !isInTransaction {
       isInTransaction = true
       rowsInTransaction = 0
@@ -293,7 +331,8 @@ extension TableSource {
       }
       batch = answer
       row = 0
-      batchSize = max(1, min(Self.largestBatch, asked * 4, Self.batchBytes * answer.count / max(1, answer.bytes)))
+      batchSize = max(
+        1, min(Self.largestBatch, asked * 4, Self.batchBytes * answer.count / max(1, answer.bytes)))
       // The server gets the next ones together while these are sent.
       try fetch()
     }

@@ -84,8 +84,16 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
     #expect(try plan(lost).action == .tables(lowestTransaction: 50, .replace))
     let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
     #expect(try plan(moved).action == .tables(lowestTransaction: 50, .keep))
+    // What the slot still has may have been deleted from the tables.
+    #expect(try plan(moved).place == lsn("0/300"))
+    #expect(missing.place == nil)
+    #expect(try plan(lost).place == nil)
     let changed = facts { facts, _ in facts.publication?.version = "8" }
     #expect(try plan(changed).action == .tables(lowestTransaction: 50, .keep))
+    #expect(try plan(changed).place == lsn("0/200") && plan(changed).keepsStart)
+    // Behind a publication that is no more nothing can be decoded, and who asks for the tables may know of one.
+    #expect(try plan(facts { facts, _ in facts.publication?.oid = 6 }).place == nil)
+    #expect(try plan(changed, wish: .tables).place == nil)
   }
 
   @Test func withoutAProvenSnapshotTheHistoryAndTheStartDecide() throws {
@@ -110,7 +118,7 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
     }
     let plan = try plan(other, earlier: "40:41:")
     #expect(plan.action == .tables(lowestTransaction: nil, .create))
-    #expect(!plan.keepsSnapshot && !plan.isSameSystem)
+    #expect(!plan.keepsSnapshot && !plan.keepsStart && plan.place == nil)
   }
 
   @Test func theStreamGoesBackToTheCommonHistoryWhereItStillCan() throws {
@@ -139,6 +147,7 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
       row.startLSN = lsn("0/190")
     }
     #expect(try plan(late).action == .tables(lowestTransaction: nil, .create))
+    #expect(try !plan(late).keepsStart)
   }
 
   @Test func adoptingGivesUpNoMoreThanItMust() throws {
@@ -209,7 +218,11 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
     #expect(try plan(unmoved) == .cut)
     let moved = facts { _, row in row.startSnapshot = nil }
     #expect(refusal(moved) == .usage)
-    #expect(try plan(moved, duplicates: true) == .cut)
+    // Nothing that the slot still has is skipped.
+    #expect(try plan(moved, duplicates: true) == .everything(place: lsn("0/200")))
+    #expect(
+      try plan(facts { facts, _ in facts.journal = .empty }, duplicates: true)
+        == .everything(place: lsn("0/100")))
     let running = facts { facts, row in
       row.startSnapshot = nil
       facts.slot?.isActive = true

@@ -222,6 +222,26 @@ extension LiveDatabase {
     #expect(try full(100) == "\((2 << 32) + 100)")
   }
 
+  /// It has the transaction id and the commit time of the update.
+  @Test(arguments: [true, false])
+  func aRowThatWasUpdatedSinceIsNotLeftOut(isTracked: Bool) throws {
+    let database = try LiveDatabase(isTracked ? try Self.server.get() : try Self.untracked.get())
+    try database.insert(2500)
+    let snapshot = try database.sql("SELECT pg_current_snapshot()")
+    let whole = try database.tables()
+    try database.sql("UPDATE outbox SET type = 'u' WHERE aggregateid::int > 500")
+    var range = TableRange()
+    range.visibleIn = snapshot
+    range.endTransaction = HistoryRow.end(snapshot)
+    let read = try database.tables(range)
+    #expect(Set(read.rows.map { $0[0].bytes }).count == 2500)
+    #expect(read.transactions.allSatisfy { $0.time == .unknown })
+    let rest = try database.tables(range, resume: whole.positions[0])
+    #expect(
+      Set(rest.rows.map { $0[0].bytes }).isSuperset(
+        of: whole.rows[whole.transactions[0].rows...].map { $0[0].bytes }))
+  }
+
   @Test func aRoleThatMayNotReadIsToldTheGrant() throws {
     let database = try LiveDatabase(try Self.server.get())
     try database.sql("REVOKE SELECT ON outbox FROM outboxd")

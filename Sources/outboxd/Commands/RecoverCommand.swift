@@ -45,6 +45,8 @@ enum RecoverCommand {
     var rate: Int?
     var isDryRun: Bool
     var isJSON: Bool
+    /// What a command line that begins again must have too.
+    var arguments = ""
 
     init(_ invocation: Invocation) throws(RelayError) {
       isDryRun = invocation.isSet("dry-run")
@@ -54,7 +56,10 @@ enum RecoverCommand {
         throw invocation.usage("--adopt publishes nothing, and --tables publishes: choose one")
       }
       if invocation.isSet("adopt") { wish = .adopt }
-      if invocation.isSet("tables") { wish = .tables }
+      if invocation.isSet("tables") {
+        wish = .tables
+        arguments = " --tables"
+      }
       guard let text = invocation.value("since") else { return }
       if wish == .adopt { throw invocation.usage("--adopt publishes nothing: it takes no --since") }
       guard case .time(let time) = try ReplayPlaceText.parse(text, option: "--since", now: postgresNow())
@@ -62,6 +67,8 @@ enum RecoverCommand {
         throw invocation.usage("--since takes a time, not an LSN: rows of a table have none")
       }
       since = time
+      // A time may have been given as one that has passed since.
+      arguments += " --since \(RFC3339.string(microseconds: time))"
     }
   }
 
@@ -81,7 +88,9 @@ enum RecoverCommand {
       rate: options.rate, request: .object(text.members(cut)),
       resumeCommand: { _ in
         let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
-        return "outboxd recover\(file), which begins again (nothing is lost, and what was sent comes twice)"
+        return
+          "outboxd recover\(file)\(options.arguments), which begins again (nothing is lost, and what was sent "
+          + "comes twice)"
       },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
         if let replay {
@@ -102,7 +111,9 @@ enum RecoverCommand {
     }
     var report = JobReport(job: job, outcome: outcome)
     report.details = text.members(cut)
-    if let cut, outcome.isComplete { report.notes = ["outboxd run goes on at \(cut.lsn)"] }
+    if let cut, outcome.isComplete {
+      report.notes = ["outboxd run goes on at \(recovery.plan.place ?? cut.lsn)"]
+    }
     return report.finish(isJSON: options.isJSON)
   }
 }
@@ -152,6 +163,7 @@ struct RecoveryText {
         + (lowest.map { "of transaction \($0) and later ones " } ?? "")
         + (since.map { "since \(RFC3339.string(microseconds: $0)) " } ?? "")
         + "is published, also what was published before; deleted rows cannot be"
+        + (plan.place.map { ", except those after \($0), which the slot still has" } ?? "")
     case .adopt(let place, let slot):
       (place == nil ? slotText(slot) : "")
         + "outboxd run goes on at \(place?.description ?? "a new place"); what is in doubt is given up"
@@ -184,7 +196,7 @@ struct RecoveryText {
       .init("through_lsn", .optional(plan.through?.description)),
       .init("lowest_transaction", lowest.map { .unsigned($0) } ?? .null),
       .init("since", .optional(since.map { RFC3339.string(microseconds: $0) })),
-      .init("start_lsn", .optional(cut?.lsn.description)),
+      .init("start_lsn", .optional(cut.map { (plan.place ?? $0.lsn).description })),
     ]
   }
 }
