@@ -149,8 +149,7 @@ extension DatabaseWatch {
       // Asked after the snapshot was taken: what is visible in it was committed under the publication of the start.
       let inspector = SlotInspector(connection: journal.connection, settings: keeper.settings)
       if let before = session.publication {
-        guard let now = try inspector.publicationIdentity(),
-          PublicationCheck.change(from: before, to: now) == nil
+        guard let now = try inspector.publicationIdentity(), PublicationCheck.isWhole(now, since: before)
         else {
           publicationTime = MonotonicTime(nanoseconds: 0)
           return

@@ -70,9 +70,15 @@ struct PublicationCheck {
     if before.oid != now.oid { return "was dropped and created again" }
     if before.version != now.version { return "was altered" }
     if now.memberships.contains(where: { (before.memberships[$0.key] ?? $0.value) != $0.value }) {
-      return "had a table taken out and added again, or its columns or row filter changed"
+      return "had a table or schema taken out and added again, or its columns or row filter changed"
     }
     return nil
+  }
+
+  /// Whether everything that the publication carried before, it has carried all the time. A table that is missing now
+  /// is no change of the above, and its rows may be left out already.
+  static func isWhole(_ now: PublicationFacts, since before: PublicationFacts) -> Bool {
+    change(from: before, to: now) == nil && before.memberships.keys.allSatisfy { now.memberships[$0] != nil }
   }
 
   /// What may stay as it is.

@@ -110,7 +110,7 @@ public struct PublicationFacts: Equatable, Sendable {
   public var oid: UInt32
   /// Changes whenever the publication itself is altered (its flags, its owner).
   public var version = ""
-  /// The membership of each table, by the table's oid. A table that is taken out and added again has another.
+  /// The membership of each table and schema, by its oid. One that is taken out and added again has another.
   public var memberships: [UInt32: String] = [:]
   public var publishesInserts = true
   public var publishesUpdates = false

@@ -158,6 +158,22 @@ extension Integration {
       try mend(scene, code: 19, saying: "taken out")
     }
 
+    @Test func `a table that is left out while the relay runs`() throws {
+      let scene = try Scene()
+      let relay = try scene.start()
+      try scene.workload.run(writers: 1, transactions: 10, size: 4, seed: 1)
+      try scene.workload.settle(relay)
+      try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE payments.outbox_events", database: "shop")
+      // Checkpoints go on behind rows of the missing table until the watch looks.
+      for seed in 2...400 where relay.process.isRunning {
+        try scene.workload.run(writers: 1, transactions: 4, size: 6, seed: UInt32(seed))
+        usleep(50_000)
+      }
+      #expect(try relay.process.wait(seconds: 60) == 19, "\(relay.tail)")
+      try scene.server.sql("ALTER PUBLICATION outboxd ADD TABLE payments.outbox_events", database: "shop")
+      try mend(scene, code: 19, saying: "taken out")
+    }
+
     @Test func `another system`() throws {
       let scene = try published(PostgresServer.defaultVersion)
       try write(scene)

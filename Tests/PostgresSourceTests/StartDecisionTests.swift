@@ -264,6 +264,18 @@ private func expect(
     }
   }
 
+  @Test func aPublicationThatLacksATableProvesNothing() {
+    var before = PublicationFacts(oid: 5, tables: [])
+    before.memberships = [16_400: "16500.700", 16_401: "16501.700"]
+    var now = before
+    #expect(PublicationCheck.isWhole(now, since: before))
+    now.memberships[16_402] = "16502.710"
+    #expect(PublicationCheck.isWhole(now, since: before))
+    now.memberships[16_401] = nil
+    #expect(PublicationCheck.change(from: before, to: now) == nil)
+    #expect(!PublicationCheck.isWhole(now, since: before))
+  }
+
   @Test func everyGapLeadsToOneCommand() {
     let gaps = [
       goodFacts { $0.slot = nil }, goodFacts { $0.slot?.walStatus = "lost" },
