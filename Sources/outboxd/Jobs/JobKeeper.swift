@@ -26,7 +26,7 @@ final class JobKeeper: Sendable {
   /// Ends the thread's statements.
   private let abort = StopSignal()
 
-  private static let writeInterval = 1_000
+  private static let writeInterval = 200
   private static let retryInterval = 2_000
 
   init(settings: PostgresSettings, log: Log) {
