@@ -5,7 +5,7 @@ public import RelayCore
 /// A row of `outboxd.job`.
 public struct JobRecord: Equatable, Sendable {
   public var id: Int64
-  /// `replay`, `backfill` or `recover`.
+  /// `replay` or `backfill`.
   public var command: String
   /// JSON: everything that is needed to do the same again.
   public var request: String
@@ -55,6 +55,12 @@ public final class JobStore {
   /// - Throws: `journalUnusable` where the table cannot be used.
   public func unfinished(command: String) throws(RelayError) -> [JobRecord] {
     try records("j.command = \(SQLText.literal(command)) AND j.finished_at IS NULL")
+  }
+
+  /// The jobs that have sent something and come to their end, the newest first.
+  /// - Throws: `journalUnusable` where the table cannot be used.
+  public func finished(command: String) throws(RelayError) -> [JobRecord] {
+    try records("j.command = \(SQLText.literal(command)) AND j.finished_at IS NOT NULL AND j.events > 0")
   }
 
   /// The job of that number, finished or not, of this slot.

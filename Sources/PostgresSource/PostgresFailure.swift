@@ -97,8 +97,12 @@ enum PostgresFailure {
     return RelayError(
       .slotActive, "slot \"\(slot)\" is in use\(holder)", code: code,
       remedy: "Nothing, if that is another outboxd: this one takes over when it ends. Otherwise: "
-        + "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = "
-        + "\(SQLText.literal(slot));")
+        + freeTheSlot(slot))
+  }
+
+  static func freeTheSlot(_ slot: String) -> String {
+    "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = "
+      + "\(SQLText.literal(slot));"
   }
 
   private static func slotActive(_ server: ServerMessage, _ context: FailureContext) -> RelayError {

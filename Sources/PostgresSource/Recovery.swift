@@ -15,11 +15,21 @@ public struct Recovery: Sendable {
     settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal
   ) throws(RelayError) -> Recovery {
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: stop)
+    if let slot = facts.slot, slot.isActive { throw inUse(settings, slot) }
     let anchor = try PostgresSource.anchor(settings: settings, stop: stop)
     let earlier = try earlierSnapshot(facts, settings, stop)
     let plan = try RecoveryPlan.decide(
       facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier)
     return Recovery(settings: settings, facts: facts, plan: plan)
+  }
+
+  /// What mends a gap moves the checkpoint, which a relay that runs would not see.
+  private static func inUse(_ settings: PostgresSettings, _ slot: SlotFacts) -> RelayError {
+    var error = PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
+    error.remedy =
+      "Stop outboxd, then run outboxd recover again. If it is not outboxd that reads the slot: "
+      + PostgresFailure.freeTheSlot(settings.slot)
+    return error
   }
 
   /// The newest snapshot that was proven before the server's history parted from the journal's.
@@ -95,7 +105,7 @@ public struct Recovery: Sendable {
     try requireSameServer(connection)
     let inspector = SlotInspector(connection: connection.sql, settings: settings)
     if let slot = try inspector.slot(), slot.isActive {
-      throw PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
+      throw Self.inUse(settings, slot)
     }
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()

@@ -67,9 +67,9 @@ public struct StartDecision {
 
   private var slotName: String { SQLText.literal(settings.slot) }
 
-  /// ` (written at …)`, for a person who looks for rows by their time.
+  /// `; the checkpoint was written at …`, for a person who looks for rows by their time.
   private var checkpointTime: String {
-    facts.journal.row?.updatedAt.map { " (written at \($0))" } ?? ""
+    facts.journal.row?.updatedAt.map { "; the checkpoint was written at \($0)" } ?? ""
   }
 }
 
@@ -165,7 +165,7 @@ extension StartDecision {
         .slotMissing,
         "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though events up to "
           + "\(checkpoint) were published from it: what was committed between \(checkpoint) and a new slot "
-          + "would be skipped (the WAL ends at \(facts.walEnd); the checkpoint\(checkpointTime))",
+          + "would be skipped (the WAL ends at \(facts.walEnd)\(checkpointTime))",
         remedy: GapRemedy.recover("Find out who dropped it, or whether a failover left it behind."))
     }
     guard !facts.journal.isInUse else { return nil }

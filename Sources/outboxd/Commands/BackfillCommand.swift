@@ -54,6 +54,7 @@ enum BackfillCommand {
       request.start = try PostgresSource.begin(
         plan, facts: facts, settings: settings, stop: StopSignal(), log: log)
     }
+    if let start = request.start { notes += earlier(start, configuration) }
     if facts.slot?.isActive == true {
       notes.append(
         "outboxd runs meanwhile: an aggregate's events from before the slot arrive after its newer ones")
@@ -61,7 +62,28 @@ enum BackfillCommand {
     log.notice(
       "backfill", ("slot", settings.slot), ("before", request.start?.lsn.description ?? "now"),
       ("outboxes", request.mappings(mappings).map(\.qualifiedName).joined(separator: ",")))
+    for note in notes { log.notice("backfill", ("note", note)) }
     return (request, notes)
+  }
+
+  /// A backfill of the same rows before this one.
+  private static func earlier(_ start: SlotStart, _ configuration: Configuration) -> [String] {
+    guard let store = try? JobStore(settings: configuration.postgres, stop: StopSignal()) else { return [] }
+    func newest(_ jobs: [JobRecord]?) -> JobRecord? {
+      jobs?.first { !$0.isRunning && TableRequest(json: $0.request)?.start == start }
+    }
+    var notes: [String] = []
+    if let job = newest(try? store.finished(command: "backfill")) {
+      notes.append(
+        "backfill \(job.id) has published \(JobText.grouped(job.events)) of these rows: they come again, with the same id"
+      )
+    }
+    if let job = newest(try? store.unfinished(command: "backfill")) {
+      notes.append(
+        "backfill \(job.id) was interrupted: this one begins anew, and outboxd backfill --resume --job \(job.id) goes on"
+      )
+    }
+    return notes
   }
 
   private static func job(
@@ -92,7 +114,8 @@ extension JobRecord {
     _ command: String, _ invocation: Invocation, _ configuration: Configuration
   ) throws(RelayError) -> JobRecord {
     if let option = TableRequest.fixed.first(where: invocation.isSet) {
-      throw invocation.usage("--resume does what the \(command) was asked for before: it takes no --\(option)")
+      throw invocation.usage(
+        "--resume does what the \(command) was asked for before: it takes no --\(option)")
     }
     let slot = configuration.postgres.slot
     let id = try invocation.number("job", in: 1...Int.max)

@@ -86,12 +86,6 @@ enum RecoverCommand {
       command: "recover", verb: "recovering", configuration: configuration,
       options: RelayOptions(hasPositions: replay != nil), target: options.isDryRun ? .count : .kafka,
       rate: options.rate, request: .object(text.members(cut)),
-      resumeCommand: { _ in
-        let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
-        return
-          "outboxd recover\(file)\(options.arguments), which begins again (nothing is lost, and what was sent "
-          + "comes twice)"
-      },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
         if let replay {
           return try PostgresSource.openRange(

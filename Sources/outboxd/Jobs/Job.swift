@@ -24,7 +24,7 @@ enum JobTarget: Equatable, Sendable {
 
 /// One run of a command that relays a source to its end.
 struct Job: Sendable {
-  /// `replay`, `backfill` or `recover`: the name in `outboxd.job`.
+  /// `replay`, `backfill` or `recover`.
   var command: String
   /// For messages: `replaying`.
   var verb: String
@@ -37,8 +37,9 @@ struct Job: Sendable {
   var request: JSONValue
   /// The interrupted job that this one goes on with.
   var resumed: JobRecord?
-  /// The command line that goes on after an interruption, from the job's number.
-  var resumeCommand: @Sendable (Int64) -> String
+  /// The command line that goes on after an interruption, from the job's number. Nil: it is begun again, and is not
+  /// kept in `outboxd.job`.
+  var resumeCommand: (@Sendable (Int64) -> String)?
   /// Called on the relay's thread, for the first time and after each loss of the connection.
   /// - Parameter position: what `BoundedSource.position` said, nil for the beginning.
   var open:

@@ -21,7 +21,7 @@ enum JobRunner {
     let (stop, finished) = (StopSignal(), StopSignal())
     var outcome = JobOutcome(sentBefore: job.resumed?.events ?? 0, isResumed: job.resumed != nil)
     var keeper: JobKeeper?
-    if job.target.isResumable {
+    if job.target.isResumable, job.resumeCommand != nil {
       let new = JobKeeper(settings: job.configuration.postgres, log: log)
       outcome.id = try new.start(job)
       if outcome.id != nil { keeper = new }
@@ -66,8 +66,10 @@ enum JobRunner {
     if failure.kind == .interrupted {
       failure.message = "interrupted after \(JobText.grouped(sent)) events"
     }
+    // What never began leaves nothing to say beside its own remedy.
+    if id == nil, sent == 0, failure.remedy != nil { return failure }
     let way =
-      id.map { "To go on where it stopped: \(job.resumeCommand($0))" }
+      id.flatMap { job.resumeCommand?($0) }.map { "To go on where it stopped: \($0)" }
       ?? "There is no place to go on from: start it again."
     failure.remedy = (failure.remedy.map { $0 + " " } ?? "") + way
     return failure
