@@ -47,6 +47,17 @@ struct AnchorDecision {
   /// What must be left of `safe_wal_size`.
   static func margin(keepSize: Int64?) -> Int64 { max(leastMargin, (keepSize ?? 0) / 10) }
 
+  /// What must be left for the main slot before an anchor is made.
+  static func leastRoom(keepSize: Int64?) -> Int64 { 2 * margin(keepSize: keepSize) }
+
+  /// `max_slot_wal_keep_size` leaves no room for an anchor that is to be made.
+  var lacksRoom: Bool {
+    guard facts.anchor == nil, facts.sinceDrop == nil, let safe = facts.main?.safeWALSize else {
+      return false
+    }
+    return safe < Self.leastRoom(keepSize: facts.keepSize)
+  }
+
   func decide() -> AnchorAction {
     guard let anchor = facts.anchor else { return mayCreate ? .create : .leave }
     guard isOurs else { return .leave }
@@ -79,7 +90,7 @@ struct AnchorDecision {
       main.restartLSN != nil, !main.isTemporary, facts.checkpoint != nil
     else { return false }
     if let sinceDrop = facts.sinceDrop, sinceDrop < Self.createDelay { return false }
-    if let safe = main.safeWALSize, safe < 2 * Self.margin(keepSize: facts.keepSize) { return false }
+    if let safe = main.safeWALSize, safe < Self.leastRoom(keepSize: facts.keepSize) { return false }
     return retained(by: main) <= maxBytes
   }
 

@@ -65,6 +65,12 @@ struct ReplayAnchor {
         "there is no replay window: slot \"\(name)\" is not a slot of outboxd's",
         remedy: "SELECT * FROM pg_replication_slots WHERE slot_name = \(SQLText.literal(name));")
     }
+    if decision.lacksRoom {
+      let room = AnchorDecision.leastRoom(keepSize: facts.keepSize)
+      warnOnce(
+        "there is no replay window: max_slot_wal_keep_size leaves the slot less than \(room) bytes",
+        remedy: "Raise max_slot_wal_keep_size, or set replay.window: off.")
+    }
     return try perform(decision.decide(), facts, connection)
   }
 

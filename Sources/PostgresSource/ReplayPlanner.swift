@@ -184,9 +184,16 @@ extension ReplayPlanner {
     if wanted != .wal { reasons.append(table) }
     return RelayError(
       .replayUnavailable, "--from \(place) cannot be served: " + reasons.joined(separator: "; "),
-      remedy: wanted == nil
-        ? "Begin later. What was there before the slot is published by outboxd backfill."
-        : "Begin later, or leave out --source, so that outboxd takes what has the range.")
+      remedy: (lowest(wanted).map { "The lowest that can be served is --from \($0). " } ?? "")
+        + (wanted == nil
+          ? "What was there before the slot is published by outboxd backfill."
+          : "Without --source outboxd takes what has the range."))
+  }
+
+  /// The lowest LSN that a replay can begin at.
+  private func lowest(_ wanted: ReplayOrigin?) -> LSN? {
+    let wal = facts.anchor?.confirmedFlushLSN.flatMap { walReason($0) == nil ? $0 : nil }
+    return [wanted == .table ? nil : wal, wanted == .wal ? nil : tableReach?.lsn].compactMap(\.self).min()
   }
 
   private static func since(_ row: HistoryRow?) -> String { row.map { " (\(text($0.recordedAt)))" } ?? "" }

@@ -71,6 +71,11 @@ public struct ReplayStatus: Equatable, Sendable {
     self.jobs = jobs
   }
 
+  /// `max_slot_wal_keep_size` is so small that an anchor would soon be given up: none is made.
+  public var leavesNoWindow: Bool {
+    main?.facts.safeWALSize.map { $0 < AnchorDecision.leastRoom(keepSize: nil) } ?? false
+  }
+
   /// Seconds until the slot has used up what `max_slot_wal_keep_size` leaves it, at the present rate. Nil: no limit,
   /// no growth, or not known.
   public func secondsLeft(_ slot: SlotOverview?) -> UInt64? {

@@ -58,6 +58,14 @@ private func isDrop(_ action: AnchorAction) -> Bool { if case .drop = action { t
       facts.main?.safeWALSize = 129 << 20
     }
     #expect(isSafe == .create)
+    let lacksRoom = ([127 << 20, 129 << 20, nil] as [Int64?]).map { safe in
+      let facts = facts { facts in
+        facts.anchor = nil
+        facts.main?.safeWALSize = safe
+      }
+      return AnchorDecision(facts: facts, maxBytes: 10 << 30).lacksRoom
+    }
+    #expect(lacksRoom == [true, false, false])
     // A main slot that holds too much itself would make an anchor that does too.
     #expect(decide(maxBytes: mebibyte) { $0.anchor = nil } == .leave)
   }

@@ -96,8 +96,10 @@ private func refusal(
     #expect(both.kind == .replayUnavailable && both.kind.exitCode == 26)
     #expect(both.message.contains("the WAL is kept from 0/1F4 (2000-01-01T00:00:05Z) on"))
     #expect(both.message.contains("the tables can be read from 0/C7 (2000-01-01T00:00:02Z) on"))
+    #expect(both.remedy?.hasPrefix("The lowest that can be served is --from 0/C7. ") == true)
     let wal = try #require(refusal(.lsn(LSN(499)), nil, .wal) { $0.snapshotRow = row(350, 3) })
     #expect(wal.kind == .replayUnavailable && !wal.message.contains("tables"))
+    #expect(wal.remedy?.hasPrefix("The lowest that can be served is --from 0/1F4. ") == true)
     #expect(refusal(.lsn(LSN(600)), nil, .wal) { $0.anchor = nil }?.message.contains("no slot") == true)
     for change in [
       { $0.anchor?.walStatus = "lost" }, { $0.anchor?.invalidationReason = "wal_removed" },

@@ -91,7 +91,13 @@ private func status(_ relay: LocalRelay, _ facts: ServerFacts = facts()) -> Rela
     anchor.facts.safeWALSize = 720 << 20
     var status = status(try #require(relay()))
     #expect(status.text.contains("anchor      none: replay.window is off\n"))
+    #expect(status.text.contains("limit       none: there is no slot\n"))
+    status.replay = ReplayStatus(main: SlotOverview(name: "outboxd", role: .main, facts: slot))
     #expect(status.text.contains("limit       none: max_slot_wal_keep_size is not set"))
+    var lost = slot
+    lost.walStatus = "lost"
+    status.replay = ReplayStatus(main: SlotOverview(name: "outboxd", role: .main, facts: lost))
+    #expect(status.text.contains("limit       slot outboxd is lost\n"))
     status.replay = ReplayStatus(
       main: SlotOverview(name: "outboxd", role: .main, facts: slot), anchor: anchor,
       fromWAL: .init(lsn: LSN(50), time: 0), fromTable: .init(lsn: LSN(16)), walRate: 100 << 10,

@@ -22,7 +22,10 @@ extension ReplayStatus {
   }
 
   private func anchorText(_ settings: PostgresSettings) -> String {
-    guard let anchor else { return settings.replayWindow == nil ? "none: replay.window is off" : "none yet" }
+    guard let anchor else {
+      if settings.replayWindow == nil { return "none: replay.window is off" }
+      return leavesNoWindow ? "none: max_slot_wal_keep_size leaves no room for it" : "none yet"
+    }
     let held = anchor.retainedBytes.map(RelayStatus.size) ?? "unknown"
     let left =
       settings.replayWindow == nil ? "; replay.window is off: outboxd slot drop-anchor lets it go" : ""
@@ -32,7 +35,11 @@ extension ReplayStatus {
 
   /// The nearest of both slots' limits.
   private var limitText: String {
-    let slots = [main, anchor].compactMap { $0 }.filter { $0.facts.safeWALSize != nil }
+    guard let main else { return "none: there is no slot" }
+    if main.facts.walStatus == "lost" || main.facts.invalidationReason != nil {
+      return "slot \(main.name) is lost"
+    }
+    let slots = [main, anchor].compactMap(\.self).filter { $0.facts.safeWALSize != nil }
     guard let first = slots.min(by: { $0.facts.safeWALSize ?? 0 < $1.facts.safeWALSize ?? 0 }) else {
       return "none: max_slot_wal_keep_size is not set; what is held may fill the disk"
     }
