@@ -131,14 +131,14 @@ private func fault(_ words: String...) -> String {
       done: 500, total: 1000, read: 4000, sent: 1200, rate: 400.4, milliseconds: 3000)
     #expect(
       progress.line(verb: "replaying", width: 79)
-        == "replaying [##########----------] 50%  1,200 of 4,000 events  400/s  0:03 left")
+        == "replaying [##########----------] 50%  1,200 sent, 4,000 read  400/s  0:03 left")
     progress.hold = "topic \"x\"\n does not exist; records for it wait until it is created"
     let line = progress.line(verb: "replaying", width: 79)
     #expect(
       line.count == 79 && line.hasSuffix("…")
-        && line.hasPrefix("replaying 50%  1,200 of 4,000 events  waits: topic \"x\"\\n does"))
+        && line.hasPrefix("replaying 50%  1,200 sent, 4,000 read  waits: topic \"x\"\\n does"))
     let unknown = JobProgress(read: 3, sent: 3)
-    #expect(unknown.line(verb: "x", width: 79) == "x [--------------------] ?  3 events  0/s")
+    #expect(unknown.line(verb: "x", width: 79) == "x [--------------------] ?  3 sent  0/s")
     #expect(JobProgress(done: 9, total: 3).fraction == 1)
     #expect(JobProgress(done: 0, total: 3, milliseconds: 5000).secondsLeft == nil)
   }

@@ -50,7 +50,7 @@ final class JSONLinesSink: RecordSink {
     name = path
     isRegular = true
     file = open(path, O_RDWR | O_CLOEXEC | opening.flags, 0o644)
-    guard file >= 0 else { throw Self.openFailure(path) }
+    guard file >= 0 else { throw Self.openFailure(path, opening) }
     if opening != .create { try cutUnfinishedLine() }
   }
 
@@ -154,12 +154,14 @@ final class JSONLinesSink: RecordSink {
     }
   }
 
-  private static func openFailure(_ path: String) -> RelayError {
+  private static func openFailure(_ path: String, _ opening: Opening) -> RelayError {
     let code = errno
     switch code {
     case EEXIST:
       return RelayError(
         .usage, "the file \(path) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
+    case ENOENT where opening == .create:
+      return RelayError(.failed, "\(path) cannot be created: there is no such folder")
     case ENOENT:
       return RelayError(
         .failed, "there is no file \(path), or no folder for it",

@@ -28,13 +28,13 @@ struct JobProgress: Equatable {
 
   private var percent: String { fraction.map { "\(Int($0 * 100))%" } ?? "?" }
 
-  /// `replaying [#####-----] 50%  1,200 of 2,000 events  400/s  0:03 left`, or `replaying 50%  1,200 events  waits: …`,
+  /// `replaying [#####-----] 50%  1,200 sent, 2,000 read  400/s  0:03 left`, or `replaying 50%  1,200 sent  waits: …`,
   /// at most `width` characters.
   func line(verb: String, width: Int) -> String {
     let cells = 20
     let filled = Int((fraction ?? 0) * Double(cells))
     let bar = String(repeating: "#", count: filled) + String(repeating: "-", count: cells - filled)
-    let events = JobText.grouped(sent) + (read > sent ? " of \(JobText.grouped(read)) events" : " events")
+    let events = "\(JobText.grouped(sent)) sent" + (read > sent ? ", \(JobText.grouped(read)) read" : "")
     var text: String
     if let hold {
       text = "\(verb) \(percent)  \(events)  waits: \(PrintableText.escapingControls(hold))"

@@ -15,8 +15,11 @@ struct JobReport {
   /// error.
   /// - Returns: the exit code.
   func finish(isJSON: Bool) -> Int32 {
+    let hasNothing = outcome.failure != nil && outcome.read == 0
     if isJSON {
       Terminal.printOutput(json.pretty)
+    } else if hasNothing {
+      // The failure says it all.
     } else if job.target == .standardOutput {
       Terminal.printError(text)
     } else {
@@ -53,10 +56,10 @@ struct JobReport {
     let count = JobText.grouped(outcome.sent)
     switch job.target {
     case .count:
-      lines.append("\(count) of \(JobText.grouped(outcome.read)) events would be sent; nothing was.")
+      lines.append("\(count) events would be sent, of \(JobText.grouped(outcome.read)) read; nothing was.")
     default:
-      var line = "\(count) of \(JobText.grouped(outcome.read)) events sent"
-      if outcome.isResumed { line += ", \(JobText.grouped(outcome.sentBefore)) before" }
+      var line = "\(count) events sent, of \(JobText.grouped(outcome.read)) read"
+      if outcome.isResumed { line += ", and \(JobText.grouped(outcome.sentBefore)) sent before" }
       lines.append(line + ", in \(seconds) s, \(JobText.grouped(UInt64(outcome.rate)))/s.")
     }
     lines += Self.list("topic", outcome.topics)
