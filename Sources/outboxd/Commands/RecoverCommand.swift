@@ -45,8 +45,6 @@ enum RecoverCommand {
     var rate: Int?
     var isDryRun: Bool
     var isJSON: Bool
-    /// What a command line that begins again must have too.
-    var arguments = ""
 
     init(_ invocation: Invocation) throws(RelayError) {
       isDryRun = invocation.isSet("dry-run")
@@ -56,10 +54,7 @@ enum RecoverCommand {
         throw invocation.usage("--adopt publishes nothing, and --tables publishes: choose one")
       }
       if invocation.isSet("adopt") { wish = .adopt }
-      if invocation.isSet("tables") {
-        wish = .tables
-        arguments = " --tables"
-      }
+      if invocation.isSet("tables") { wish = .tables }
       guard let text = invocation.value("since") else { return }
       if wish == .adopt { throw invocation.usage("--adopt publishes nothing: it takes no --since") }
       guard case .time(let time) = try ReplayPlaceText.parse(text, option: "--since", now: postgresNow())
@@ -67,8 +62,6 @@ enum RecoverCommand {
         throw invocation.usage("--since takes a time, not an LSN: rows of a table have none")
       }
       since = time
-      // A time may have been given as one that has passed since.
-      arguments += " --since \(RFC3339.string(microseconds: time))"
     }
   }
 
