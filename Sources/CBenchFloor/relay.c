@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { TURN = 1024, RELATIONS = 256, LOOKS = 6 };
@@ -63,6 +64,8 @@ static void start(const struct options *options) {
   if (PQresultStatus(result) != PGRES_COPY_BOTH) fail("no stream", PQerrorMessage(connection));
   PQclear(result);
   PQsetnonblocking(connection, 1);
+  int window = 131072;
+  setsockopt(PQsocket(connection), SOL_SOCKET, SO_RCVBUF, &window, sizeof window);
 }
 
 // MARK: What comes in
@@ -133,6 +136,19 @@ static void take(const char *bytes) {
   }
 }
 
+/// Empties the socket into libpq's buffer, as far as 256 KiB. False if there was nothing.
+static bool gather(void) {
+  int gathered = 0;
+  while (gathered < 262144) {
+    int waiting = 0;
+    ioctl(PQsocket(connection), FIONREAD, &waiting);
+    if (waiting <= 0) break;
+    gathered += waiting;
+    if (PQconsumeInput(connection) != 1) fail("the connection ended", PQerrorMessage(connection));
+  }
+  return gathered > 0;
+}
+
 /// Reads until the socket is empty or the turn is over. True if there may be more.
 static bool read_turn(void) {
   for (int count = 0; count < TURN;) {
@@ -146,10 +162,7 @@ static bool read_turn(void) {
       continue;
     }
     if (size < 0) fail("the stream ended", PQerrorMessage(connection));
-    int waiting = 0;
-    ioctl(PQsocket(connection), FIONREAD, &waiting);
-    if (waiting == 0) return false;
-    if (PQconsumeInput(connection) != 1) fail("the connection ended", PQerrorMessage(connection));
+    if (!gather()) return false;
   }
   return true;
 }

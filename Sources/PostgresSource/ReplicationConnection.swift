@@ -40,6 +40,10 @@ final class ReplicationConnection {
   /// How often one `receive` reads a message that is still incomplete before it lets the caller look at its
   /// timers: about 1 MiB.
   private static let readLimit = 64
+  /// Bytes that are read before the first of their messages is handled. libpq's buffer grows to twice as much.
+  private static let gatherLimit = 262_144
+  /// Bytes of the receive buffer where the server is on this machine: see `outboxd_bound_local_window`.
+  private static let localWindow: Int32 = 131_072
 
   init(_ settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
     self.settings = settings
@@ -99,6 +103,7 @@ extension ReplicationConnection {
     // Only now: libpq wants the commands before it in blocking mode.
     guard PQsetnonblocking(sql.handle, 1) == 0 else { throw sql.lost() }
     isEncrypted = PQsslInUse(sql.handle) == 1 || PQgssEncInUse(sql.handle) == 1
+    outboxd_bound_local_window(PQsocket(sql.handle), Self.localWindow)
     heard = true
   }
 }
@@ -129,16 +134,27 @@ extension ReplicationConnection {
         return LentBytes(start: buffer, count: Int(count))
       }
       guard count == 0 else { throw ended(count) }
-      if outboxd_bytes_waiting(PQsocket(sql.handle)) > 0 {
+      if hasWaitingBytes {
         heard = true
         reads += 1
         if reads > Self.readLimit { return nil }
+        try gather()
       } else {
         quietReads += 1
         if quietReads > quietLimit { return nil }
+        guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
       }
-      guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
     }
+  }
+
+  /// Empties the socket into libpq's buffer, which grows. A socket that is emptied bit by bit, between rows, lets
+  /// the server send each of its rows as a segment of its own meanwhile.
+  private func gather() throws(RelayError) {
+    var gathered = 0
+    repeat {
+      gathered += Int(outboxd_bytes_waiting(PQsocket(sql.handle)))
+      guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
+    } while gathered < Self.gatherLimit && hasWaitingBytes
   }
 
   /// Something from the server waits in the socket, though nobody may have had the time to read it.
