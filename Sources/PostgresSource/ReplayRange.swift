@@ -111,7 +111,8 @@ extension PostgresSource {
       walSenderTimeout: server.timeout)
     return RangeStream(
       ReplicationStream(
-        connection, facts: served, settings: temporary, startLSN: reached, walEnd: identity.walEnd, keeper: nil),
+        connection, facts: served, settings: temporary, startLSN: reached, walEnd: identity.walEnd,
+        keeper: nil),
       origin: plan.from, through: plan.through, anchor: ReplaySlots.anchor(of: settings.slot))
   }
 

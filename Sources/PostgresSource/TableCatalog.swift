@@ -39,7 +39,8 @@ struct TableCatalog {
     var shape = TableShape(
       schema: mapping.schema, table: mapping.table, oid: oid, isPartitioned: isPartitioned, columns: [],
       storage: "", estimatedRows: 0)
-    let listed = publication?.tables.first { $0.schema == mapping.schema && $0.name == mapping.table }?.columns
+    let listed = publication?.tables.first { $0.schema == mapping.schema && $0.name == mapping.table }?
+      .columns
     for row in result.rows.indices {
       guard let name = result[row, "attname"] else { continue }
       let type = result[row, "type_oid"].flatMap { UInt32($0) } ?? 0
@@ -85,27 +86,27 @@ struct TableCatalog {
         + "\(SQLText.literal(settings.publication))), false) AS generated"
       : "SELECT false AS generated"
     return """
-    SELECT c.oid AS relation, c.relkind, current_user::text AS role, a.attname,
-      has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
-      a.attgenerated = '' OR (a.attgenerated = 's' AND p.generated) AS published,
-      t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
-      a.atttypid IN (20, 21, 23) AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%')
-        AND EXISTS (SELECT FROM pg_depend s JOIN pg_sequence q ON q.seqrelid = s.objid
-          WHERE s.classid = 'pg_class'::regclass AND s.refclassid = 'pg_class'::regclass AND s.refobjid = c.oid
-            AND s.refobjsubid = a.attnum AND s.deptype IN ('a', 'i')
-            AND q.seqcache = 1 AND q.seqincrement > 0 AND NOT q.seqcycle) AS serial
-    FROM pg_class c CROSS JOIN (\(generated)) AS p
-    LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-    LEFT JOIN pg_type t ON t.oid = a.atttypid
-    LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-    LEFT JOIN LATERAL (
-      WITH RECURSIVE types AS (
-        SELECT oid, typname, typbasetype FROM pg_type WHERE oid = a.atttypid
-        UNION ALL
-        SELECT t.oid, t.typname, t.typbasetype FROM types JOIN pg_type t ON t.oid = types.typbasetype)
-      SELECT oid, typname FROM types WHERE typbasetype = 0) AS base ON true
-    WHERE c.oid = to_regclass(\(table)) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
-    """
+      SELECT c.oid AS relation, c.relkind, current_user::text AS role, a.attname,
+        has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
+        a.attgenerated = '' OR (a.attgenerated = 's' AND p.generated) AS published,
+        t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
+        a.atttypid IN (20, 21, 23) AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%')
+          AND EXISTS (SELECT FROM pg_depend s JOIN pg_sequence q ON q.seqrelid = s.objid
+            WHERE s.classid = 'pg_class'::regclass AND s.refclassid = 'pg_class'::regclass AND s.refobjid = c.oid
+              AND s.refobjsubid = a.attnum AND s.deptype IN ('a', 'i')
+              AND q.seqcache = 1 AND q.seqincrement > 0 AND NOT q.seqcycle) AS serial
+      FROM pg_class c CROSS JOIN (\(generated)) AS p
+      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      LEFT JOIN pg_type t ON t.oid = a.atttypid
+      LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+      LEFT JOIN LATERAL (
+        WITH RECURSIVE types AS (
+          SELECT oid, typname, typbasetype FROM pg_type WHERE oid = a.atttypid
+          UNION ALL
+          SELECT t.oid, t.typname, t.typbasetype FROM types JOIN pg_type t ON t.oid = types.typbasetype)
+        SELECT oid, typname FROM types WHERE typbasetype = 0) AS base ON true
+      WHERE c.oid = to_regclass(\(table)) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
+      """
   }
 
   private static func storageQuery(_ table: String) -> String {

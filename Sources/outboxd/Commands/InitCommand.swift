@@ -62,7 +62,8 @@ enum InitCommand {
   /// By the replication protocol, so that the journal knows what had been committed before; by SQL where the role or
   /// the server does not allow that.
   private static func createSlot(
-    _ statement: SetupStatement, settings: PostgresSettings, login: PostgresSettings, _ connection: SQLConnection
+    _ statement: SetupStatement, settings: PostgresSettings, login: PostgresSettings,
+    _ connection: SQLConnection
   ) throws(RelayError) -> String {
     let presence = statement.presence ?? "false"
     if try connection.query("SELECT (\(presence))::text AS found")[0, "found"] != "true" {

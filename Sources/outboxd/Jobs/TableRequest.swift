@@ -18,7 +18,8 @@ struct TableRequest: Equatable, Sendable {
 
   /// The options that a resumed backfill brings with it.
   static let fixed = [
-    "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "to-file", "dry-run", "accept-duplicates",
+    "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "to-file", "dry-run",
+    "accept-duplicates",
   ]
 
   /// - Throws: `usage`, on one line.
