@@ -46,7 +46,17 @@ extension ReplicationConnection {
     let reader = try SQLConnection(settings, applicationName: "outboxd snapshot", stop: stop)
     try reader.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
     try reader.query("SET TRANSACTION SNAPSHOT \(SQLText.literal(exported))")
-    return try reader.query("SELECT pg_current_snapshot()::text AS snapshot")[0, "snapshot"]
+    return try reader.query("SELECT pg_current_snapshot()::text AS snapshot")[0, "snapshot"].map(wellFormed)
+  }
+
+  /// A snapshot of the WAL ends behind the newest transaction that committed, and begins with the oldest that runs,
+  /// which may lie further on: `1666:1665:`. All below its beginning is visible then, and nothing else; yet the type
+  /// pg_snapshot refuses the text.
+  static func wellFormed(_ snapshot: String) -> String {
+    guard let lowest = HistoryRow.lowest(snapshot), let end = HistoryRow.end(snapshot), end < lowest else {
+      return snapshot
+    }
+    return "\(lowest):\(lowest):"
   }
 }
 

@@ -87,6 +87,12 @@ private func read(
   }
 
   /// In the WAL a commit stands before others see its rows, while it waits for a standby.
+  @Test func aSnapshotThatEndsBeforeItsBeginningIsWrittenAsThePostgresTypeWantsIt() {
+    #expect(ReplicationConnection.wellFormed("1666:1665:") == "1666:1666:")
+    #expect(ReplicationConnection.wellFormed("1665:1670:1666,1668") == "1665:1670:1666,1668")
+    #expect(ReplicationConnection.wellFormed("5:5:") == "5:5:")
+  }
+
   @Test func aCommitThatWaitsForAStandbyIsWaitedFor() throws {
     // When a slot waits for whom differs a little between the versions.
     let server = try PostgresServer(version: try #require(PostgresServer.versions.last), settings: [:])
