@@ -145,6 +145,8 @@ extension PostgresSource {
   private static func gone(_ facts: ReplayFacts, from: LSN, _ reason: String?) -> RelayError {
     RelayError(
       .replayUnavailable, "the WAL from \(from) on is not to be had: \(reason ?? "its slot is gone")",
-      remedy: "Replay from the tables, or begin later.")
+      remedy:
+        "Replay the rest from the tables: outboxd replay --source table --from \(from), with the options of before."
+    )
   }
 }

@@ -66,8 +66,10 @@ enum JobRunner {
     if failure.kind == .interrupted {
       failure.message = "interrupted after \(JobText.grouped(sent)) events"
     }
-    // What never began leaves nothing to say beside its own remedy.
-    if id == nil, sent == 0, failure.remedy != nil { return failure }
+    // What never began leaves nothing to say beside its own remedy, and WAL that is gone does not come back.
+    if (id == nil && sent == 0 && failure.remedy != nil) || failure.kind == .replayUnavailable {
+      return failure
+    }
     let way =
       id.flatMap { job.resumeCommand?($0) }.map { "To go on where it stopped: \($0)" }
       ?? "There is no place to go on from: start it again."
