@@ -94,7 +94,9 @@ struct PublicationCheck {
         StartDecision.Finding(
           message: "publication \"\(name)\" also publishes \(others.joined(separator: ", ")), which are not "
             + "events: they cost traffic, and UPDATE and DELETE fail on a table without a replica identity",
-          remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert');"))
+          remedy:
+            "Stop outboxd; ALTER PUBLICATION \(quoted) SET (publish = 'insert'); outboxd recover; outboxd run."
+        ))
     }
     for table in publication.tables where table.hasColumnList {
       findings.append(

@@ -61,10 +61,15 @@ extension Integration {
     }
 
     @Test func `an ignored UPDATE is counted and warned of`() throws {
-      let scene = try Scene()
+      let scene = try Scene(initialize: false)
       // init publishes inserts only; a DBA's own publication may have more.
       try scene.server.sql(
-        "ALTER PUBLICATION outboxd SET (publish = 'insert, update, delete, truncate')", database: "shop")
+        """
+        CREATE PUBLICATION outboxd
+        FOR TABLE public.outbox, payments.outbox_events, inventory.outbox, notifications.messages
+        WITH (publish = 'insert, update, delete, truncate', publish_via_partition_root = true)
+        """, database: "shop")
+      try scene.workload.initialize(scene.configuration)
       let relay = try scene.start()
       try scene.server.sql(
         """
