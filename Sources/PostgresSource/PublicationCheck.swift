@@ -150,8 +150,9 @@ struct PublicationCheck {
     let names = missing.map(\.qualifiedName).joined(separator: ", ")
     return RelayError(
       .publicationUnsuitable, "publication \"\(name)\" does not publish \(names)",
-      remedy: "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); If "
-        + "rows were inserted before that: outboxd recover --tables publishes them.")
+      remedy: "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); then "
+        + "outboxd recover publishes what was left out if it was a member before, outboxd recover --tables if it "
+        + "never was.")
   }
 
   private func extraTableFault(_ publication: PublicationFacts) -> RelayError? {
