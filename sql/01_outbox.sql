@@ -9,7 +9,7 @@ CREATE TABLE IF NOT EXISTS public.outbox (
   payload       jsonb       CHECK (octet_length(payload::text) <= 900000),
   -- Extension attributes of the event: {"correlationid": "...", "traceparent": "..."}
   headers       jsonb       CHECK (headers IS NULL OR jsonb_typeof(headers) = 'object'),
-  created_at    timestamptz NOT NULL DEFAULT now()
+  created_at    timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (
   -- Rows come and go in bulk: vacuum by their number, not by a share of the table.
   autovacuum_vacuum_scale_factor = 0,

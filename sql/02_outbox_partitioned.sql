@@ -7,7 +7,7 @@ CREATE TABLE IF NOT EXISTS public.outbox (
   type          text        NOT NULL CHECK (type <> ''),
   payload       jsonb       CHECK (octet_length(payload::text) <= 900000),
   headers       jsonb       CHECK (headers IS NULL OR jsonb_typeof(headers) = 'object'),
-  created_at    timestamptz NOT NULL DEFAULT now(),
+  created_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (id, created_at)
 ) PARTITION BY RANGE (created_at);
 

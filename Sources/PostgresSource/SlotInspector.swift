@@ -126,6 +126,16 @@ struct SlotInspector {
     return result[0, "fingerprint"].flatMap { PublicationFacts(fingerprint: $0) }
   }
 
+  /// Joins `base`, the type of the attribute `a`; of a domain, however deep, the type below.
+  static let joinedBaseType = """
+    LEFT JOIN LATERAL (
+      WITH RECURSIVE types AS (
+        SELECT oid, typname, typbasetype FROM pg_type WHERE oid = a.atttypid
+        UNION ALL
+        SELECT t.oid, t.typname, t.typbasetype FROM types JOIN pg_type t ON t.oid = types.typbasetype)
+      SELECT oid, typname FROM types WHERE typbasetype = 0) AS base ON true
+    """
+
   func tables(_ mappings: [OutboxMapping]) throws(RelayError) -> [TableFacts] {
     var found: [TableFacts] = []
     for mapping in mappings {
@@ -137,12 +147,7 @@ struct SlotInspector {
           has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        LEFT JOIN LATERAL (
-          WITH RECURSIVE types AS (
-            SELECT oid, typname, typbasetype FROM pg_type WHERE oid = a.atttypid
-            UNION ALL
-            SELECT t.oid, t.typname, t.typbasetype FROM types JOIN pg_type t ON t.oid = types.typbasetype)
-          SELECT oid, typname FROM types WHERE typbasetype = 0) AS base ON true
+        \(Self.joinedBaseType)
         WHERE n.nspname = \(SQLText.literal(mapping.schema)) AND c.relname = \(SQLText.literal(mapping.table))
         ORDER BY a.attnum
         """)

@@ -99,12 +99,7 @@ struct TableCatalog {
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
-      LEFT JOIN LATERAL (
-        WITH RECURSIVE types AS (
-          SELECT oid, typname, typbasetype FROM pg_type WHERE oid = a.atttypid
-          UNION ALL
-          SELECT t.oid, t.typname, t.typbasetype FROM types JOIN pg_type t ON t.oid = types.typbasetype)
-        SELECT oid, typname FROM types WHERE typbasetype = 0) AS base ON true
+      \(SlotInspector.joinedBaseType)
       WHERE c.oid = to_regclass(\(table)) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
       """
   }

@@ -30,6 +30,24 @@ enum CommandTable {
       help: "Overrides log.format."),
   ]
 
+  /// Which events a replay or backfill sends, where to, and how fast.
+  private static let sendingOptions = [
+    CommandOption(
+      name: "outbox", value: "SCHEMA.TABLE", isRepeatable: true, help: "Only events of this outbox."),
+    CommandOption(
+      name: "aggregate-type", value: "TEXT", isRepeatable: true, help: "Only of this aggregate type."),
+    CommandOption(name: "aggregate-id", value: "ID", isRepeatable: true, help: "Only of this aggregate."),
+    CommandOption(name: "type", value: "TEXT", isRepeatable: true, help: "Only events of this type."),
+    CommandOption(
+      name: "id", value: "ID", isRepeatable: true, help: "Only this event. These five may be repeated."),
+    CommandOption(name: "topic", value: "NAME", help: "Publish to this topic in place of the outbox's."),
+    CommandOption(
+      name: "to-file", value: "FILE", isFile: true,
+      help: "Write JSON lines to a new file in place of Kafka; - is standard output."),
+    CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
+    CommandOption(name: "dry-run", help: "Read and count, and send nothing."),
+  ]
+
   static let jsonOption = CommandOption(name: "json", help: "Print JSON, for machines.")
 
   private static let run = CommandDescription(
@@ -121,20 +139,7 @@ enum CommandTable {
       CommandOption(
         name: "source", value: "SOURCE", choices: ReplayOrigin.allCases.map(\.rawValue),
         help: "What to read. Default: wal where that has the range."),
-      CommandOption(
-        name: "outbox", value: "SCHEMA.TABLE", isRepeatable: true, help: "Only events of this outbox."),
-      CommandOption(
-        name: "aggregate-type", value: "TEXT", isRepeatable: true, help: "Only of this aggregate type."),
-      CommandOption(name: "aggregate-id", value: "ID", isRepeatable: true, help: "Only of this aggregate."),
-      CommandOption(name: "type", value: "TEXT", isRepeatable: true, help: "Only events of this type."),
-      CommandOption(
-        name: "id", value: "ID", isRepeatable: true, help: "Only this event. These five may be repeated."),
-      CommandOption(name: "topic", value: "NAME", help: "Publish to this topic in place of the outbox's."),
-      CommandOption(
-        name: "to-file", value: "FILE", isFile: true,
-        help: "Write JSON lines to a new file in place of Kafka; - is standard output."),
-      CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
-      CommandOption(name: "dry-run", help: "Read and count, and send nothing."),
+    ] + sendingOptions + [
       CommandOption(name: "resume", help: "Go on with the replay that was interrupted last."),
       CommandOption(name: "job", value: "NUMBER", help: "With --resume: go on with this one."),
       jsonOption,
@@ -181,21 +186,7 @@ enum CommandTable {
       aggregate's older events arrive after its newer ones. The events have no sequence. Rows that were
       deleted cannot be published. Ctrl-C stops in good order, and --resume goes on.
       """,
-    options: configurationOptions + [
-      CommandOption(
-        name: "outbox", value: "SCHEMA.TABLE", isRepeatable: true, help: "Only events of this outbox."),
-      CommandOption(
-        name: "aggregate-type", value: "TEXT", isRepeatable: true, help: "Only of this aggregate type."),
-      CommandOption(name: "aggregate-id", value: "ID", isRepeatable: true, help: "Only of this aggregate."),
-      CommandOption(name: "type", value: "TEXT", isRepeatable: true, help: "Only events of this type."),
-      CommandOption(
-        name: "id", value: "ID", isRepeatable: true, help: "Only this event. These five may be repeated."),
-      CommandOption(name: "topic", value: "NAME", help: "Publish to this topic in place of the outbox's."),
-      CommandOption(
-        name: "to-file", value: "FILE", isFile: true,
-        help: "Write JSON lines to a new file in place of Kafka; - is standard output."),
-      CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
-      CommandOption(name: "dry-run", help: "Read and count, and send nothing."),
+    options: configurationOptions + sendingOptions + [
       CommandOption(
         name: "accept-duplicates",
         help: "Publish every row of now, also what was published. outboxd must be stopped."),
