@@ -2,7 +2,6 @@
 // and functions with variable arguments.
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -18,20 +17,6 @@
 static inline int outboxd_bytes_waiting(int descriptor) {
   int count = 0;
   return ioctl(descriptor, FIONREAD, &count) == 0 ? count : -1;
-}
-
-/// Bounds the receive buffer of a TCP connection over the loopback device, and of no other: the system would let it
-/// grow to megabytes, which the server fills row by row, each a segment of its own, in place of waiting until there
-/// is enough for a large one. To a peer farther away it would bound the throughput to that much a round trip.
-static inline void outboxd_bound_local_window(int descriptor, int bytes) {
-  struct sockaddr_storage peer;
-  socklen_t size = sizeof peer;
-  if (getpeername(descriptor, (struct sockaddr *)&peer, &size) != 0) return;
-  const struct sockaddr_in *four = (const struct sockaddr_in *)&peer;
-  const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)&peer;
-  int is_local = (peer.ss_family == AF_INET && ntohl(four->sin_addr.s_addr) >> 24 == 127) ||
-                 (peer.ss_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&six->sin6_addr));
-  if (is_local) setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
 }
 
 /// Sets the timer slack of the calling thread, in nanoseconds.

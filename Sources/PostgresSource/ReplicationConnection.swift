@@ -42,8 +42,6 @@ final class ReplicationConnection {
   private static let readLimit = 64
   /// Bytes that are read before the first of their messages is handled. libpq's buffer grows to twice as much.
   private static let gatherLimit = 262_144
-  /// Bytes of the receive buffer where the server is on this machine: see `outboxd_bound_local_window`.
-  private static let localWindow: Int32 = 131_072
 
   init(_ settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
     self.settings = settings
@@ -103,7 +101,6 @@ extension ReplicationConnection {
     // Only now: libpq wants the commands before it in blocking mode.
     guard PQsetnonblocking(sql.handle, 1) == 0 else { throw sql.lost() }
     isEncrypted = PQsslInUse(sql.handle) == 1 || PQgssEncInUse(sql.handle) == 1
-    outboxd_bound_local_window(PQsocket(sql.handle), Self.localWindow)
     heard = true
   }
 }

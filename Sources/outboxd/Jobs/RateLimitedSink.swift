@@ -40,5 +40,7 @@ final class RateLimitedSink: RecordSink {
 
   func drain(_ settle: (Delivery) -> Void) throws(RelayError) { try sink.drain(settle) }
 
+  func hasten(sleeping microseconds: UInt32) { sink.hasten(sleeping: microseconds) }
+
   func abandon() { sink.abandon() }
 }
