@@ -8,8 +8,10 @@ import Synchronization
 /// The sink that produces to Kafka: idempotent, acknowledged by all in-sync replicas, gapless.
 /// Confined to the thread that made it. A sink that threw `sinkFailed` or `sinkDenied` is made anew.
 public final class KafkaSink: RecordSink {
-  /// How long a first sight of a topic, or the first connection, may block.
+  /// How long a first sight of a topic, or the first connection, may block, in milliseconds.
   static let patience: Int32 = 500
+  /// The same after so many attempts: a broker that takes longer would else never be heard.
+  static func patience(attempts: Int) -> Int32 { patience << Int32(min(2, max(0, attempts))) }
   /// How long a fatal producer is given to name the record that broke it.
   static let fatalPatience = 500
   /// Topics beyond this are summed as `other` in the metrics.
@@ -172,7 +174,7 @@ public final class KafkaSink: RecordSink {
     }
     // With all brokers away an answer is not to be expected, and the loop has other things to do.
     let isHopeless = health.brokersUp == 0 && entry.attempts > 0
-    let patience = isHopeless ? 50 : Self.patience
+    let patience = isHopeless ? 50 : Self.patience(attempts: entry.attempts)
     let name = topics.name(index)
     let isListed =
       entry.attempts == 0

@@ -126,10 +126,12 @@ public final class PartitionTails: DeliveredEvents {
     // Nothing can be sent meanwhile either.
     case .away:
       attempts[name] = attempt - 1
+      waitLonger()
       return nil
     // A broker that has just started may not know its topics yet.
     case .missing: return attempt > 1 ? TopicTail() : nil
     case .notNow(let code):
+      waitLonger()
       guard attempt > Self.attemptLimit else { return nil }
       tell(name, KafkaFailure.text(code))
     case .refused(let code):
@@ -137,6 +139,9 @@ public final class PartitionTails: DeliveredEvents {
     }
     return TopicTail()
   }
+
+  /// A broker that takes longer than the first question waited would else never be heard.
+  private func waitLonger() { reader?.patience = KafkaSink.patience(attempts: 1) }
 
   // MARK: Reading
 

@@ -38,7 +38,7 @@ final class TailReader {
   }
 
   /// How long one question may take, in milliseconds.
-  private static let patience: Int32 = 500
+  var patience = KafkaSink.patience
 
   private let client: OpaquePointer
   private var topics: [String: OpaquePointer] = [:]
@@ -76,7 +76,7 @@ final class TailReader {
     takeEvents()
     guard let topic = topic(name) else { throw .refused(rd_kafka_last_error()) }
     var metadata: UnsafePointer<rd_kafka_metadata>?
-    let code = rd_kafka_metadata(client, 0, topic, &metadata, Self.patience)
+    let code = rd_kafka_metadata(client, 0, topic, &metadata, patience)
     guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw .away }
     defer { rd_kafka_metadata_destroy(metadata) }
     // SAFETY: the metadata holds `topic_cnt` topics with `partition_cnt` partitions each, until destroyed.
@@ -98,7 +98,7 @@ final class TailReader {
       var low: Int64 = 0
       var high: Int64 = 0
       let code = rd_kafka_query_watermark_offsets(
-        client, name, partitions[index].number, &low, &high, Self.patience)
+        client, name, partitions[index].number, &low, &high, patience)
       if code != RD_KAFKA_RESP_ERR_NO_ERROR { throw Self.failure(code) }
       partitions[index].low = low
       partitions[index].high = high

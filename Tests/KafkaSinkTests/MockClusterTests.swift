@@ -30,6 +30,27 @@ import Testing
     #expect(last.count == 7)
   }
 
+  @Test func aBrokerThatTakesLongToAnswerIsHeardAtLast() throws {
+    try broker.createTopic("slow", partitions: 1)
+    let driver = try SinkDriver(properties)
+    broker.setRoundTrip(milliseconds: 800)
+    try driver.deliver(Content(topic: "slow"), tag: 1, seconds: 30)
+    try driver.awaitSettled(1)
+    #expect(driver.settled[0].error == nil)
+    var settings = KafkaSettings()
+    settings.properties = properties
+    let tails = PartitionTails(
+      settings: settings, after: .zero, patience: 5000, metrics: RelayMetrics(), log: Log(level: .error))
+    var answer: Bool?
+    let deadline = MonotonicTime.now().advanced(milliseconds: 30_000)
+    while answer == nil, MonotonicTime.now() < deadline {
+      answer = Content(topic: "slow").lend {
+        tails.contains($0, EventSequence(commitLSN: LSN(1), index: 0))
+      }
+    }
+    #expect(answer == false)
+  }
+
   @Test func nullAndEmptyStayApartInKeyAndValue() throws {
     let driver = try SinkDriver(properties)
     try broker.createTopic("t", partitions: 1)
