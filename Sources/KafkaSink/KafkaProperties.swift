@@ -59,7 +59,7 @@ public enum KafkaProperties {
       // For a backlog, whose requests are the larger and the fewer. Events that come singly do not wait for it:
       // see `KafkaSink.hasten`.
       ("queue.buffering.max.ms", "5"),
-      ("queue.buffering.max.messages", "16384"),
+      ("queue.buffering.max.messages", String(queueMessages)),
       ("queue.buffering.max.kbytes", String(queueKilobytes(settings))),
       ("socket.nagle.disable", "true"),
       ("socket.keepalive.enable", "true"),
@@ -70,6 +70,9 @@ public enum KafkaProperties {
       ("allow.auto.create.topics", settings.missingTopic == .hold ? "true" : "false"),
     ]
   }
+
+  /// The default of queue.buffering.max.messages. Mostly there are fewer: see `InFlightWindow`.
+  static let queueMessages = 16_384
 
   /// The default of queue.buffering.max.kbytes: room for the largest message at least.
   static func queueKilobytes(_ settings: KafkaSettings) -> Int {

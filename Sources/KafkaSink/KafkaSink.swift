@@ -28,6 +28,7 @@ public final class KafkaSink: RecordSink {
   private let byteBudget: Int
   private var topics: TopicTable
   private var survey = TopicSurvey()
+  private var window: InFlightWindow
   private var health: KafkaHealth
   private let arguments: ProduceArguments
   /// False where the operator has set how long to linger.
@@ -75,6 +76,9 @@ public final class KafkaSink: RecordSink {
       1024
       * (settings.properties["queue.buffering.max.kbytes"].flatMap { Int($0) }
         ?? KafkaProperties.queueKilobytes(settings))
+    window = InFlightWindow(
+      highest: settings.properties["queue.buffering.max.messages"].flatMap { Int($0) }
+        ?? KafkaProperties.queueMessages)
     topics = TopicTable(client: handle.client)
     let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? ""
     health = KafkaHealth(metrics: metrics, mechanism: mechanism)
@@ -104,6 +108,7 @@ public final class KafkaSink: RecordSink {
   public func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
     let index = try topics.index(of: record.topic)
     if !topics.exists(index), try !admit(index) { return .held }
+    if window.holdsBack(inFlight) { return .full }
     let cost = RecordCost(record)
     if inFlight > 0, inFlightBytes + cost.bytes > byteBudget { return .full }
     let headers = Self.headers(of: record)
@@ -279,6 +284,7 @@ public final class KafkaSink: RecordSink {
     if isFatal { awaitCulprit(settle) }
     if !consequences.isEmpty { settleConsequences(settle) }
     let now = MonotonicTime.now()
+    window.observe(delivered: delivered, now: now)
     metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)
     health.publish()
     if now >= publishTime {
@@ -398,6 +404,7 @@ public final class KafkaSink: RecordSink {
       return
     }
     rd_kafka_flush(handle.client, Int32(milliseconds))
+    usleep(microseconds % 1_000)
   }
 
   public func abandon() {

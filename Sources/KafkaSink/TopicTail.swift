@@ -88,21 +88,28 @@ enum TailReach: Equatable {
 /// What is known of a topic.
 struct TopicTail {
   private(set) var events: Set<TailEvent> = []
-  var isEmpty: Bool { events.isEmpty }
+  /// The highest place of an event there: none behind it can be there. Nil where there is no event.
+  private(set) var newest: EventSequence?
   /// By hash: the keys of which an event is sent. Their later events are sent too, so that none comes before it.
   private var sentKeys: Set<Int> = []
   /// Distinct keys that are remembered at most.
   static let keyLimit = 500_000
 
-  mutating func add(_ partition: PartitionTail) { events.formUnion(partition.events) }
+  mutating func add(_ partition: PartitionTail) {
+    for event in partition.events {
+      events.insert(event)
+      newest = max(newest ?? event.sequence, event.sequence)
+    }
+  }
 
   /// True where the event is there. What is not, is taken for sent from now on.
   mutating func settles(_ event: TailEvent, key: Int?) -> Bool {
-    if events.isEmpty { return false }
+    guard let last = newest, event.sequence <= last else { return false }
     if events.contains(event), key.map({ !sentKeys.contains($0) }) ?? true { return true }
     if let key { sentKeys.insert(key) }
     if sentKeys.count > Self.keyLimit {
       events = []
+      newest = nil
       sentKeys = []
     }
     return false

@@ -3,41 +3,52 @@
 
 /// Memory that lives until `reset`. What is handed out never moves.
 struct ByteArena: ~Copyable {
-  private var chunks: [UnsafeMutableRawBufferPointer]
-  private var current = 0
+  private let first: UnsafeMutableRawBufferPointer
+  private var others: [UnsafeMutableRawBufferPointer] = []
+  private var current: UnsafeMutableRawBufferPointer
   private var used = 0
 
   init(chunkSize: Int = 16 * 1024) {
-    chunks = [.allocate(byteCount: chunkSize, alignment: 16)]
+    first = .allocate(byteCount: chunkSize, alignment: 16)
+    current = first
   }
 
   deinit {
-    for chunk in chunks { chunk.deallocate() }
+    for chunk in others { chunk.deallocate() }
+    first.deallocate()
   }
 
-  /// Takes everything back. Chunks beyond the first are freed where they are large, so that one giant row
-  /// does not hold its memory for ever.
+  /// Takes everything back. Chunks beyond the first are freed, so that one giant row does not hold its memory for
+  /// ever.
+  @inline(__always)
   mutating func reset() {
-    if chunks.count > 1 {
-      for chunk in chunks.dropFirst() { chunk.deallocate() }
-      chunks.removeSubrange(1...)
-    }
-    current = 0
+    if !others.isEmpty { release() }
     used = 0
   }
 
+  @inline(never)
+  private mutating func release() {
+    for chunk in others { chunk.deallocate() }
+    others = []
+    current = first
+  }
+
   /// Room for `count` bytes. `shrink` gives back what was not needed of the newest piece.
+  @inline(__always)
   mutating func reserve(_ count: Int) -> UnsafeMutableRawPointer {
-    if used + count > chunks[current].count {
-      chunks.append(.allocate(byteCount: max(count, chunks[0].count), alignment: 16))
-      current = chunks.count - 1
-      used = 0
-    }
+    if used + count > current.count { extend(count) }
     // SAFETY: `used + count` is within the chunk; a chunk is freed only by `reset` and `deinit`. A chunk has
     // at least one byte, so it has an address.
-    let start = chunks[current].baseAddress.unsafelyUnwrapped + used
+    let start = current.baseAddress.unsafelyUnwrapped + used
     used += count
     return start
+  }
+
+  @inline(never)
+  private mutating func extend(_ count: Int) {
+    current = .allocate(byteCount: max(count, first.count), alignment: 16)
+    others.append(current)
+    used = 0
   }
 
   /// Gives back the last `count` bytes of the newest piece.
@@ -55,7 +66,7 @@ struct ByteArena: ~Copyable {
   }
 }
 
-/// A text that lives as long as its owner: literals of a plan.
+/// Memory that lives as long as its owner: literals and segments of a plan.
 final class Literals {
   private var buffers: [UnsafeMutableRawBufferPointer] = []
 
@@ -65,13 +76,41 @@ final class Literals {
 
   /// The UTF-8 of `text`, with a NUL byte behind that is not counted.
   func lend(_ text: String) -> LentBytes {
-    let utf8 = Array(text.utf8)
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: utf8.count + 1, alignment: 1)
+    Array(text.utf8).withUnsafeBytes(lend)
+  }
+
+  /// A copy of `bytes`, with a NUL byte behind that is not counted.
+  func lend(_ bytes: LentBytes) -> LentBytes {
+    let buffer = allocate(bytes.count + 1, alignment: 1)
     // SAFETY: the buffer has one byte more than is copied; it is freed with this object, which the plan
     // that uses the text owns.
-    buffer.copyBytes(from: utf8)
-    buffer[utf8.count] = 0
+    buffer.copyMemory(from: bytes)
+    buffer[bytes.count] = 0
+    return LentBytes(rebasing: buffer[..<bytes.count])
+  }
+
+  func lend(_ segments: [RowPlan.Segment]) -> UnsafeBufferPointer<RowPlan.Segment> {
+    let buffer = allocate(
+      MemoryLayout<RowPlan.Segment>.stride * segments.count,
+      alignment: MemoryLayout<RowPlan.Segment>.alignment
+    ).bindMemory(to: RowPlan.Segment.self)
+    // SAFETY: the buffer has room for exactly these, which are trivial and need no end.
+    _ = buffer.initialize(from: segments)
+    return UnsafeBufferPointer(buffer)
+  }
+
+  func lendPieces(_ count: Int) -> UnsafeMutablePointer<LentBytes> {
+    let pieces = allocate(
+      MemoryLayout<LentBytes>.stride * max(1, count), alignment: MemoryLayout<LentBytes>.alignment
+    ).bindMemory(to: LentBytes.self)
+    pieces.initialize(repeating: LentBytes(start: nil, count: 0))
+    // SAFETY: the buffer is not empty, so it has an address.
+    return pieces.baseAddress.unsafelyUnwrapped
+  }
+
+  private func allocate(_ count: Int, alignment: Int) -> UnsafeMutableRawBufferPointer {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: alignment)
     buffers.append(buffer)
-    return LentBytes(rebasing: buffer[..<utf8.count])
+    return buffer
   }
 }

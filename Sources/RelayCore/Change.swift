@@ -115,4 +115,32 @@ public enum ColumnType: Equatable, Sendable {
   case date, timestamp, timestamptz
   /// Any other type. An enum's bytes are its label; others are not text.
   case other(oid: UInt32, name: String)
+
+  /// How the bytes of a value are read.
+  enum Form: BitwiseCopyable {
+    case bool, int2, int4, int8, float4, float8, numeric, text, uuid, bytea, json, jsonb, xml
+    case date, timestamp, timestamptz, other
+  }
+
+  var form: Form {
+    switch self {
+    case .bool: .bool
+    case .int2: .int2
+    case .int4: .int4
+    case .int8: .int8
+    case .float4: .float4
+    case .float8: .float8
+    case .numeric: .numeric
+    case .text: .text
+    case .uuid: .uuid
+    case .bytea: .bytea
+    case .json: .json
+    case .jsonb: .jsonb
+    case .xml: .xml
+    case .date: .date
+    case .timestamp: .timestamp
+    case .timestamptz: .timestamptz
+    case .other: .other
+    }
+  }
 }

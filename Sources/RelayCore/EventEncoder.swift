@@ -1,5 +1,6 @@
 // Owns: row to record: CloudEvents 1.0.2 in the binary and structured modes of its Kafka binding.
 // Must not know: where rows come from and records go to.
+import Glibc
 
 /// Turns rows into records. All texts of a record are lent from the row, the plan, or the encoder's own
 /// buffers, and stand until the following `encode`.
@@ -18,6 +19,7 @@ struct EventEncoder: ~Copyable {
   var arena = ByteArena()
   var writer = JSONWriter()
   private var transaction = TransactionTexts()
+  private var topics = CheckedTopic()
   let headers: UnsafeMutablePointer<RecordHeader>
   var headerCount = 0
 
@@ -95,7 +97,7 @@ struct EventEncoder: ~Copyable {
     let topic = try topic(row, plan)
     var key: LentBytes?
     if let text = plan.key {
-      key = try render(text, row)
+      key = try render(text, row, "key", keepsBytes: true)
       if key == nil {
         throw RowFault("key", "a column in it is NULL (fill it, or set `key: none` for records without key)")
       }
@@ -121,8 +123,10 @@ struct EventEncoder: ~Copyable {
 
   private mutating func topic(_ row: RowView, _ plan: RowPlan) throws(RowFault) -> LentBytes {
     if let fixedTopic { return fixedTopic }
-    guard let topic = try render(plan.topic, row) else { throw RowFault("topic", "a column in it is NULL") }
-    if plan.topic.constant == nil, !CloudEventRules.isTopic(topic) {
+    guard let topic = try render(plan.topic, row, "topic") else {
+      throw RowFault("topic", "a column in it is NULL")
+    }
+    if plan.topic.constant == nil, !topics.admits(topic) {
       throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
     }
     return topic
@@ -141,7 +145,8 @@ struct EventEncoder: ~Copyable {
     var subject: LentBytes?
     var time: LentBytes?
     var sequence: LentBytes?
-    var contentType: LentBytes
+    /// Nil: the plan's default.
+    var contentType: LentBytes?
     var dataschema: LentBytes?
     var partitionkey: LentBytes?
   }
@@ -156,7 +161,7 @@ struct EventEncoder: ~Copyable {
     guard let type = try attribute(row, plan.type, "type"), !type.isEmpty else {
       throw RowFault("type", "it is NULL or empty")
     }
-    guard let source = try render(plan.source, row) else {
+    guard let source = try render(plan.source, row, "source") else {
       throw RowFault("source", "a column in it is NULL")
     }
     if plan.source.constant == nil, !CloudEventRules.isURIReference(source) {
@@ -166,7 +171,7 @@ struct EventEncoder: ~Copyable {
     if let column = plan.subject, let text = try attribute(row, column, "subject"), !text.isEmpty {
       subject = text
     }
-    var contentType = plan.defaultContentType
+    var contentType: LentBytes?
     if let column = plan.datacontenttype,
       let text = try attribute(row, column, "datacontenttype"), !text.isEmpty
     {
@@ -176,7 +181,7 @@ struct EventEncoder: ~Copyable {
       contentType = text
     }
     var dataschema: LentBytes?
-    if let template = plan.dataschema, let text = try render(template, row), !text.isEmpty {
+    if let template = plan.dataschema, let text = try render(template, row, "dataschema"), !text.isEmpty {
       if template.constant == nil, !CloudEventRules.isURI(text) {
         throw RowFault("dataschema", "\(quoted(text)) is not an absolute URI (RFC 3986)")
       }
@@ -199,7 +204,7 @@ struct EventEncoder: ~Copyable {
   ) throws(RowFault) -> LentBytes? {
     if let column = plan.time, row.values[column.index].format != .null {
       return try ValueText.text(
-        of: row.values[column.index], type: column.type, part: "time", arena: &arena)
+        of: row.values[column.index], form: column.form, part: "time", arena: &arena)
     }
     if commitTime == .unknown { return nil }
     guard let text = transaction.time(commitTime) else { throw ValueText.timeless("time") }
@@ -207,13 +212,14 @@ struct EventEncoder: ~Copyable {
   }
 
   /// An attribute's text, checked; nil for NULL.
+  @inline(__always)
   private mutating func attribute(
     _ row: RowView, _ column: RowPlan.Source, _ part: String
   ) throws(RowFault) -> LentBytes? {
     let value = row.values[column.index]
     if value.format == .null { return nil }
-    let text = try ValueText.text(of: value, type: column.type, part: part, arena: &arena)
-    if ValueText.isFree(column.type), !CloudEventRules.isString(text) { throw RowFault(part, notAString) }
+    let text = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
+    if ValueText.isFree(column.form), !CloudEventRules.isString(text) { throw RowFault(part, notAString) }
     return text
   }
 
@@ -222,38 +228,44 @@ struct EventEncoder: ~Copyable {
   }
 
   /// A template's text; nil if a column in it is NULL.
-  private mutating func render(_ text: RowPlan.Text, _ row: RowView) throws(RowFault) -> LentBytes? {
+  /// - Parameter keepsBytes: a template that is nothing but a bytea stays as it is, and is no base64.
+  @inline(__always)
+  private mutating func render(
+    _ text: RowPlan.Text, _ row: RowView, _ part: String, keepsBytes: Bool = false
+  ) throws(RowFault) -> LentBytes? {
     if let constant = text.constant { return constant }
     if text.segments.count == 1, case .column(let column) = text.segments[0] {
       let value = row.values[column.index]
       if value.format == .null { return nil }
-      if column.type == .bytea, text.part == "key" { return value.bytes }
-      return try ValueText.text(of: value, type: column.type, part: text.part, arena: &arena)
+      if keepsBytes, column.form == .bytea { return value.bytes }
+      return try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
     }
+    return try joined(text, row, part)
+  }
+
+  private mutating func joined(
+    _ text: RowPlan.Text, _ row: RowView, _ part: String
+  ) throws(RowFault) -> LentBytes? {
     var total = 0
-    for segment in text.segments {
-      switch segment {
-      case .literal(let bytes): total += bytes.count
+    for index in 0..<text.segments.count {
+      let piece: LentBytes
+      switch text.segments[index] {
+      case .literal(let bytes): piece = bytes
       case .column(let column):
         let value = row.values[column.index]
         if value.format == .null { return nil }
-        total += try ValueText.text(of: value, type: column.type, part: text.part, arena: &arena).count
+        piece = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
       }
+      // SAFETY: there is room for as many pieces as segments.
+      text.pieces[index] = piece
+      total += piece.count
     }
     let target = arena.reserve(total)
     var position = 0
-    for segment in text.segments {
-      let piece: LentBytes
-      switch segment {
-      case .literal(let bytes): piece = bytes
-      case .column(let column):
-        piece = try ValueText.text(
-          of: row.values[column.index], type: column.type, part: text.part, arena: &arena)
-      }
+    for index in 0..<text.segments.count {
+      let piece = text.pieces[index]
       // SAFETY: the pieces have the lengths that were summed up above, so all of them fit into `total`.
-      if let start = piece.baseAddress {
-        (target + position).copyMemory(from: start, byteCount: piece.count)
-      }
+      if let start = piece.baseAddress { memcpy(target + position, start, piece.count) }
       position += piece.count
     }
     return LentBytes(start: target, count: total)
@@ -264,7 +276,7 @@ struct EventEncoder: ~Copyable {
   private mutating func binary(
     _ row: RowView, _ plan: RowPlan, _ attributes: Attributes, hasData: Bool
   ) throws(RowFault) {
-    if hasData { add("content-type", attributes.contentType) }
+    if hasData { add("content-type", attributes.contentType ?? plan.defaultContentType) }
     add("ce_specversion", ValueText.staticText("1.0"))
     add("ce_id", attributes.id)
     add("ce_source", attributes.source)
@@ -275,13 +287,14 @@ struct EventEncoder: ~Copyable {
     if let dataschema = attributes.dataschema { add("ce_dataschema", dataschema) }
     if let partitionkey = attributes.partitionkey { add("ce_partitionkey", partitionkey) }
     for item in plan.extensions {
-      if let text = try attribute(row, item.source, item.source.name), !text.isEmpty {
+      if let text = try attribute(row, item.source, item.column), !text.isEmpty {
         try add(name: item.header, value: text)
       }
     }
     try addHeaders(row, plan, structured: false)
   }
 
+  @inline(__always)
   private mutating func add(_ name: StaticString, _ value: LentBytes) {
     // SAFETY: at most ten fixed headers come before any other, the replay's mark comes last, and there is room for
     // one more than `maximumHeaders`.
@@ -302,8 +315,8 @@ struct EventEncoder: ~Copyable {
   private func payloadBytes(
     _ value: ColumnValue, _ column: RowPlan.Source
   ) throws(RowFault) -> LentBytes {
-    guard column.type == .jsonb, value.format == .binary else {
-      if column.type == .bytea, value.format != .binary {
+    guard column.form == .jsonb, value.format == .binary else {
+      if column.form == .bytea, value.format != .binary {
         throw RowFault("payload", "the server sent a bytea in text format")
       }
       return value.bytes
@@ -322,52 +335,69 @@ struct EventEncoder: ~Copyable {
     add("content-type", ValueText.staticText("application/cloudevents+json; charset=UTF-8"))
     writer.reset()
     writer.raw(#"{"specversion":"1.0","id":"#)
-    writer.string(attributes.id)
-    writer.raw(#","source":"#)
-    writer.string(attributes.source)
-    writer.raw(#","type":"#)
+    if ValueText.isFree(plan.id.form) {
+      writer.string(attributes.id)
+    } else {
+      writer.plainString(attributes.id)
+    }
+    if let member = plan.sourceMember {
+      writer.raw(member)
+    } else {
+      writer.member(#","source":"#, attributes.source)
+      writer.raw(#","type":"#)
+    }
     writer.string(attributes.type)
-    member(#","subject":"#, attributes.subject)
-    member(#","time":"#, attributes.time)
-    member(#","sequence":"#, attributes.sequence)
-    if payload.format != .null { member(#","datacontenttype":"#, attributes.contentType) }
-    member(#","dataschema":"#, attributes.dataschema)
-    member(#","partitionkey":"#, attributes.partitionkey)
+    if let subject = attributes.subject { writer.member(#","subject":"#, subject) }
+    // What is made of digits needs no escape.
+    if let time = attributes.time {
+      writer.raw(#","time":"#)
+      writer.plainString(time)
+    }
+    if let sequence = attributes.sequence {
+      writer.raw(#","sequence":"#)
+      writer.plainString(sequence)
+    }
+    if payload.format != .null {
+      if let contentType = attributes.contentType {
+        writer.member(#","datacontenttype":"#, contentType)
+      } else {
+        writer.raw(plan.contentTypeMember)
+      }
+    }
+    if let dataschema = attributes.dataschema { writer.member(#","dataschema":"#, dataschema) }
+    if let partitionkey = attributes.partitionkey { writer.member(#","partitionkey":"#, partitionkey) }
     for item in plan.extensions {
-      if let text = try attribute(row, item.source, item.source.name), !text.isEmpty {
+      if let text = try attribute(row, item.source, item.column), !text.isEmpty {
         writer.raw(",")
         writer.string(item.name)
         writer.raw(":")
-        switch item.source.type {
+        switch item.source.form {
         case .bool, .int2, .int4: writer.raw(text)
         default: writer.string(text)
         }
       }
     }
     try addHeaders(row, plan, structured: true)
-    if payload.format != .null { try data(payload, plan.payload, attributes.contentType) }
+    if payload.format != .null {
+      let isJSON = attributes.contentType.map(CloudEventRules.isJSON) ?? plan.isDefaultJSON
+      try data(payload, plan.payload, isJSON: isJSON)
+    }
     writer.raw("}")
-  }
-
-  private mutating func member(_ name: StaticString, _ value: LentBytes?) {
-    guard let value else { return }
-    writer.raw(name)
-    writer.string(value)
   }
 
   /// CloudEvents JSON format 1.0.2, section 3.1.1: bytes as base64, JSON as itself, other text as a string.
   private mutating func data(
-    _ value: ColumnValue, _ column: RowPlan.Source, _ contentType: LentBytes
+    _ value: ColumnValue, _ column: RowPlan.Source, isJSON: Bool
   ) throws(RowFault) {
     let bytes = try payloadBytes(value, column)
-    if column.type == .bytea {
+    if column.form == .bytea {
       writer.raw(#","data_base64":"#)
       writer.base64(bytes)
       return
     }
     writer.raw(#","data":"#)
-    if CloudEventRules.isJSON(contentType) {
-      let isKnownValid = column.type == .json || column.type == .jsonb
+    if isJSON {
+      let isKnownValid = column.form == .json || column.form == .jsonb
       guard isKnownValid || JSONScanner.isValid(bytes) else {
         throw RowFault("payload", "it is declared to be JSON and is not valid JSON")
       }
@@ -390,7 +420,7 @@ struct EventEncoder: ~Copyable {
     var id = "NULL"
     let value = row.values[plan.id.index]
     if value.format != .null,
-      let text = try? ValueText.text(of: value, type: plan.id.type, part: "id", arena: &arena)
+      let text = try? ValueText.text(of: value, form: plan.id.form, part: "id", arena: &arena)
     {
       id = PrintableText.quoted(String(decoding: text.prefix(200), as: UTF8.self))
     }

@@ -8,7 +8,7 @@ extension EventEncoder {
     guard let column = plan.headers else { return }
     let value = row.values[column.index]
     if value.format == .null { return }
-    let text = try ValueText.text(of: value, type: column.type, part: "headers", arena: &arena)
+    let text = try ValueText.text(of: value, form: column.form, part: "headers", arena: &arena)
     var scanner = JSONScanner(text)
     guard scanner.take(0x7B) else { throw RowFault("headers", "it is not a JSON object") }
     let firstOfColumn = headerCount

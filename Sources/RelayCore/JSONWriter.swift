@@ -30,24 +30,51 @@ struct JSONWriter: ~Copyable {
   }
 
   /// Bytes as they are.
+  @inline(__always)
   mutating func raw(_ bytes: LentBytes) {
     guard let source = bytes.baseAddress, !bytes.isEmpty else { return }
     // SAFETY: `room` has made space for exactly these bytes; the source is another buffer.
-    room(bytes.count).copyMemory(from: source, byteCount: bytes.count)
+    memcpy(room(bytes.count), source, bytes.count)
     count += bytes.count
   }
 
+  @inline(__always)
   mutating func raw(_ text: StaticString) {
     // SAFETY: a static string of more than one scalar has a pointer to its UTF-8, which never goes away.
     raw(LentBytes(start: text.utf8Start, count: text.utf8CodeUnitCount))
   }
 
+  /// The name of a member as it stands in JSON, comma and colon included, and its value as a string.
+  @inline(__always)
+  mutating func member(_ name: StaticString, _ value: LentBytes) {
+    raw(name)
+    string(value)
+  }
+
   /// A JSON string in quotes. `bytes` is valid UTF-8.
+  @inline(__always)
   mutating func string(_ bytes: LentBytes) {
+    let plain = Self.plainPrefix(bytes)
+    if plain < bytes.count { return escapedString(bytes, plain: plain) }
+    plainString(bytes)
+  }
+
+  /// A JSON string in quotes of bytes that need no escape.
+  @inline(__always)
+  mutating func plainString(_ bytes: LentBytes) {
+    // SAFETY: there is room for the bytes and the two quotes; the source is another buffer.
+    let target = room(bytes.count + 2)
+    target.storeBytes(of: 0x22, as: UInt8.self)
+    if let source = bytes.baseAddress { memcpy(target + 1, source, bytes.count) }
+    target.storeBytes(of: 0x22, toByteOffset: bytes.count + 1, as: UInt8.self)
+    count += bytes.count + 2
+  }
+
+  @inline(never)
+  private mutating func escapedString(_ bytes: LentBytes, plain: Int) {
     // SAFETY: every byte becomes six at most, and two are for the quotes: all writes stay within.
     let target = room(bytes.count * 6 + 2).assumingMemoryBound(to: UInt8.self)
     target[0] = 0x22
-    let plain = Self.plainPrefix(bytes)
     if let source = bytes.baseAddress { memcpy(target + 1, source, plain) }
     var position = plain + 1
     for byte in bytes[plain...] {
@@ -112,16 +139,20 @@ struct JSONWriter: ~Copyable {
     count += written + 2
   }
 
+  @inline(__always)
   private mutating func room(_ additional: Int) -> UnsafeMutableRawPointer {
-    if count + additional > buffer.count {
-      let larger = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: max(buffer.count * 2, count + additional), alignment: 16)
-      larger.copyMemory(from: LentBytes(rebasing: buffer[..<count]))
-      buffer.deallocate()
-      buffer = larger
-    }
+    if count + additional > buffer.count { grow(additional) }
     // SAFETY: the buffer is never empty, and `count` is within it.
     return buffer.baseAddress.unsafelyUnwrapped + count
+  }
+
+  @inline(never)
+  private mutating func grow(_ additional: Int) {
+    let larger = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: max(buffer.count * 2, count + additional), alignment: 16)
+    larger.copyMemory(from: LentBytes(rebasing: buffer[..<count]))
+    buffer.deallocate()
+    buffer = larger
   }
 }
 
@@ -129,15 +160,23 @@ enum Hexadecimal {
   @inline(__always)
   static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 0x30 + value : 0x57 + value }
 
-  /// Writes the last `digits` hexadecimal digits of `value`, in lower case.
-  static func write(_ value: UInt64, digits: Int, to target: UnsafeMutableRawPointer) {
-    // SAFETY: the caller has room for `digits` bytes.
-    let bytes = target.assumingMemoryBound(to: UInt8.self)
-    var value = value
-    for position in stride(from: digits - 1, through: 0, by: -1) {
-      bytes[position] = digit(UInt8(truncatingIfNeeded: value & 15))
-      value >>= 4
-    }
+  /// The eight digits of `value` in lower case, the first of them in the highest byte.
+  @inline(__always)
+  static func digits(_ value: UInt32) -> UInt64 {
+    // The nibbles are spread, one to a byte; then each byte becomes a digit, all of them at once.
+    var word = UInt64(value)
+    word = (word | word << 16) & 0x0000_FFFF_0000_FFFF
+    word = (word | word << 8) & 0x00FF_00FF_00FF_00FF
+    word = (word | word << 4) & 0x0F0F_0F0F_0F0F_0F0F
+    let letters = (word &+ 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101
+    return word &+ 0x3030_3030_3030_3030 &+ letters &* 0x27
+  }
+
+  /// Writes the eight digits of `value`, in lower case.
+  @inline(__always)
+  static func write(_ value: UInt32, to target: UnsafeMutableRawPointer) {
+    // SAFETY: the caller has room for eight bytes.
+    target.storeBytes(of: digits(value).bigEndian, as: UInt64.self)
   }
 }
 

@@ -25,7 +25,7 @@ public enum MappingCheck {
       topicParts: plan.topic.segments.map { segment in
         switch segment {
         case .literal(let bytes): .literal(String(decoding: bytes, as: UTF8.self))
-        case .column(let source): .column(source.name)
+        case .column(let source): .column(relation.columns[source.index].name)
         }
       })
   }

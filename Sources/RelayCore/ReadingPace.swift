@@ -19,13 +19,16 @@ struct ReadingPace {
   /// A stream faster than this, in bytes a second, is a backlog.
   private static let fastRate = 20_000_000.0
   /// A round that brought this much has let enough gather.
-  private static let fullRound: UInt64 = 1_000_000
+  private static let fullRound: UInt64 = 500_000
   private static let looks = 6
   /// Microseconds.
   private static let lookTime: UInt32 = 30
-  private static let fastNap: UInt32 = 5_000
+  private static let fastNap: UInt32 = 10_000
   private static let transactionNap: UInt32 = 100
-  private static let gatherTime: UInt32 = 2_000
+  private static let gatherTime: UInt32 = 2_500
+  /// From so many bytes a second on a wake-up is shared by enough events in less time.
+  private static let denseRate = 1_500_000.0
+  private static let denseGatherTime: UInt32 = 1_000
 
   private var rate = 0.0
   private var windowStart = MonotonicTime(nanoseconds: 0)
@@ -44,7 +47,8 @@ struct ReadingPace {
     measure(received, now)
     guard rate > Self.fastRate else {
       begin(received)
-      return isInTransaction ? .nap(Self.transactionNap) : .gather(Self.gatherTime)
+      if isInTransaction { return .nap(Self.transactionNap) }
+      return .gather(rate > Self.denseRate ? Self.denseGatherTime : Self.gatherTime)
     }
     if bytes < Self.fullRound, looksLeft > 0 {
       looksLeft -= 1

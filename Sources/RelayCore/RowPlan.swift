@@ -3,29 +3,33 @@
 
 /// Compiled once for each Relation message, used for each row.
 final class RowPlan {
+  // What rows look at holds no reference: to copy it costs no retain.
+
   /// A value of the row.
-  struct Source {
+  struct Source: BitwiseCopyable {
     var index: Int
-    var type: ColumnType
-    var name: String
+    var form: ColumnType.Form
   }
 
-  enum Segment {
+  enum Segment: BitwiseCopyable {
     case literal(LentBytes)
     case column(Source)
   }
 
   /// A template with its placeholders bound.
-  struct Text {
-    var part: String
-    var segments: [Segment]
+  struct Text: BitwiseCopyable {
+    var segments: UnsafeBufferPointer<Segment>
     /// The whole text where no column is in it.
     var constant: LentBytes?
+    /// Room for one piece of each segment.
+    var pieces: UnsafeMutablePointer<LentBytes>
   }
 
   /// An extension attribute from a column.
   struct Extension {
     var source: Source
+    /// The column's name, for messages.
+    var column: String
     var name: LentBytes
     var header: LentBytes
   }
@@ -49,6 +53,12 @@ final class RowPlan {
   let dataschema: Text?
   let extensions: [Extension]
   let isStructured: Bool
+  /// True where data of the default media type is a JSON value.
+  let isDefaultJSON: Bool
+  /// `,"source":"…","type":` of a structured event, where the source is the same for every row.
+  let sourceMember: LentBytes?
+  /// `,"datacontenttype":"…"` of a structured event with the default media type.
+  let contentTypeMember: LentBytes
   private let literals = Literals()
 
   /// - Throws: `tableUnsuitable`, naming the column that is missing or has a type that does not serve.
@@ -56,14 +66,15 @@ final class RowPlan {
     let binder = Binder(mapping: mapping, relation: relation, database: database, literals: literals)
     self.mapping = mapping
     self.relation = relation
-    id = try binder.required("id", mapping.columns.id)
-    type = try binder.required("type", mapping.columns.type)
-    payload = try binder.required("payload", mapping.columns.payload)
-    subject = try binder.optional("subject", mapping.columns.subject)
-    time = try binder.time()
-    headers = try binder.headers()
-    aggregatetype = (try? binder.optional("aggregatetype", mapping.columns.aggregatetype)) ?? nil
-    datacontenttype = try binder.optional("datacontenttype", mapping.columns.datacontenttype)
+    id = try binder.required("id", mapping.columns.id).source
+    type = try binder.required("type", mapping.columns.type).source
+    let payload = try binder.required("payload", mapping.columns.payload)
+    self.payload = payload.source
+    subject = try binder.optional("subject", mapping.columns.subject)?.source
+    time = try binder.time()?.source
+    headers = try binder.headers()?.source
+    aggregatetype = (try? binder.optional("aggregatetype", mapping.columns.aggregatetype))??.source
+    datacontenttype = try binder.optional("datacontenttype", mapping.columns.datacontenttype)?.source
     defaultContentType = try binder.contentType(payload)
     source = try binder.bind(mapping.source, part: "source")
     topic = try binder.bind(mapping.topic, part: "topic")
@@ -79,19 +90,40 @@ final class RowPlan {
     }
     var extensions: [Extension] = []
     for item in mapping.extensions {
+      let column = try binder.text(binder.column(item.column, for: "extension \(item.name)"))
       extensions.append(
         Extension(
-          source: try binder.text(binder.column(item.column, for: "extension \(item.name)")),
-          name: literals.lend(item.name), header: literals.lend("ce_" + item.name)))
+          source: column.source, column: column.name, name: literals.lend(item.name),
+          header: literals.lend("ce_" + item.name)))
     }
     self.extensions = extensions
     isStructured = mapping.contentMode == .structured
+    isDefaultJSON = CloudEventRules.isJSON(defaultContentType)
+    var writer = JSONWriter()
+    if let constant = source.constant {
+      writer.member(#","source":"#, constant)
+      writer.raw(#","type":"#)
+      sourceMember = literals.lend(writer.bytes)
+    } else {
+      sourceMember = nil
+    }
+    writer.reset()
+    writer.member(#","datacontenttype":"#, defaultContentType)
+    contentTypeMember = literals.lend(writer.bytes)
     try binder.checkConstants(source: source, topic: topic, dataschema: dataschema)
   }
 }
 
 /// Finds columns by name and turns templates into segments.
 private struct Binder {
+  struct Column {
+    var index: Int
+    var type: ColumnType
+    var name: String
+
+    var source: RowPlan.Source { RowPlan.Source(index: index, form: type.form) }
+  }
+
   let mapping: OutboxMapping
   let relation: Relation
   let database: String
@@ -104,20 +136,20 @@ private struct Binder {
         ?? "Correct `columns` of the outbox \(mapping.qualifiedName) in the configuration, or the table.")
   }
 
-  func find(_ name: String) -> RowPlan.Source? {
+  func find(_ name: String) -> Column? {
     relation.columns.firstIndex { $0.name == name }.map {
-      RowPlan.Source(index: $0, type: relation.columns[$0].type, name: name)
+      Column(index: $0, type: relation.columns[$0].type, name: name)
     }
   }
 
-  func column(_ name: String, for part: String) throws(RelayError) -> RowPlan.Source {
+  func column(_ name: String, for part: String) throws(RelayError) -> Column {
     if let source = find(name) { return source }
     let names = relation.columns.map(\.name).joined(separator: ", ")
     throw unsuitable("has no column \"\(name)\", which \(part) is mapped to (it has: \(names))")
   }
 
   /// The column of a role: the mapped one, which must exist, or the first of the usual names.
-  func optional(_ role: String, _ mapped: String?) throws(RelayError) -> RowPlan.Source? {
+  func optional(_ role: String, _ mapped: String?) throws(RelayError) -> Column? {
     if let mapped {
       if mapped == "none", find(mapped) == nil { return nil }
       return try text(column(mapped, for: role))
@@ -129,7 +161,7 @@ private struct Binder {
     return nil
   }
 
-  func required(_ role: String, _ mapped: String?) throws(RelayError) -> RowPlan.Source {
+  func required(_ role: String, _ mapped: String?) throws(RelayError) -> Column {
     if let source = try optional(role, mapped) { return source }
     let usual = OutboxMapping.Columns.defaults.first { $0.role == role }?.names ?? []
     throw unsuitable(
@@ -138,7 +170,7 @@ private struct Binder {
   }
 
   /// Refuses types whose bytes are no text. A type of the user's own may be an enum, whose bytes are.
-  func text(_ source: RowPlan.Source) throws(RelayError) -> RowPlan.Source {
+  func text(_ source: Column) throws(RelayError) -> Column {
     if case .other(let oid, let name) = source.type, oid < Self.firstUserOID {
       throw unsuitable("has a column \"\(source.name)\" of type \(name), which nothing can be made of")
     }
@@ -148,14 +180,14 @@ private struct Binder {
   /// The first oid that the system does not use for itself (FirstNormalObjectId, transam.h).
   private static let firstUserOID: UInt32 = 16_384
 
-  func time() throws(RelayError) -> RowPlan.Source? {
+  func time() throws(RelayError) -> Column? {
     guard let source = try optional("time", mapping.columns.time) else { return nil }
     if source.type == .timestamptz || source.type == .timestamp { return source }
     if mapping.columns.time == nil { return nil }
     throw unsuitable("has a column \"\(source.name)\" for time that is neither timestamptz nor timestamp")
   }
 
-  func headers() throws(RelayError) -> RowPlan.Source? {
+  func headers() throws(RelayError) -> Column? {
     guard let source = try optional("headers", mapping.columns.headers) else { return nil }
     switch source.type {
     case .json, .jsonb, .text: return source
@@ -165,7 +197,7 @@ private struct Binder {
     }
   }
 
-  func contentType(_ payload: RowPlan.Source) throws(RelayError) -> LentBytes {
+  func contentType(_ payload: Column) throws(RelayError) -> LentBytes {
     let byType: String
     switch payload.type {
     case .json, .jsonb: byType = "application/json"
@@ -201,13 +233,14 @@ private struct Binder {
           constant += text
           segments.append(.literal(literals.lend(text)))
         } else {
-          segments.append(.column(try placeholder(name, part: part)))
+          segments.append(.column(try placeholder(name, part: part).source))
         }
       }
     }
     let isConstant = segments.allSatisfy { if case .literal = $0 { true } else { false } }
     return RowPlan.Text(
-      part: part, segments: segments, constant: isConstant ? literals.lend(constant) : nil)
+      segments: literals.lend(segments), constant: isConstant ? literals.lend(constant) : nil,
+      pieces: literals.lendPieces(segments.count))
   }
 
   private func constantPlaceholder(_ name: String) -> String? {
@@ -220,10 +253,10 @@ private struct Binder {
     }
   }
 
-  private func placeholder(_ name: String, part: String) throws(RelayError) -> RowPlan.Source {
+  private func placeholder(_ name: String, part: String) throws(RelayError) -> Column {
     if let source = find(name) { return try text(source) }
     let columns = mapping.columns
-    let role: RowPlan.Source? =
+    let role: Column? =
       switch name {
       case "aggregateid", "subject": try optional("subject", columns.subject)
       case "aggregatetype": try optional("aggregatetype", columns.aggregatetype)

@@ -24,14 +24,16 @@ struct TransactionTexts: ~Copyable {
   }
 
   /// Valid until the next call.
+  @inline(__always)
   mutating func sequence(_ commitLSN: LSN, _ index: UInt32) -> LentBytes {
     // SAFETY: 16 digits, a hyphen and 8 digits fill the 25 bytes.
     if sequenceLSN != commitLSN {
-      Hexadecimal.write(commitLSN.rawValue, digits: 16, to: sequence)
+      Hexadecimal.write(UInt32(truncatingIfNeeded: commitLSN.rawValue >> 32), to: sequence)
+      Hexadecimal.write(UInt32(truncatingIfNeeded: commitLSN.rawValue), to: sequence + 8)
       sequence.storeBytes(of: 0x2D, toByteOffset: 16, as: UInt8.self)
       sequenceLSN = commitLSN
     }
-    Hexadecimal.write(UInt64(index), digits: 8, to: sequence + 17)
+    Hexadecimal.write(index, to: sequence + 17)
     return LentBytes(start: sequence, count: Self.sequenceCount)
   }
 

@@ -14,8 +14,8 @@ struct RowFault: Error {
 
 enum ValueText {
   /// True where a text of the type may hold anything a user wrote, and must be checked.
-  static func isFree(_ type: ColumnType) -> Bool {
-    switch type {
+  static func isFree(_ form: ColumnType.Form) -> Bool {
+    switch form {
     case .text, .json, .jsonb, .xml, .other: true
     default: false
     }
@@ -23,42 +23,51 @@ enum ValueText {
 
   /// The text of a value that is not NULL. Lent from the row where the bytes are the text, else from `arena`.
   /// - Throws: where the bytes are not of the type, or have no text form.
+  @inline(__always)
   static func text(
-    of value: ColumnValue, type: ColumnType, part: String, arena: inout ByteArena
+    of value: ColumnValue, form: ColumnType.Form, part: String, arena: inout ByteArena
+  ) throws(RowFault) -> LentBytes {
+    if value.format == .binary {
+      if form == .text { return value.bytes }
+      if form == .uuid, value.bytes.count == 16 { return uuid(value.bytes, arena: &arena) }
+    }
+    return try rendered(value, form: form, part: part, arena: &arena)
+  }
+
+  private static func rendered(
+    _ value: ColumnValue, form: ColumnType.Form, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     let bytes = value.bytes
-    guard value.format == .binary else { return try textFormat(value, type: type, part: part) }
-    switch type {
+    guard value.format == .binary else { return try textFormat(value, form: form, part: part) }
+    switch form {
     case .text, .json, .xml, .other: return bytes
     case .jsonb:
       guard let text = jsonb(bytes) else { throw RowFault(part, "the jsonb has an unknown version") }
       return text
-    case .uuid:
-      guard bytes.count == 16 else { throw wrongSize(part, type, bytes) }
-      return uuid(bytes, arena: &arena)
+    case .uuid: throw wrongSize(part, form, bytes)
     case .bytea:
       let target = arena.reserve(Base64.count(of: bytes.count))
       return LentBytes(start: target, count: Base64.write(bytes, to: target))
     case .bool:
-      guard bytes.count == 1 else { throw wrongSize(part, type, bytes) }
+      guard bytes.count == 1 else { throw wrongSize(part, form, bytes) }
       return bytes[0] != 0 ? staticText("true") : staticText("false")
     case .int2, .int4, .int8:
-      guard let number = integer(bytes, type: type) else { throw wrongSize(part, type, bytes) }
+      guard let number = integer(bytes, form: form) else { throw wrongSize(part, form, bytes) }
       return decimal(number, arena: &arena)
     case .float4:
-      guard bytes.count == 4 else { throw wrongSize(part, type, bytes) }
+      guard bytes.count == 4 else { throw wrongSize(part, form, bytes) }
       return copy(Float(bitPattern: bytes.bigEndian(UInt32.self, at: 0)).description, arena: &arena)
     case .float8:
-      guard bytes.count == 8 else { throw wrongSize(part, type, bytes) }
+      guard bytes.count == 8 else { throw wrongSize(part, form, bytes) }
       return copy(Double(bitPattern: bytes.bigEndian(UInt64.self, at: 0)).description, arena: &arena)
     case .numeric:
-      guard let text = numeric(bytes, arena: &arena) else { throw wrongSize(part, type, bytes) }
+      guard let text = numeric(bytes, arena: &arena) else { throw wrongSize(part, form, bytes) }
       return text
     case .timestamp, .timestamptz:
-      guard bytes.count == 8 else { throw wrongSize(part, type, bytes) }
+      guard bytes.count == 8 else { throw wrongSize(part, form, bytes) }
       return try time(Int64(bitPattern: bytes.bigEndian(UInt64.self, at: 0)), part: part, arena: &arena)
     case .date:
-      guard bytes.count == 4 else { throw wrongSize(part, type, bytes) }
+      guard bytes.count == 4 else { throw wrongSize(part, form, bytes) }
       let days = Int64(Int32(bitPattern: bytes.bigEndian(UInt32.self, at: 0)))
       let text = try time(days * 86_400_000_000, part: part, arena: &arena)
       return LentBytes(rebasing: text[..<10])
@@ -67,12 +76,12 @@ enum ValueText {
 
   /// The few types that have no binary form arrive as text; so would all, if a server sent text.
   private static func textFormat(
-    _ value: ColumnValue, type: ColumnType, part: String
+    _ value: ColumnValue, form: ColumnType.Form, part: String
   ) throws(RowFault) -> LentBytes {
-    switch type {
+    switch form {
     case .bool: return value.bytes.first == 0x74 ? staticText("true") : staticText("false")
     case .timestamp, .timestamptz, .date, .bytea:
-      throw RowFault(part, "the server sent a \(type) in text format")
+      throw RowFault(part, "the server sent a \(form) in text format")
     default: return value.bytes
     }
   }
@@ -83,8 +92,8 @@ enum ValueText {
     return LentBytes(rebasing: bytes[1...])
   }
 
-  static func integer(_ bytes: LentBytes, type: ColumnType) -> Int64? {
-    switch (type, bytes.count) {
+  static func integer(_ bytes: LentBytes, form: ColumnType.Form) -> Int64? {
+    switch (form, bytes.count) {
     case (.int2, 2): Int64(Int16(bitPattern: bytes.bigEndian(UInt16.self, at: 0)))
     case (.int4, 4): Int64(Int32(bitPattern: bytes.bigEndian(UInt32.self, at: 0)))
     case (.int8, 8): Int64(bitPattern: bytes.bigEndian(UInt64.self, at: 0))
@@ -104,19 +113,27 @@ enum ValueText {
     RowFault(part, "the time is infinite, or outside the years 1 to 9999, and has no RFC 3339 form")
   }
 
+  @inline(__always)
   private static func uuid(_ bytes: LentBytes, arena: inout ByteArena) -> LentBytes {
-    // SAFETY: 16 bytes make 32 digits and 4 hyphens.
-    let target = arena.reserve(36).assumingMemoryBound(to: UInt8.self)
-    var position = 0
-    for index in 0..<16 {
-      if index == 4 || index == 6 || index == 8 || index == 10 {
-        target[position] = 0x2D
-        position += 1
-      }
-      target[position] = Hexadecimal.digit(bytes[index] >> 4)
-      target[position + 1] = Hexadecimal.digit(bytes[index] & 15)
-      position += 2
+    // SAFETY: the caller has 16 bytes. They make 32 digits, in groups of 8, 4, 4, 4 and 12, and 4 hyphens.
+    let target = arena.reserve(36)
+    func digits(_ offset: Int) -> UInt64 { Hexadecimal.digits(bytes.bigEndian(UInt32.self, at: offset)) }
+    func put(_ value: some FixedWidthInteger & BitwiseCopyable, at offset: Int) {
+      target.storeBytes(of: value.bigEndian, toByteOffset: offset, as: type(of: value))
     }
+    let hyphen: UInt8 = 0x2D
+    put(digits(0), at: 0)
+    put(hyphen, at: 8)
+    let second = digits(4)
+    put(UInt32(truncatingIfNeeded: second >> 32), at: 9)
+    put(hyphen, at: 13)
+    put(UInt32(truncatingIfNeeded: second), at: 14)
+    put(hyphen, at: 18)
+    let third = digits(8)
+    put(UInt32(truncatingIfNeeded: third >> 32), at: 19)
+    put(hyphen, at: 23)
+    put(UInt32(truncatingIfNeeded: third), at: 24)
+    put(digits(12), at: 28)
     return LentBytes(start: target, count: 36)
   }
 
@@ -205,8 +222,8 @@ enum ValueText {
     LentBytes(start: text.utf8Start, count: text.utf8CodeUnitCount)
   }
 
-  private static func wrongSize(_ part: String, _ type: ColumnType, _ bytes: LentBytes) -> RowFault {
-    RowFault(part, "\(bytes.count) bytes are not a \(type)")
+  private static func wrongSize(_ part: String, _ form: ColumnType.Form, _ bytes: LentBytes) -> RowFault {
+    RowFault(part, "\(bytes.count) bytes are not a \(form)")
   }
 }
 

@@ -19,9 +19,17 @@ import Testing
   @Test func `events that come singly share a nap, and a stream that brings nothing is waited for`() {
     var stream = Stream()
     for _ in 0..<100 {
-      #expect(stream.round(bytes: 500, milliseconds: 1) == .gather(2_000))
+      #expect(stream.round(bytes: 500, milliseconds: 1) == .gather(2_500))
       #expect(stream.round(bytes: 0, milliseconds: 2) == .wait)
     }
+  }
+
+  @Test func `the more comes, the less a nap needs to gather`() {
+    var stream = Stream()
+    for _ in 0..<100 { _ = stream.round(bytes: 5_000, milliseconds: 2) }
+    #expect(stream.round(bytes: 5_000, milliseconds: 2) == .gather(1_000))
+    for _ in 0..<100 { _ = stream.round(bytes: 500, milliseconds: 2) }
+    #expect(stream.round(bytes: 500, milliseconds: 2) == .gather(2_500))
   }
 
   @Test func `the rest of a transaction is not waited for as long`() {
@@ -33,16 +41,16 @@ import Testing
     var stream = Stream()
     // 50 MB/s, until the rate is known.
     for _ in 0..<100 { _ = stream.round(bytes: 500_000, milliseconds: 10) }
-    while stream.round(bytes: 1_000_000, milliseconds: 10) != .nap(5_000) {}
+    while stream.round(bytes: 1_000_000, milliseconds: 10) != .nap(10_000) {}
     for _ in 0..<6 { #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(30)) }
-    #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(5_000))
-    #expect(stream.round(bytes: 1_000_000, milliseconds: 10) == .nap(5_000))
+    #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(10_000))
+    #expect(stream.round(bytes: 1_000_000, milliseconds: 10) == .nap(10_000))
   }
 
   @Test func `after a second of silence there is no backlog any more`() {
     var stream = Stream()
     for _ in 0..<100 { _ = stream.round(bytes: 500_000, milliseconds: 10) }
-    #expect(stream.round(bytes: 500, milliseconds: 1_500) == .gather(2_000))
+    #expect(stream.round(bytes: 500, milliseconds: 1_500) == .gather(2_500))
   }
 }
 

@@ -1,0 +1,70 @@
+// Owns: when more records may be in flight.
+import RelayCore
+import Testing
+
+@testable import KafkaSink
+
+@Suite struct InFlightWindowTests {
+  /// A sink that delivers so many records a second at a window.
+  private struct Sink {
+    var window = InFlightWindow(highest: 16_384)
+    var now = MonotonicTime(nanoseconds: 5_000_000_000)
+    var delivered: UInt64 = 0
+
+    /// One interval, in which the window held back or did not.
+    mutating func interval(rate: (Int) -> Int, isFull: Bool = true) {
+      let limit = window.limit
+      let hasRoom = !window.holdsBack(limit - 1)
+      #expect(hasRoom)
+      if isFull {
+        let isHeldBack = window.holdsBack(limit)
+        #expect(isHeldBack)
+      }
+      now = now.advanced(milliseconds: 500)
+      delivered += UInt64(rate(window.limit) / 2)
+      window.observe(delivered: delivered, now: now)
+    }
+  }
+
+  @Test func `where more in flight brings no more, the window stays what the cache holds`() {
+    var sink = Sink()
+    var limits: [Int] = []
+    for _ in 0..<120 {
+      sink.interval { _ in 200_000 }
+      limits.append(sink.window.limit)
+    }
+    #expect(Set(limits) == [4096, 8192])
+    // A trial of half a second each thirty seconds.
+    #expect((1...3).contains(limits.count { $0 == 8192 }))
+    #expect(sink.window.limit == 4096)
+  }
+
+  @Test func `a broker that wakes up is no reason for more in flight`() {
+    var sink = Sink()
+    for second in 1...10 { sink.interval { _ in second * 20_000 } }
+    #expect(sink.window.limit == 4096)
+  }
+
+  @Test func `a Kafka that is far away gets all that the queue holds`() {
+    var sink = Sink()
+    for _ in 0..<15 { sink.interval { $0 * 50 } }
+    #expect(sink.window.limit == 16_384)
+    for _ in 0..<100 { sink.interval { $0 * 50 } }
+    #expect(sink.window.limit == 16_384)
+  }
+
+  @Test func `what is held back no more begins anew`() {
+    var sink = Sink()
+    for _ in 0..<15 { sink.interval { $0 * 50 } }
+    sink.interval(rate: { _ in 1_000 }, isFull: false)
+    #expect(sink.window.limit == 4096)
+  }
+
+  @Test func `a queue that the operator made small is never exceeded`() {
+    var window = InFlightWindow(highest: 10)
+    let answers = [9, 10].map { window.holdsBack($0) }
+    #expect(answers == [false, true])
+    window.observe(delivered: 100, now: MonotonicTime(nanoseconds: 9_000_000_000))
+    #expect(window.limit == 10)
+  }
+}
