@@ -69,7 +69,7 @@ void producer_close(uint64_t end_lsn);
 void producer_drain(void);
 void producer_wait(int milliseconds);
 /// Sends at once what lingers, and sleeps that long.
-void producer_hasten(int milliseconds);
+void producer_hasten(int microseconds);
 uint64_t producer_delivered(void);
 /// Everything that ends at or below it is acknowledged.
 uint64_t producer_checkpoint(void);

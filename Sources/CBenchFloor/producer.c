@@ -158,11 +158,12 @@ void producer_wait(int milliseconds) {
   producer_drain();
 }
 
-void producer_hasten(int milliseconds) {
-  if (outstanding > 0)
-    rd_kafka_flush(client, milliseconds);
-  else
-    usleep((useconds_t)milliseconds * 1000);
+void producer_hasten(int microseconds) {
+  if (outstanding > 0) {
+    rd_kafka_flush(client, microseconds / 1000);
+    microseconds %= 1000;
+  }
+  usleep((useconds_t)microseconds);
 }
 
 void producer_stop(void) {

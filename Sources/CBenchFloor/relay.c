@@ -208,8 +208,8 @@ static void measure_rate(int64_t now) {
 }
 
 /// The socket is empty. As Sources/RelayCore/ReadingPace.swift: while a backlog drains it is looked at a few times
-/// more, then some milliseconds of rows are let gather; events that come singly share a nap of two milliseconds; a
-/// round that brought nothing ends in poll(2).
+/// more, then some milliseconds of rows are let gather; events that come singly share a nap; a round that brought
+/// nothing ends in poll(2).
 static void pause_reading(int64_t now) {
   uint64_t bytes = received_bytes - round_start;
   if (bytes == 0) {
@@ -218,7 +218,7 @@ static void pause_reading(int64_t now) {
   }
   measure_rate(now);
   bool is_fast = rate > 20e6;
-  if (is_fast && bytes < 1000000 && looks_left > 0) {
+  if (is_fast && bytes < 500000 && looks_left > 0) {
     looks_left--;
     usleep(30);
     return;
@@ -226,11 +226,11 @@ static void pause_reading(int64_t now) {
   round_start = received_bytes;
   looks_left = LOOKS;
   if (is_fast)
-    usleep(5000);
+    usleep(10000);
   else if (in_transaction)
     usleep(100);
   else
-    producer_hasten(2);
+    producer_hasten(rate > 1.5e6 ? 1000 : 2500);
 }
 
 int relay(struct options *options) {

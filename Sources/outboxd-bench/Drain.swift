@@ -150,7 +150,7 @@ struct Drain {
       guard now < deadline else {
         throw HarnessError("\(count) of \(rows) rows after \(Int(now - streaming)) s")
       }
-      usleep(drainer.isAskedForFree ? 2_000 : pace.pause(count: count, now: now))
+      usleep(drainer.isAskedForFree ? 20_000 : pace.pause(count: count, now: now))
     }
   }
 

@@ -93,13 +93,13 @@ enum ProducerSettings {
       "acks=all",
       "message.timeout.ms=0", "partitioner=murmur2_random", "compression.codec=lz4", "linger.ms=5",
       "max.in.flight.requests.per.connection=1",
-      "queue.buffering.max.messages=16384", "queue.buffering.max.kbytes=16384", "socket.nagle.disable=true",
+      "queue.buffering.max.messages=4096", "queue.buffering.max.kbytes=16384", "socket.nagle.disable=true",
     ].flatMap { ["-X", $0] }
   }
 
   /// What outboxd, which is started bare, gives itself: Sources/outboxd/Daemon/AllocatorTuning.swift.
   static let environment = [
     "GLIBC_TUNABLES":
-      "glibc.malloc.tcache_count=65535:glibc.malloc.trim_threshold=4194304:glibc.malloc.mmap_threshold=4194304"
+      "glibc.malloc.tcache_count=16384:glibc.malloc.trim_threshold=4194304:glibc.malloc.mmap_threshold=4194304"
   ]
 }
