@@ -159,11 +159,14 @@ void producer_wait(int milliseconds) {
 }
 
 void producer_hasten(int microseconds) {
+  static int unslept;
   if (outstanding > 0) {
-    rd_kafka_flush(client, microseconds / 1000);
-    microseconds %= 1000;
+    unslept += microseconds;
+    rd_kafka_flush(client, unslept / 1000);
+    unslept %= 1000;
+  } else {
+    usleep((useconds_t)microseconds);
   }
-  usleep((useconds_t)microseconds);
 }
 
 void producer_stop(void) {

@@ -4,25 +4,26 @@ import RelayCore
 
 /// What is in flight is copied three times on its way, and freed once more. As long as it fits into the cache that
 /// costs about a fifth less CPU than with all that the queue may hold. A Kafka that is far away, or thousands of
-/// partitions, need more in flight. So a window that holds records back is doubled for a trial, and stays so where
-/// more is delivered then. It begins anew once nothing is held back.
+/// partitions, need more in flight. So a window that holds records back is opened for a trial, and stays so where
+/// more is delivered then. It begins anew once so many are not needed.
 struct InFlightWindow {
   /// Records.
   private(set) var limit: Int
   private let lowest: Int
   private let highest: Int
 
-  // Milliseconds. Most backlogs end before the first trial.
+  // Milliseconds.
   private static let interval = 500
-  private static let patience = 5_000
+  private static let patience = 2_000
   private static let rest = 30_000
-  /// A trial has to bring so much more: where the way is long, a window of twice the size brings nearly twice as much.
+  /// A trial has to bring so much more. Where the way is long, four times the window may bring four times as much.
   private static let gain = 1.3
 
   private var start = MonotonicTime(nanoseconds: 0)
   private var startCount: UInt64 = 0
-  private var holdsBack = false
-  /// The last interval held back too: a backlog that has just begun, or a broker that wakes up, is no measure.
+  /// The lowest limit was reached in this interval.
+  private var isNeeded = false
+  /// And in the last one too: a backlog that has just begun, or a broker that wakes up, is no measure.
   private var isWarm = false
   /// Deliveries a second before the trial that is on.
   private var baseline: Double?
@@ -38,9 +39,9 @@ struct InFlightWindow {
   /// True where one more record is too many.
   @inline(__always)
   mutating func holdsBack(_ inFlight: Int) -> Bool {
-    if inFlight < limit { return false }
-    holdsBack = true
-    return true
+    if inFlight < lowest { return false }
+    isNeeded = true
+    return inFlight >= limit
   }
 
   /// - Parameter delivered: deliveries so far.
@@ -50,10 +51,10 @@ struct InFlightWindow {
     start = now
     startCount = delivered
     defer {
-      isWarm = holdsBack
-      holdsBack = false
+      isWarm = isNeeded
+      isNeeded = false
     }
-    guard holdsBack else {
+    guard isNeeded else {
       limit = lowest
       baseline = nil
       return
@@ -62,15 +63,14 @@ struct InFlightWindow {
       nextTrial = now.advanced(milliseconds: Self.patience)
       return
     }
-    if let before = baseline, rate < before * Self.gain {
-      limit /= 2
+    if let before = baseline {
       baseline = nil
+      guard rate < before * Self.gain else { return }
+      limit = lowest
       nextTrial = now.advanced(milliseconds: Self.rest)
-    } else if limit * 2 <= highest, now >= nextTrial {
-      limit *= 2
+    } else if limit < highest, now >= nextTrial {
+      limit = highest
       baseline = rate
-    } else {
-      baseline = nil
     }
   }
 }

@@ -29,6 +29,8 @@ public final class KafkaSink: RecordSink {
   private var topics: TopicTable
   private var survey = TopicSurvey()
   private var window: InFlightWindow
+  /// Microseconds that the last `hasten` was too short.
+  private var unslept: UInt32 = 0
   private var health: KafkaHealth
   private let arguments: ProduceArguments
   /// False where the operator has set how long to linger.
@@ -398,13 +400,15 @@ public final class KafkaSink: RecordSink {
   /// While `rd_kafka_flush` waits, librdkafka does not linger; it waits for its time in full, because deliveries
   /// count as outstanding until `drain` has taken them.
   public func hasten(sleeping microseconds: UInt32) {
-    let milliseconds = microseconds / 1_000
-    guard isHastened, inFlight > 0, milliseconds > 0 else {
+    guard isHastened, inFlight > 0 else {
       usleep(microseconds)
       return
     }
-    rd_kafka_flush(handle.client, Int32(milliseconds))
-    usleep(microseconds % 1_000)
+    // It takes whole milliseconds. What is left of one comes with the next: a sleep of its own would cost as much as
+    // this one.
+    unslept += microseconds
+    rd_kafka_flush(handle.client, Int32(unslept / 1_000))
+    unslept %= 1_000
   }
 
   public func abandon() {

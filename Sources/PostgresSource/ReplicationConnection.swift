@@ -32,6 +32,7 @@ final class ReplicationConnection {
 
   /// Bytes of complete messages so far.
   private(set) var receivedBytes: UInt64 = 0
+  private var receivedMessages: UInt64 = 0
   /// Set when the server was heard of; whoever watches it clears it.
   var heard = false
   /// True while bytes to the server wait in libpq's buffer.
@@ -42,6 +43,9 @@ final class ReplicationConnection {
   private static let readLimit = 64
   /// Bytes that are read before the first of their messages is handled. libpq's buffer grows to twice as much.
   private static let gatherLimit = 262_144
+  /// Of TLS 1.3 with AES-GCM: header, content type and tag (RFC 8446, section 5.2).
+  private static let recordOverhead = 22
+  private static let largestRecord = 16_384 + 22
 
   init(_ settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
     self.settings = settings
@@ -127,6 +131,7 @@ extension ReplicationConnection {
       if count > 0 {
         heard = true
         receivedBytes &+= UInt64(UInt32(bitPattern: count)) &+ 5
+        receivedMessages &+= 1
         // SAFETY: libpq gives `count` bytes at the buffer, which lives until it is freed above.
         return LentBytes(start: buffer, count: Int(count))
       }
@@ -149,9 +154,20 @@ extension ReplicationConnection {
   private func gather() throws(RelayError) {
     var gathered = 0
     repeat {
-      gathered += Int(outboxd_bytes_waiting(PQsocket(sql.handle)))
-      guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
+      let waiting = Int(outboxd_bytes_waiting(PQsocket(sql.handle)))
+      gathered += waiting
+      for _ in 0..<readCount(waiting) {
+        guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
+      }
     } while gathered < Self.gatherLimit && hasWaitingBytes
+  }
+
+  /// How many reads the waiting bytes need, about. The server encrypts each message by itself, and libpq reads one
+  /// TLS record a time: to ask before each what is left would cost as much again. A read too many finds nothing.
+  private func readCount(_ waiting: Int) -> Int {
+    guard isEncrypted, receivedMessages > 0 else { return 1 }
+    let average = Int(receivedBytes / receivedMessages) + Self.recordOverhead
+    return max(1, waiting / min(average, Self.largestRecord))
   }
 
   /// Something from the server waits in the socket, though nobody may have had the time to read it.

@@ -13,12 +13,11 @@ import Testing
 
     /// One interval, in which the window held back or did not.
     mutating func interval(rate: (Int) -> Int, isFull: Bool = true) {
-      let limit = window.limit
-      let hasRoom = !window.holdsBack(limit - 1)
+      let hasRoom = !window.holdsBack(4095)
       #expect(hasRoom)
       if isFull {
-        let isHeldBack = window.holdsBack(limit)
-        #expect(isHeldBack)
+        let isHeldBack = window.holdsBack(4096)
+        #expect(isHeldBack == (window.limit == 4096))
       }
       now = now.advanced(milliseconds: 500)
       delivered += UInt64(rate(window.limit) / 2)
@@ -33,9 +32,9 @@ import Testing
       sink.interval { _ in 200_000 }
       limits.append(sink.window.limit)
     }
-    #expect(Set(limits) == [4096, 8192])
+    #expect(Set(limits) == [4096, 16_384])
     // A trial of half a second each thirty seconds.
-    #expect((1...3).contains(limits.count { $0 == 8192 }))
+    #expect((1...3).contains(limits.count { $0 == 16_384 }))
     #expect(sink.window.limit == 4096)
   }
 
@@ -53,7 +52,14 @@ import Testing
     #expect(sink.window.limit == 16_384)
   }
 
-  @Test func `what is held back no more begins anew`() {
+  @Test func `the queue is the limit in any case`() {
+    var sink = Sink()
+    for _ in 0..<15 { sink.interval { $0 * 50 } }
+    let answers = [16_383, 16_384].map { sink.window.holdsBack($0) }
+    #expect(answers == [false, true])
+  }
+
+  @Test func `what is needed no more begins anew`() {
     var sink = Sink()
     for _ in 0..<15 { sink.interval { $0 * 50 } }
     sink.interval(rate: { _ in 1_000 }, isFull: false)
