@@ -133,10 +133,10 @@ static void take(const char *bytes) {
   }
 }
 
-/// Empties the socket into libpq's buffer, as far as 256 KiB. False if there was nothing.
+/// Empties the socket into libpq's buffer, as far as 2 MiB. False if there was nothing.
 static bool gather(void) {
   int gathered = 0;
-  while (gathered < 262144) {
+  while (gathered < 2097152) {
     int waiting = 0;
     ioctl(PQsocket(connection), FIONREAD, &waiting);
     if (waiting <= 0) break;
@@ -226,7 +226,7 @@ static void pause_reading(int64_t now) {
   round_start = received_bytes;
   looks_left = LOOKS;
   if (is_fast)
-    usleep(10000);
+    usleep(15000);
   else if (in_transaction)
     usleep(100);
   else

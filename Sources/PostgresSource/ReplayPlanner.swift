@@ -198,9 +198,7 @@ extension ReplayPlanner {
 
   private static func since(_ row: HistoryRow?) -> String { row.map { " (\(text($0.recordedAt)))" } ?? "" }
 
-  static func text(_ time: PostgresMicroseconds) -> String {
-    RFC3339.string(microseconds: time, digits: time % 1_000_000 == 0 ? 0 : 6)
-  }
+  private static func text(_ time: PostgresMicroseconds) -> String { RFC3339.shortest(microseconds: time) }
 
   private func usage(_ message: String) -> RelayError { RelayError(.usage, message) }
 }

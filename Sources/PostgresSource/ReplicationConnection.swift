@@ -42,7 +42,7 @@ final class ReplicationConnection {
   /// timers: about 1 MiB.
   private static let readLimit = 64
   /// Bytes that are read before the first of their messages is handled. libpq's buffer grows to twice as much.
-  private static let gatherLimit = 262_144
+  private static let gatherLimit = 2_097_152
   /// Of TLS 1.3 with AES-GCM: header, content type and tag (RFC 8446, section 5.2).
   private static let recordOverhead = 22
   private static let largestRecord = 16_384 + 22

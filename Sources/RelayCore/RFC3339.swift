@@ -80,4 +80,9 @@ public enum RFC3339 {
       return String(decoding: buffer[..<count], as: UTF8.self)
     }
   }
+
+  /// As `string`, without a fraction of zero.
+  public static func shortest(microseconds time: PostgresMicroseconds) -> String {
+    string(microseconds: time, digits: time % 1_000_000 == 0 ? 0 : 6)
+  }
 }

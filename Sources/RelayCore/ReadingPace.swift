@@ -23,7 +23,7 @@ struct ReadingPace {
   private static let looks = 6
   /// Microseconds.
   private static let lookTime: UInt32 = 30
-  private static let fastNap: UInt32 = 10_000
+  private static let fastNap: UInt32 = 15_000
   private static let transactionNap: UInt32 = 100
   private static let gatherTime: UInt32 = 2_500
   /// From so many bytes a second on a wake-up is shared by enough events in less time.

@@ -41,10 +41,10 @@ import Testing
     var stream = Stream()
     // 50 MB/s, until the rate is known.
     for _ in 0..<100 { _ = stream.round(bytes: 500_000, milliseconds: 10) }
-    while stream.round(bytes: 1_000_000, milliseconds: 10) != .nap(10_000) {}
+    while stream.round(bytes: 1_000_000, milliseconds: 10) != .nap(15_000) {}
     for _ in 0..<6 { #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(30)) }
-    #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(10_000))
-    #expect(stream.round(bytes: 1_000_000, milliseconds: 10) == .nap(10_000))
+    #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(15_000))
+    #expect(stream.round(bytes: 1_000_000, milliseconds: 10) == .nap(15_000))
   }
 
   @Test func `after a second of silence there is no backlog any more`() {

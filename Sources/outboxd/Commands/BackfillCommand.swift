@@ -11,7 +11,8 @@ enum BackfillCommand {
     let request: TableRequest
     var notes: [String] = []
     if invocation.isSet("resume") {
-      let record = try JobRecord.interrupted("backfill", invocation, configuration)
+      let record = try JobResumption.interrupted(
+        "backfill", without: TableRequest.fixed, invocation, configuration)
       guard var resumed = TableRequest(json: record.request) else {
         throw RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
       }
@@ -96,43 +97,10 @@ enum BackfillCommand {
     return Job(
       command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
       target: request.target, rate: request.rate, request: request.json,
-      resumeCommand: { id in
-        let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
-        return "outboxd backfill --resume --job \(id)\(file)"
-      },
+      resumeCommand: { JobResumption.command("backfill", $0, invocation) },
       open: { [range] (position, stop, log) throws(RelayError) -> any BoundedSource in
         try PostgresSource.openTables(
           range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
       })
-  }
-}
-
-extension JobRecord {
-  /// The interrupted job that `--resume` goes on with: the newest, or the one that `--job` names.
-  /// - Throws: `usage` where there is none.
-  static func interrupted(
-    _ command: String, _ invocation: Invocation, _ configuration: Configuration
-  ) throws(RelayError) -> JobRecord {
-    if let option = TableRequest.fixed.first(where: invocation.isSet) {
-      throw invocation.usage(
-        "--resume does what the \(command) was asked for before: it takes no --\(option)")
-    }
-    let slot = configuration.postgres.slot
-    let id = try invocation.number("job", in: 1...Int.max)
-    let store = try JobStore(settings: configuration.postgres, stop: StopSignal())
-    guard let id else {
-      guard let record = try store.unfinished(command: command).first(where: { !$0.isRunning }) else {
-        throw RelayError(.usage, "there is no interrupted \(command) of slot \"\(slot)\" to resume")
-      }
-      return record
-    }
-    guard let (record, isFinished) = try store.find(Int64(id)), record.command == command else {
-      throw RelayError(.usage, "there is no \(command) with the number \(id) of slot \"\(slot)\"")
-    }
-    if isFinished {
-      throw RelayError(.usage, "\(command) \(id) has come to its end: there is nothing to resume")
-    }
-    if record.isRunning { throw RelayError(.usage, "another process works on \(command) \(id) now") }
-    return record
   }
 }

@@ -59,7 +59,7 @@ enum ReplayCommand {
     configuration.log.makeLog().notice(
       "an earlier replay was interrupted and has not come to its end", ("job", String(newest.id)),
       ("started", newest.startedAt), ("sent", String(newest.events)), ("interrupted", String(jobs.count)),
-      ("resume", resumeCommand(invocation, newest.id)),
+      ("resume", JobResumption.command("replay", newest.id, invocation)),
       ("forget", "UPDATE outboxd.job SET finished_at = now() WHERE id = \(newest.id);"))
   }
 
@@ -68,10 +68,8 @@ enum ReplayCommand {
   private static func resume(
     _ invocation: Invocation, _ configuration: Configuration
   ) throws(RelayError) -> (Job, ReplayRequest) {
-    if let option = ReplayOptions.fixed.first(where: invocation.isSet) {
-      throw invocation.usage("--resume does what the replay was asked for before: it takes no --\(option)")
-    }
-    let record = try interrupted(invocation, configuration)
+    let record = try JobResumption.interrupted(
+      "replay", without: ReplayOptions.fixed, invocation, configuration)
     guard var request = ReplayRequest(json: record.request) else {
       throw RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
     }
@@ -80,29 +78,6 @@ enum ReplayCommand {
     var job = job(request, target: target, invocation, configuration)
     job.resumed = record
     return (job, request)
-  }
-
-  private static func interrupted(
-    _ invocation: Invocation, _ configuration: Configuration
-  ) throws(RelayError) -> JobRecord {
-    let slot = configuration.postgres.slot
-    let id = try invocation.number("job", in: 1...Int.max)
-    let store = try JobStore(settings: configuration.postgres, stop: StopSignal())
-    guard let id else {
-      let jobs = try store.unfinished(command: "replay")
-      guard let record = jobs.first(where: { !$0.isRunning }) else {
-        throw RelayError(.usage, "there is no interrupted replay of slot \"\(slot)\" to resume")
-      }
-      return record
-    }
-    guard let (record, isFinished) = try store.find(Int64(id)), record.command == "replay" else {
-      throw RelayError(.usage, "there is no replay with the number \(id) of slot \"\(slot)\"")
-    }
-    if isFinished {
-      throw RelayError(.usage, "replay \(id) has come to its end: there is nothing to resume")
-    }
-    if record.isRunning { throw RelayError(.usage, "another process works on replay \(id) now") }
-    return record
   }
 
   // MARK: Both
@@ -118,7 +93,7 @@ enum ReplayCommand {
     return Job(
       command: "replay", verb: "replaying", configuration: configuration, options: request.options,
       target: target, rate: request.rate, request: request.json,
-      resumeCommand: { resumeCommand(invocation, $0) },
+      resumeCommand: { JobResumption.command("replay", $0, invocation) },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
         switch plan.origin {
         case .wal:
@@ -159,11 +134,6 @@ enum ReplayCommand {
       .init("from_time", .optional(plan.fromTime.map { RFC3339.string(microseconds: $0) })),
       .init("to_time", .optional(plan.toTime.map { RFC3339.string(microseconds: $0) })),
     ]
-  }
-
-  private static func resumeCommand(_ invocation: Invocation, _ id: Int64) -> String {
-    let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
-    return "outboxd replay --resume --job \(id)\(file)"
   }
 
   private static func absolute(_ path: String) -> String {

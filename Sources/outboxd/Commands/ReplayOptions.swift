@@ -75,10 +75,12 @@ struct ReplayOptions: Equatable {
     case (.lsn(let from), .lsn(let to)) where to < from:
       throw invocation.usage("--to \(to) lies before --from \(from)")
     case (.time(let from), .time(let to)) where to < from:
-      throw invocation.usage("--to \(Self.text(to)) lies before --from \(Self.text(from))")
+      throw invocation.usage(
+        "--to \(RFC3339.shortest(microseconds: to)) lies before --from "
+          + RFC3339.shortest(microseconds: from))
     default: break
     }
-    if let topic, !Self.isTopic(topic) {
+    if let topic, !CloudEventRules.isTopic(topic) {
       throw invocation.usage(
         "--topic \"\(topic)\" is not a topic's name: 1 to 249 of the characters A-Z a-z 0-9 . _ -")
     }
@@ -91,17 +93,5 @@ struct ReplayOptions: Equatable {
         .usage, "the file \(file) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
     }
     if file == "" { throw invocation.usage("--to-file needs the name of a file, or - for standard output") }
-  }
-
-  private static func text(_ time: PostgresMicroseconds) -> String {
-    RFC3339.string(microseconds: time, digits: time % 1_000_000 == 0 ? 0 : 6)
-  }
-
-  static func isTopic(_ text: String) -> Bool {
-    (1...249).contains(text.utf8.count) && text != "." && text != ".."
-      && text.utf8.allSatisfy { byte in
-        (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
-          || "._-".utf8.contains(byte)
-      }
   }
 }
