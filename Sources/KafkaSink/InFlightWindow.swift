@@ -25,6 +25,8 @@ struct InFlightWindow {
   private var isNeeded = false
   /// And in the last one too: a backlog that has just begun, or a broker that wakes up, is no measure.
   private var isWarm = false
+  /// The trial has just begun: what is delivered now was sent before.
+  private var isOpening = false
   /// Deliveries a second before the trial that is on.
   private var baseline: Double?
   private var nextTrial = MonotonicTime(nanoseconds: 0)
@@ -57,10 +59,15 @@ struct InFlightWindow {
     guard isNeeded else {
       limit = lowest
       baseline = nil
+      isOpening = false
       return
     }
     guard isWarm else {
       nextTrial = now.advanced(milliseconds: Self.patience)
+      return
+    }
+    if isOpening {
+      isOpening = false
       return
     }
     if let before = baseline {
@@ -68,9 +75,10 @@ struct InFlightWindow {
       guard rate < before * Self.gain else { return }
       limit = lowest
       nextTrial = now.advanced(milliseconds: Self.rest)
-    } else if limit < highest, now >= nextTrial {
+    } else if limit < highest, now >= nextTrial, rate > 0 {
       limit = highest
       baseline = rate
+      isOpening = true
     }
   }
 }

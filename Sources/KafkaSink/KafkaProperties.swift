@@ -74,6 +74,15 @@ public enum KafkaProperties {
   /// The default of queue.buffering.max.messages. Mostly there are fewer: see `InFlightWindow`.
   static let queueMessages = 16_384
 
+  /// How many records librdkafka's queue takes. Where that stands in a file, or is 0 for "no limit", it is librdkafka
+  /// that says when it is full.
+  static func queueLimit(_ settings: KafkaSettings) -> Int {
+    let name = "queue.buffering.max.messages"
+    guard settings.propertyFiles[name] == nil else { return .max }
+    guard let text = settings.properties[name] else { return queueMessages }
+    return Int(text).flatMap { $0 > 0 ? $0 : nil } ?? .max
+  }
+
   /// The default of queue.buffering.max.kbytes: room for the largest message at least.
   static func queueKilobytes(_ settings: KafkaSettings) -> Int {
     let largest = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000

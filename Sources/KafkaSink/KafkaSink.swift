@@ -78,9 +78,7 @@ public final class KafkaSink: RecordSink {
       1024
       * (settings.properties["queue.buffering.max.kbytes"].flatMap { Int($0) }
         ?? KafkaProperties.queueKilobytes(settings))
-    window = InFlightWindow(
-      highest: settings.properties["queue.buffering.max.messages"].flatMap { Int($0) }
-        ?? KafkaProperties.queueMessages)
+    window = InFlightWindow(highest: KafkaProperties.queueLimit(settings))
     topics = TopicTable(client: handle.client)
     let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? ""
     health = KafkaHealth(metrics: metrics, mechanism: mechanism)

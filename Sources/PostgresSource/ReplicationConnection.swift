@@ -39,13 +39,15 @@ final class ReplicationConnection {
   private(set) var wantsWrite = false
 
   /// How often one `receive` reads a message that is still incomplete before it lets the caller look at its
-  /// timers: about 1 MiB.
-  private static let readLimit = 64
+  /// timers: about 16 MiB.
+  private static let readLimit = 8
   /// Bytes that are read before the first of their messages is handled. libpq's buffer grows to twice as much.
   private static let gatherLimit = 2_097_152
   /// Of TLS 1.3 with AES-GCM: header, content type and tag (RFC 8446, section 5.2).
   private static let recordOverhead = 22
   private static let largestRecord = 16_384 + 22
+  /// Messages may have become larger than they were on average.
+  private static let encryptedReadLimit = 128
 
   init(_ settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
     self.settings = settings
@@ -167,7 +169,7 @@ extension ReplicationConnection {
   private func readCount(_ waiting: Int) -> Int {
     guard isEncrypted, receivedMessages > 0 else { return 1 }
     let average = Int(receivedBytes / receivedMessages) + Self.recordOverhead
-    return max(1, waiting / min(average, Self.largestRecord))
+    return min(max(1, waiting / min(average, Self.largestRecord)), Self.encryptedReadLimit)
   }
 
   /// Something from the server waits in the socket, though nobody may have had the time to read it.

@@ -20,6 +20,8 @@ public enum MappingCheck {
     _ mapping: OutboxMapping, relation: Relation, database: String
   ) throws(RelayError) -> Result {
     let plan = try RowPlan(mapping: mapping, relation: relation, database: database)
+    // What the plan lends goes with it.
+    defer { withExtendedLifetime(plan) {} }
     return Result(
       constantTopic: plan.topic.constant.map { String(decoding: $0, as: UTF8.self) },
       topicParts: plan.topic.segments.map { segment in

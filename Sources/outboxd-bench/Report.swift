@@ -99,6 +99,8 @@ struct RunReport: Encodable {
     let processors: Int
     let memoryGigabytes: Double
     let kernel: String
+    /// Decides how many rows share a segment, and so what the walsender can send.
+    let congestionControl: String
 
     static func read() -> Machine {
       func value(_ path: String, _ name: String) -> String {
@@ -107,10 +109,14 @@ struct RunReport: Encodable {
         return String(text.drop(while: { $0 == " " || $0 == "\t" }))
       }
       let memory = value("/proc/meminfo", "MemTotal").split(separator: " ").first.flatMap { Double($0) } ?? 0
-      let kernel = ProcessUsage.content("/proc/sys/kernel/osrelease")?.split(separator: "\n").first ?? ""
+      func line(_ path: String) -> String {
+        String(ProcessUsage.content(path)?.split(separator: "\n").first ?? "")
+      }
       return Machine(
         processor: value("/proc/cpuinfo", "model name"), processors: sysconf(Int32(_SC_NPROCESSORS_ONLN)),
-        memoryGigabytes: (memory / 1024 / 1024 * 10).rounded() / 10, kernel: String(kernel))
+        memoryGigabytes: (memory / 1024 / 1024 * 10).rounded() / 10,
+        kernel: line("/proc/sys/kernel/osrelease"),
+        congestionControl: line("/proc/sys/net/ipv4/tcp_congestion_control"))
     }
   }
 
@@ -134,7 +140,7 @@ struct RunReport: Encodable {
   var head: String {
     """
     \(machine.processors) processors (\(machine.processor)), \(machine.memoryGigabytes) GB, Linux \(machine.kernel)
-    \(postgres.split(separator: ",").first ?? "") over TCP, fsync off, shared_buffers 512MB
+    \(postgres.split(separator: ",").first ?? "") over TCP (\(machine.congestionControl)), fsync off, shared_buffers 512MB
     \(kafka), lz4; \(outboxd.joined(separator: ", "))
     medians of \(repetitions), interleaved; below them lowest–highest
 

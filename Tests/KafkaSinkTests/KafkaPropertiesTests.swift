@@ -94,6 +94,20 @@ import Testing
     #expect(faults([:], files: ["max.in.flight": path])["max.in.flight"] != nil)
   }
 
+  @Test func `the window never exceeds what librdkafka's queue takes`() {
+    let name = "queue.buffering.max.messages"
+    var settings = KafkaSettings()
+    #expect(KafkaProperties.queueLimit(settings) == 16_384)
+    settings.properties = [name: "10"]
+    #expect(KafkaProperties.queueLimit(settings) == 10)
+    // No limit, to librdkafka.
+    settings.properties = [name: "0"]
+    #expect(KafkaProperties.queueLimit(settings) == .max)
+    settings.properties = [:]
+    settings.propertyFiles = [name: "/run/limit"]
+    #expect(KafkaProperties.queueLimit(settings) == .max)
+  }
+
   @Test func theDefaultsAreTakenByLibrdkafka() throws {
     var settings = KafkaSettings()
     settings.properties = ["bootstrap.servers": "127.0.0.1:1", "message.max.bytes": "100000000"]
