@@ -36,7 +36,9 @@ public final class PartitionTails: DeliveredEvents {
   private let log: Log
   private var reader: TailReader?
   private var topics: [String: TopicTail] = [:]
-  private var last = LastTopic()
+  /// The topic that was asked about last, and its newest event.
+  private var lastTopic = TopicMemory()
+  private var lastNewest: EventSequence?
   private var attempts: [String: Int] = [:]
   private var spent = 0
   private var kept = 0
@@ -60,14 +62,16 @@ public final class PartitionTails: DeliveredEvents {
   var hasLooked: Bool { reader != nil }
 
   public func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
-    if last.isPast(sequence, in: record.topic) { return false }
+    // Behind the newest event everything is new: after a clean stop, all that was committed meanwhile.
+    if lastNewest.map({ sequence > $0 }) ?? true, lastTopic.holds(record.topic) { return false }
     let name = String(decoding: record.topic, as: UTF8.self)
     if topics[name] == nil {
       guard let tail = look(name) else { return nil }
       topics[name] = tail
     }
     let newest = topics[name]?.newest
-    last.become(record.topic, newest: newest)
+    lastTopic.remember(record.topic)
+    lastNewest = newest
     guard let newest, sequence <= newest else { return false }
     let event = TailEvent(sequence, content: TailMessage.content(of: record))
     return topics[name]?.settles(event, key: TailMessage.key(record.key)) ?? false
@@ -219,35 +223,5 @@ public final class PartitionTails: DeliveredEvents {
       hasTold ? .debug : .notice,
       "what Kafka has already is not clear: events since the checkpoint may be sent twice", fields)
     hasTold = true
-  }
-}
-
-/// The topic that was asked about last. Behind its newest event everything is new: after a clean stop, all that was
-/// committed meanwhile.
-private struct LastTopic: ~Copyable {
-  private static let capacity = 249
-
-  private let name: UnsafeMutableRawPointer
-  private var count = 0
-  private var newest: EventSequence?
-
-  init() { name = .allocate(byteCount: Self.capacity, alignment: 1) }
-
-  deinit { name.deallocate() }
-
-  @inline(__always)
-  func isPast(_ sequence: EventSequence, in topic: LentBytes) -> Bool {
-    guard count > 0, topic.count == count, let start = topic.baseAddress else { return false }
-    if let newest, sequence <= newest { return false }
-    // SAFETY: both hold `count` bytes.
-    return memcmp(name, start, count) == 0
-  }
-
-  mutating func become(_ topic: LentBytes, newest: EventSequence?) {
-    guard let start = topic.baseAddress, topic.count <= Self.capacity else { return }
-    // SAFETY: the count is within the capacity.
-    memcpy(name, start, topic.count)
-    count = topic.count
-    self.newest = newest
   }
 }

@@ -58,7 +58,11 @@ public enum CloudEventRules {
 
   /// CloudEvents 1.0.2, "Type System", String: UTF-8 without control characters and noncharacters.
   static func isString(_ bytes: LentBytes) -> Bool {
-    var index = printablePrefix(bytes)
+    // Of most texts nearly all is printable ASCII. The lowest byte outside 0x20...0x7E sets a high bit: by itself, by
+    // a borrow, or as 0x7F by the addition.
+    var index = bytes.prefixOfWords { word in
+      (word | (word &- ByteWord.ones &* 0x20) | (word &+ ByteWord.ones)) & ByteWord.highBits == 0
+    }
     while index < bytes.count {
       let byte = bytes[index]
       if byte >= 0x20 && byte < 0x7F {
@@ -70,22 +74,6 @@ public enum CloudEventRules {
       index += length
     }
     return true
-  }
-
-  /// How many of the first bytes are printable ASCII, in steps of eight: of most texts nearly all.
-  @inline(__always)
-  private static func printablePrefix(_ bytes: LentBytes) -> Int {
-    let ones: UInt64 = 0x0101_0101_0101_0101
-    let highBits: UInt64 = 0x8080_8080_8080_8080
-    var position = 0
-    while position + 8 <= bytes.count {
-      // SAFETY: `position + 8` is within the count; loadUnaligned needs no alignment.
-      let word = bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self)
-      // The lowest byte outside 0x20...0x7E sets a high bit: by itself, by a borrow, or as 0x7F by the addition.
-      if (word | (word &- ones &* 0x20) | (word &+ ones)) & highBits != 0 { break }
-      position += 8
-    }
-    return position
   }
 
   /// RFC 3986, section 4.1, as far as characters and escapes go; not empty.
@@ -138,9 +126,12 @@ public enum CloudEventRules {
     return hasSuffix(type, "/json") || hasSuffix(type, "+json")
   }
 
+  /// Bytes that a topic's name has at most.
+  static let topicLimit = 249
+
   /// Kafka: 1 to 249 of `[A-Za-z0-9._-]`, and neither `.` nor `..`.
   static func isTopic(_ bytes: LentBytes) -> Bool {
-    guard (1...249).contains(bytes.count) else { return false }
+    guard (1...topicLimit).contains(bytes.count) else { return false }
     for byte in bytes {
       switch byte {
       case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F: continue

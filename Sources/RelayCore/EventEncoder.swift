@@ -19,7 +19,7 @@ struct EventEncoder: ~Copyable {
   var arena = ByteArena()
   var writer = JSONWriter()
   private var transaction = TransactionTexts()
-  private var topics = CheckedTopic()
+  private var validTopic = TopicMemory()
   let headers: UnsafeMutablePointer<RecordHeader>
   var headerCount = 0
 
@@ -126,8 +126,11 @@ struct EventEncoder: ~Copyable {
     guard let topic = try render(plan.topic, row, "topic") else {
       throw RowFault("topic", "a column in it is NULL")
     }
-    if plan.topic.constant == nil, !topics.admits(topic) {
-      throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
+    if plan.topic.constant == nil, !validTopic.holds(topic) {
+      guard CloudEventRules.isTopic(topic) else {
+        throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
+      }
+      validTopic.remember(topic)
     }
     return topic
   }

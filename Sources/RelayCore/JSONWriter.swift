@@ -107,22 +107,13 @@ struct JSONWriter: ~Copyable {
   /// How many bytes there are before the first that needs an escape. Eight at a time; most texts need none.
   @inline(__always)
   private static func plainPrefix(_ bytes: LentBytes) -> Int {
-    guard let start = bytes.baseAddress else { return 0 }
-    let ones: UInt64 = 0x0101_0101_0101_0101
-    let highBits: UInt64 = 0x8080_8080_8080_8080
-    /// A high bit for each byte that is zero, and above the first such byte perhaps for others.
-    func zeros(_ word: UInt64) -> UInt64 { (word &- ones) & ~word & highBits }
-    var position = 0
-    while position + 8 <= bytes.count {
-      // SAFETY: `position + 8` is within the count; loadUnaligned needs no alignment.
-      let word = start.loadUnaligned(fromByteOffset: position, as: UInt64.self)
-      let controls = (word &- ones &* 0x20) & ~word & highBits
-      if controls | zeros(word ^ ones &* 0x22) | zeros(word ^ ones &* 0x5C) != 0 { break }
-      position += 8
+    var position = bytes.prefixOfWords { word in
+      let controls = (word &- ByteWord.ones &* 0x20) & ~word & ByteWord.highBits
+      let quotes = ByteWord.zeros(word ^ ByteWord.ones &* 0x22)
+      return controls | quotes | ByteWord.zeros(word ^ ByteWord.ones &* 0x5C) == 0
     }
     while position < bytes.count {
-      // SAFETY: `position` is below the count.
-      let byte = start.load(fromByteOffset: position, as: UInt8.self)
+      let byte = bytes[position]
       if byte < 0x20 || byte == 0x22 || byte == 0x5C { break }
       position += 1
     }

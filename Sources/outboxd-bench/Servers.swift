@@ -85,7 +85,8 @@ final class Servers {
   }
 }
 
-/// The producer's settings of the floor and of the sink's limit: those of Sources/KafkaSink/KafkaProperties.swift.
+/// The producer's settings of the floor and of the sink's limit: those of Sources/KafkaSink/KafkaProperties.swift, with
+/// the queue that Sources/KafkaSink/InFlightWindow.swift leaves to a Kafka on the same machine.
 enum ProducerSettings {
   static func arguments(bootstrap: String) -> [String] {
     [

@@ -14,7 +14,7 @@ enum BackfillCommand {
       let record = try JobResumption.interrupted(
         "backfill", without: TableRequest.fixed, invocation, configuration)
       guard var resumed = TableRequest(json: record.request) else {
-        throw RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
+        throw JobResumption.unreadable(record)
       }
       if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
       request = resumed

@@ -33,6 +33,11 @@ enum JobResumption {
     return record
   }
 
+  /// Its request does not say what this version needs.
+  static func unreadable(_ record: JobRecord) -> RelayError {
+    RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
+  }
+
   /// The command line that goes on with a job.
   static func command(_ command: String, _ id: Int64, _ invocation: Invocation) -> String {
     let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""

@@ -71,7 +71,7 @@ enum ReplayCommand {
     let record = try JobResumption.interrupted(
       "replay", without: ReplayOptions.fixed, invocation, configuration)
     guard var request = ReplayRequest(json: record.request) else {
-      throw RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
+      throw JobResumption.unreadable(record)
     }
     if let rate = try ReplayOptions.rate(invocation) { request.rate = rate }
     let target = request.file.map { JobTarget.file($0) } ?? .kafka

@@ -80,10 +80,7 @@ struct ReplayOptions: Equatable {
           + RFC3339.shortest(microseconds: from))
     default: break
     }
-    if let topic, !CloudEventRules.isTopic(topic) {
-      throw invocation.usage(
-        "--topic \"\(topic)\" is not a topic's name: 1 to 249 of the characters A-Z a-z 0-9 . _ -")
-    }
+    try Self.check(topic: topic, invocation)
     if isDryRun, file != nil { throw invocation.usage("--dry-run writes nothing: it takes no --to-file") }
     if invocation.isSet("json"), file == "-" {
       throw invocation.usage("--json and --to-file - would both write to standard output: name a file")
@@ -93,5 +90,11 @@ struct ReplayOptions: Equatable {
         .usage, "the file \(file) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
     }
     if file == "" { throw invocation.usage("--to-file needs the name of a file, or - for standard output") }
+  }
+
+  static func check(topic: String?, _ invocation: Invocation) throws(RelayError) {
+    guard let topic, !CloudEventRules.isTopic(topic) else { return }
+    throw invocation.usage(
+      "--topic \"\(topic)\" is not a topic's name: 1 to 249 of the characters A-Z a-z 0-9 . _ -")
   }
 }

@@ -34,10 +34,7 @@ struct TableRequest: Equatable, Sendable {
       ids: invocation.values("id"))
     topic = invocation.value("topic")
     rate = try ReplayOptions.rate(invocation)
-    if let topic, !CloudEventRules.isTopic(topic) {
-      throw invocation.usage(
-        "--topic \"\(topic)\" is not a topic's name: 1 to 249 of the characters A-Z a-z 0-9 . _ -")
-    }
+    try ReplayOptions.check(topic: topic, invocation)
     try takeFile(invocation)
   }
 
