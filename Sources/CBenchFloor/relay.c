@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { TURN = 1024, RELATIONS = 256, LOOKS = 6 };
@@ -63,6 +64,8 @@ static void start(const struct options *options) {
   if (PQresultStatus(result) != PGRES_COPY_BOTH) fail("no stream", PQerrorMessage(connection));
   PQclear(result);
   PQsetnonblocking(connection, 1);
+  int size = 65536;
+  setsockopt(PQsocket(connection), SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 }
 
 // MARK: What comes in

@@ -2,6 +2,8 @@
 // and functions with variable arguments.
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -17,6 +19,31 @@
 static inline int outboxd_bytes_waiting(int descriptor) {
   int count = 0;
   return ioctl(descriptor, FIONREAD, &count) == 0 ? count : -1;
+}
+
+/// The shortest round trip of a TCP connection so far, in microseconds; -1 for another kind of socket, and before
+/// Linux 4.6.
+static inline long outboxd_shortest_round_trip(int descriptor) {
+  // `tcpi_min_rtt` of linux/tcp.h, whose struct cannot be imported beside the C library's shorter one of that name.
+  enum { SHORTEST = 37 };
+  uint32_t info[SHORTEST + 1];
+  socklen_t size = sizeof info;
+  if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &size) != 0 || size < sizeof info) return -1;
+  return info[SHORTEST];
+}
+
+/// Fixes the socket's receive buffer at twice so many bytes, as socket(7) has it.
+static inline int outboxd_fix_receive_buffer(int descriptor, int bytes) {
+  return setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+}
+
+/// Lets the system size the socket's receive buffer again. -1 before Linux 5.14.
+static inline int outboxd_free_receive_buffer(int descriptor) {
+#ifndef SO_BUF_LOCK
+#define SO_BUF_LOCK 72
+#endif
+  int locks = 0;
+  return setsockopt(descriptor, SOL_SOCKET, SO_BUF_LOCK, &locks, sizeof locks);
 }
 
 /// Sets the timer slack of the calling thread, in nanoseconds.

@@ -29,6 +29,8 @@ final class ReplicationConnection {
   private let notices = NoticeBox()
   private var buffer: UnsafeMutablePointer<CChar>?
   private var isEncrypted = false
+  private var receiveBuffer: ReceiveBuffer?
+  private var wasRead = false
 
   /// Bytes of complete messages so far.
   private(set) var receivedBytes: UInt64 = 0
@@ -107,6 +109,7 @@ extension ReplicationConnection {
     // Only now: libpq wants the commands before it in blocking mode.
     guard PQsetnonblocking(sql.handle, 1) == 0 else { throw sql.lost() }
     isEncrypted = PQsslInUse(sql.handle) == 1 || PQgssEncInUse(sql.handle) == 1
+    receiveBuffer = ReceiveBuffer(descriptor, now: .now())
     heard = true
   }
 }
@@ -121,6 +124,7 @@ extension ReplicationConnection {
       PQfreemem(buffer)
       self.buffer = nil
     }
+    wasRead = true
     var reads = 0
     var quietReads = 0
     // A read without bytes in the socket is needed to learn of the connection's end. An encrypted connection
@@ -170,6 +174,12 @@ extension ReplicationConnection {
     guard isEncrypted, receivedMessages > 0 else { return 1 }
     let average = Int(receivedBytes / receivedMessages) + Self.recordOverhead
     return min(max(1, waiting / min(average, Self.largestRecord)), Self.encryptedReadLimit)
+  }
+
+  /// To be called once a turn, whether it read or not.
+  func adaptReceiveBuffer(_ now: MonotonicTime) {
+    receiveBuffer?.adapt(wasRead: wasRead, now: now)
+    wasRead = false
   }
 
   /// Something from the server waits in the socket, though nobody may have had the time to read it.

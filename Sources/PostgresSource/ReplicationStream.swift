@@ -143,6 +143,7 @@ extension ReplicationStream {
   ///   `sourceUnavailable`).
   public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
     if let fault = keeper?.takeFault() { throw fault }
+    connection.adaptReceiveBuffer(now)
     if connection.wantsWrite {
       try connection.flush()
       // Nothing is added to what the server does not take.
