@@ -2,10 +2,10 @@
 // Must not know: librdkafka.
 import RelayCore
 
-/// What is in flight is copied three times on its way, and freed once more. As long as it fits into the cache that
-/// costs about a fifth less CPU than with all that the queue may hold. A Kafka that is far away, or thousands of
-/// partitions, need more in flight. So a window that holds records back is opened for a trial, and stays so where
-/// more is delivered then. It begins anew once so many are not needed.
+/// What is in flight is copied three times on its way, and freed once more. As long as it fits into a core's own cache
+/// that costs about a fifth less CPU than with twice as much. A Kafka that is far away, or thousands of partitions,
+/// need more in flight. So a window that holds records back is doubled for a trial, and stays so where more is delivered
+/// then. It begins anew once so many are not needed.
 struct InFlightWindow {
   /// Records.
   private(set) var limit: Int
@@ -14,28 +14,32 @@ struct InFlightWindow {
 
   // Milliseconds.
   private static let interval = 500
-  private static let patience = 2_000
+  private static let patience = 5_000
   private static let rest = 30_000
-  /// A trial has to bring so much more. Where the way is long, four times the window may bring four times as much.
-  private static let gain = 1.3
+  /// A trial has to bring so much more. Where the way is long, twice the window may bring twice as much.
+  private static let gain = 1.2
 
   private var start = MonotonicTime(nanoseconds: 0)
   private var startCount: UInt64 = 0
   /// The lowest limit was reached in this interval.
   private var isNeeded = false
-  /// And in the last one too: a backlog that has just begun, or a broker that wakes up, is no measure.
+  /// So was the limit.
+  private var isFull = false
+  /// The lowest limit was reached in the last interval too: a backlog that has just begun, or a broker that wakes up, is no measure.
   private var isWarm = false
   /// The trial has just begun: what is delivered now was sent before.
   private var isOpening = false
   /// Deliveries a second before the trial that is on.
   private var baseline: Double?
+  private var limitBefore: Int
   private var nextTrial = MonotonicTime(nanoseconds: 0)
 
   /// - Parameter highest: what librdkafka's queue takes.
-  init(lowest: Int = 4096, highest: Int) {
+  init(lowest: Int = 2048, highest: Int) {
     self.highest = max(1, highest)
     self.lowest = min(lowest, self.highest)
     limit = self.lowest
+    limitBefore = limit
   }
 
   /// True where one more record is too many.
@@ -43,7 +47,9 @@ struct InFlightWindow {
   mutating func holdsBack(_ inFlight: Int) -> Bool {
     if inFlight < lowest { return false }
     isNeeded = true
-    return inFlight >= limit
+    guard inFlight >= limit else { return false }
+    isFull = true
+    return true
   }
 
   /// - Parameter delivered: deliveries so far.
@@ -55,6 +61,7 @@ struct InFlightWindow {
     defer {
       isWarm = isNeeded
       isNeeded = false
+      isFull = false
     }
     guard isNeeded else {
       limit = lowest
@@ -72,11 +79,14 @@ struct InFlightWindow {
     }
     if let before = baseline {
       baseline = nil
-      guard rate < before * Self.gain else { return }
-      limit = lowest
-      nextTrial = now.advanced(milliseconds: Self.rest)
-    } else if limit < highest, now >= nextTrial, rate > 0 {
-      limit = highest
+      if rate < before * Self.gain {
+        limit = limitBefore
+        nextTrial = now.advanced(milliseconds: Self.rest)
+      }
+    }
+    if isFull, limit < highest, now >= nextTrial, rate > 0 {
+      limitBefore = limit
+      limit = min(limit * 2, highest)
       baseline = rate
       isOpening = true
     }

@@ -58,7 +58,7 @@ public enum KafkaProperties {
       ("compression.codec", "lz4"),
       // For a backlog, whose requests are the larger and the fewer. Events that come singly do not wait for it:
       // see `KafkaSink.hasten`.
-      ("queue.buffering.max.ms", "5"),
+      ("queue.buffering.max.ms", "3"),
       ("queue.buffering.max.messages", String(queueMessages)),
       ("queue.buffering.max.kbytes", String(queueKilobytes(settings))),
       ("socket.nagle.disable", "true"),

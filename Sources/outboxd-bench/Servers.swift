@@ -92,9 +92,9 @@ enum ProducerSettings {
     [
       "bootstrap.servers=\(bootstrap)", "enable.idempotence=true", "enable.gapless.guarantee=true",
       "acks=all",
-      "message.timeout.ms=0", "partitioner=murmur2_random", "compression.codec=lz4", "linger.ms=5",
+      "message.timeout.ms=0", "partitioner=murmur2_random", "compression.codec=lz4", "linger.ms=3",
       "max.in.flight.requests.per.connection=1",
-      "queue.buffering.max.messages=4096", "queue.buffering.max.kbytes=16384", "socket.nagle.disable=true",
+      "queue.buffering.max.messages=2048", "queue.buffering.max.kbytes=16384", "socket.nagle.disable=true",
     ].flatMap { ["-X", $0] }
   }
 

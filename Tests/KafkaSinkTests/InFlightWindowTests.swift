@@ -13,11 +13,11 @@ import Testing
 
     /// One interval, in which the window held back or did not.
     mutating func interval(rate: (Int) -> Int, isFull: Bool = true) {
-      let hasRoom = !window.holdsBack(4095)
+      let hasRoom = !window.holdsBack(2047)
       #expect(hasRoom)
       if isFull {
-        let isHeldBack = window.holdsBack(4096)
-        #expect(isHeldBack == (window.limit == 4096))
+        let answers = [window.limit - 1, window.limit].map { window.holdsBack($0) }
+        #expect(answers == [false, true])
       }
       now = now.advanced(milliseconds: 500)
       delivered += UInt64(rate(window.limit) / 2)
@@ -32,30 +32,36 @@ import Testing
       sink.interval { _ in 200_000 }
       limits.append(sink.window.limit)
     }
-    #expect(Set(limits) == [4096, 16_384])
+    #expect(Set(limits) == [2048, 4096])
     // A trial of a second each thirty seconds.
-    #expect((2...6).contains(limits.count { $0 == 16_384 }))
-    #expect(sink.window.limit == 4096)
+    #expect((2...6).contains(limits.count { $0 == 4096 }))
+    #expect(sink.window.limit == 2048)
   }
 
   @Test func `a broker that wakes up is no reason for more in flight`() {
     var sink = Sink()
     for step in 1...4 { sink.interval { _ in step * 50_000 } }
     for _ in 0..<6 { sink.interval { _ in 200_000 } }
-    #expect(sink.window.limit == 4096)
+    #expect(sink.window.limit == 2048)
   }
 
   @Test func `a Kafka that is far away gets all that the queue holds`() {
     var sink = Sink()
-    for _ in 0..<15 { sink.interval { $0 * 50 } }
+    for _ in 0..<20 { sink.interval { $0 * 50 } }
     #expect(sink.window.limit == 16_384)
     for _ in 0..<100 { sink.interval { $0 * 50 } }
     #expect(sink.window.limit == 16_384)
   }
 
+  @Test func `the window opens as far as it brings something`() {
+    var sink = Sink()
+    for _ in 0..<60 { sink.interval { min($0, 4_500) * 50 } }
+    #expect(sink.window.limit == 4096)
+  }
+
   @Test func `the queue is the limit in any case`() {
     var sink = Sink()
-    for _ in 0..<15 { sink.interval { $0 * 50 } }
+    for _ in 0..<20 { sink.interval { $0 * 50 } }
     let answers = [16_383, 16_384].map { sink.window.holdsBack($0) }
     #expect(answers == [false, true])
   }
@@ -63,7 +69,7 @@ import Testing
   @Test func `a trial is judged by what was sent in it`() {
     var sink = Sink()
     var rates: [Int] = [0, 0]
-    for _ in 0..<15 {
+    for _ in 0..<20 {
       sink.interval { limit in
         // What is delivered was sent half a second before.
         rates.append(limit * 50)
@@ -75,9 +81,9 @@ import Testing
 
   @Test func `what is needed no more begins anew`() {
     var sink = Sink()
-    for _ in 0..<15 { sink.interval { $0 * 50 } }
+    for _ in 0..<20 { sink.interval { $0 * 50 } }
     sink.interval(rate: { _ in 1_000 }, isFull: false)
-    #expect(sink.window.limit == 4096)
+    #expect(sink.window.limit == 2048)
   }
 
   @Test func `a queue that the operator made small is never exceeded`() {
