@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TOPIC_SLOTS = 4096, TRANSACTIONS = 1 << 17 };
@@ -27,7 +28,7 @@ static rd_kafka_queue_t *queue;
 static int descriptor;
 static const char *prefix;
 static struct topic topics[TOPIC_SLOTS];
-static rd_kafka_vu_t arguments[7];
+static rd_kafka_vu_t arguments[8];
 
 // Transaction `number` lies at `number % TRANSACTIONS`; those from `oldest` on are not acknowledged yet.
 static struct transaction *ring;
@@ -54,8 +55,8 @@ void producer_start(rd_kafka_conf_t *configuration, const char *topic_prefix) {
   if (cluster != NULL) rd_kafka_mem_free(client, cluster);
   const rd_kafka_vtype_t types[] = {RD_KAFKA_VTYPE_RKT,      RD_KAFKA_VTYPE_PARTITION, RD_KAFKA_VTYPE_MSGFLAGS,
                                     RD_KAFKA_VTYPE_OPAQUE,   RD_KAFKA_VTYPE_VALUE,     RD_KAFKA_VTYPE_KEY,
-                                    RD_KAFKA_VTYPE_HEADERS};
-  for (int index = 0; index < 7; index++) arguments[index].vtype = types[index];
+                                    RD_KAFKA_VTYPE_TIMESTAMP, RD_KAFKA_VTYPE_HEADERS};
+  for (int index = 0; index < 8; index++) arguments[index].vtype = types[index];
   arguments[1].u.i32 = RD_KAFKA_PARTITION_UA;
   arguments[2].u.i = RD_KAFKA_MSG_F_COPY;
 }
@@ -118,9 +119,9 @@ void producer_send(const struct row *row, bool structured) {
   arguments[4].u.mem.size = event.value.size;
   arguments[5].u.mem.ptr = (void *)row->aggregate.data;
   arguments[5].u.mem.size = row->aggregate.size;
-  arguments[6].u.headers = event.headers;
+  arguments[7].u.headers = event.headers;
   rd_kafka_error_t *error;
-  while ((error = rd_kafka_produceva(client, arguments, 7)) != NULL) {
+  while ((error = rd_kafka_produceva(client, arguments, 8)) != NULL) {
     rd_kafka_resp_err_t code = rd_kafka_error_code(error);
     if (code != RD_KAFKA_RESP_ERR__QUEUE_FULL) fail("not produced", rd_kafka_error_string(error));
     rd_kafka_error_destroy(error);
@@ -150,6 +151,9 @@ void producer_drain(void) {
     rd_kafka_event_destroy(event);
   }
   pop();
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  arguments[6].u.i64 = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 void producer_wait(int milliseconds) {

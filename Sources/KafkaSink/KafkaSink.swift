@@ -283,6 +283,7 @@ public final class KafkaSink: RecordSink {
     while let event = handle.nextEvent() { take(event, settle) }
     if isFatal { awaitCulprit(settle) }
     if !consequences.isEmpty { settleConsequences(settle) }
+    arguments.setTime()
     let now = MonotonicTime.now()
     window.observe(delivered: delivered, now: now)
     metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)

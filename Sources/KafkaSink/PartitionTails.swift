@@ -42,7 +42,8 @@ public final class PartitionTails: DeliveredEvents {
   private var attempts: [String: Int] = [:]
   private var spent = 0
   private var kept = 0
-  private var isStill = false
+  /// The ends have stood still once.
+  private(set) var isStill = false
   private var hasTold = false
 
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
@@ -115,7 +116,8 @@ public final class PartitionTails: DeliveredEvents {
   private func awaitStillness(
     _ partitions: inout [TailReader.Partition], of name: String, _ reader: TailReader
   ) throws(TailReader.Failure) {
-    guard !isStill else { return }
+    // Nobody has ever written to it.
+    if isStill || partitions.allSatisfy({ $0.high == 0 }) { return }
     for _ in 0..<Self.stillnessLimit {
       let before = partitions
       usleep(UInt32(Self.stillness) * 1000)

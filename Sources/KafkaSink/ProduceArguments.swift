@@ -8,7 +8,7 @@ import RelayCore
 /// The arguments of a produce call. Tags are set once; only the values change from record to record.
 final class ProduceArguments {
   private let arguments: UnsafeMutablePointer<rd_kafka_vu_t>
-  private static let count = 7
+  private static let count = 8
 
   /// What the pointer of an empty key or value is: null would mean that there is none.
   /// It is never read.
@@ -19,12 +19,19 @@ final class ProduceArguments {
     arguments.initialize(repeating: rd_kafka_vu_t(), count: Self.count)
     let tags = [
       RD_KAFKA_VTYPE_RKT, RD_KAFKA_VTYPE_PARTITION, RD_KAFKA_VTYPE_MSGFLAGS, RD_KAFKA_VTYPE_OPAQUE,
-      RD_KAFKA_VTYPE_VALUE, RD_KAFKA_VTYPE_KEY, RD_KAFKA_VTYPE_HEADERS,
+      RD_KAFKA_VTYPE_VALUE, RD_KAFKA_VTYPE_KEY, RD_KAFKA_VTYPE_TIMESTAMP, RD_KAFKA_VTYPE_HEADERS,
     ]
     // SAFETY: `count` arguments are initialised, and there are as many tags.
     for (index, tag) in tags.enumerated() { arguments[index].vtype = tag }
     arguments[1].u.i32 = RD_KAFKA_PARTITION_UA
     arguments[2].u.i = RD_KAFKA_MSG_F_COPY
+    setTime()
+  }
+
+  /// The timestamp of the records that follow. librdkafka would look at the clock for each.
+  func setTime() {
+    // SAFETY: the index is below `count`.
+    arguments[6].u.i64 = (postgresNow() + .unixEpochOffset) / 1000
   }
 
   deinit {
@@ -44,7 +51,7 @@ final class ProduceArguments {
     arguments[3].u.ptr = UnsafeMutableRawPointer(bitPattern: UInt(opaque))
     set(4, record.value)
     set(5, record.key)
-    arguments[6].u.headers = headers
+    arguments[7].u.headers = headers
     return rd_kafka_produceva(client, arguments, headers == nil ? Self.count - 1 : Self.count)
   }
 

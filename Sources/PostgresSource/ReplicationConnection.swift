@@ -8,7 +8,9 @@ import RelayCore
 /// What the notice receiver heard. The stream's thread writes and reads it.
 private final class NoticeBox {
   /// 18 and later only warn where a publication is missing, and leave its changes out.
-  var skippedPublication: ServerMessage?
+  var skippedPublication: ServerMessage? { didSet { hasSkippedPublication = true } }
+  /// Looked at for each row.
+  private(set) var hasSkippedPublication = false
 }
 
 private func receiveNotice(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {
@@ -133,7 +135,9 @@ extension ReplicationConnection {
     while true {
       // SAFETY: the handle is alive; the call sets the buffer only where it returns a positive count.
       let count = PQgetCopyData(sql.handle, &buffer, 1)
-      if let notice = notices.skippedPublication { throw publicationSkipped(notice) }
+      if notices.hasSkippedPublication, let notice = notices.skippedPublication {
+        throw publicationSkipped(notice)
+      }
       if count > 0 {
         heard = true
         receivedBytes &+= UInt64(UInt32(bitPattern: count)) &+ 5

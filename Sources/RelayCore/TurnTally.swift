@@ -13,6 +13,9 @@ struct TurnTally: ~Copyable {
   private(set) var deliveries: UInt64 = 0
   private var latencySum: UInt64 = 0
   private let buckets: UnsafeMutableBufferPointer<UInt64>
+  /// The bucket of the last delivery, and the latencies that belong into it: the next one is mostly of them.
+  private var bucket = 0
+  private var bucketRange: ClosedRange<Int64> = 0...RelayMetrics.latencyBounds[0]
 
   init() {
     buckets = .allocate(capacity: RelayMetrics.latencyBounds.count + 1)
@@ -29,13 +32,16 @@ struct TurnTally: ~Copyable {
     deliveries += 1
     let latency = min(max(0, latency), Self.latencyLimit)
     latencySum &+= UInt64(latency)
-    var index = 0
-    for bound in RelayMetrics.latencyBounds {
-      if latency <= bound { break }
-      index += 1
-    }
+    if !bucketRange.contains(latency) { findBucket(latency) }
     // SAFETY: the index is the number of bounds at most, and the buffer has one more place than bounds.
-    buckets[index] += 1
+    buckets[bucket] += 1
+  }
+
+  private mutating func findBucket(_ latency: Int64) {
+    let bounds = RelayMetrics.latencyBounds
+    bucket = bounds.firstIndex { latency <= $0 } ?? bounds.count
+    let lowest = bucket == 0 ? 0 : bounds[bucket - 1] + 1
+    bucketRange = lowest...(bucket == bounds.count ? .max : bounds[bucket])
   }
 
   mutating func publish(to metrics: RelayMetrics) {

@@ -149,6 +149,17 @@ struct PartitionTailsTests {
     #expect(KafkaInspector.inspect(settings: settings, topics: ["tails.absent"]).topics.isEmpty)
   }
 
+  @Test func `a topic that nobody has written to is not waited for`() throws {
+    try create("tails.new")
+    try create("tails.old")
+    try publish([binary("tails.old", 8000)])
+    let tails = Tails(try properties(), after: 1)
+    #expect(try !tails.contains(binary("tails.new", 8000), 8000))
+    #expect(!tails.tails.isStill)
+    #expect(try tails.contains(binary("tails.old", 8000), 8000))
+    #expect(tails.tails.isStill)
+  }
+
   @Test func `an empty topic, deleted records and the marks of transactions end the reading`() throws {
     try create("tails.empty")
     try create("tails.gaps", partitions: 1)
