@@ -47,6 +47,7 @@ public final class PartitionTails: DeliveredEvents {
   private var hasTold = false
 
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
+  public private(set) var hasBlocked = false
 
   /// - Parameters:
   ///   - after: where the stream starts. Events of transactions that committed before it are of no interest.
@@ -63,10 +64,12 @@ public final class PartitionTails: DeliveredEvents {
   var hasLooked: Bool { reader != nil }
 
   public func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
+    hasBlocked = false
     // Behind the newest event everything is new: after a clean stop, all that was committed meanwhile.
     if lastNewest.map({ sequence > $0 }) ?? true, lastTopic.holds(record.topic) { return false }
     let name = String(decoding: record.topic, as: UTF8.self)
     if topics[name] == nil {
+      hasBlocked = true
       guard let tail = look(name) else { return nil }
       topics[name] = tail
     }

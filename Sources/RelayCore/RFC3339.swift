@@ -37,37 +37,46 @@ public enum RFC3339 {
 
     // SAFETY: the offsets below are fixed and end at 20 + digits ≤ 27, which the caller has room for.
     let bytes = target.assumingMemoryBound(to: UInt8.self)
-    func put(_ value: Int64, at offset: Int, width: Int) {
-      var value = value
-      var position = offset + width
-      while position > offset {
-        position -= 1
-        bytes[position] = UInt8(truncatingIfNeeded: 0x30 + value % 10)
-        value /= 10
-      }
-    }
-    put(year, at: 0, width: 4)
+    put(year, at: bytes, width: 4)
     bytes[4] = 0x2D
-    put(month, at: 5, width: 2)
+    put(month, at: bytes + 5, width: 2)
     bytes[7] = 0x2D
-    put(day, at: 8, width: 2)
+    put(day, at: bytes + 8, width: 2)
     bytes[10] = 0x54
     let seconds = inDay / 1_000_000
-    put(seconds / 3600, at: 11, width: 2)
+    put(seconds / 3600, at: bytes + 11, width: 2)
     bytes[13] = 0x3A
-    put(seconds / 60 % 60, at: 14, width: 2)
+    put(seconds / 60 % 60, at: bytes + 14, width: 2)
     bytes[16] = 0x3A
-    put(seconds % 60, at: 17, width: 2)
+    put(seconds % 60, at: bytes + 17, width: 2)
     var count = 19
     if digits > 0 {
       bytes[19] = 0x2E
       var fraction = inDay % 1_000_000
       for _ in digits..<6 { fraction /= 10 }
-      put(fraction, at: 20, width: digits)
+      put(fraction, at: bytes + 20, width: digits)
       count = 20 + digits
     }
     bytes[count] = 0x5A
     return count + 1
+  }
+
+  /// Writes six other digits of the second's fraction into a text that `write` made with six.
+  static func rewrite(microsecond: Int64, in text: UnsafeMutableRawPointer) {
+    // SAFETY: such a text has 27 bytes.
+    put(microsecond, at: text.assumingMemoryBound(to: UInt8.self) + 20, width: 6)
+  }
+
+  /// Writes the last `width` digits of `value`, which is not negative.
+  private static func put(_ value: Int64, at target: UnsafeMutablePointer<UInt8>, width: Int) {
+    var value = value
+    var position = width
+    while position > 0 {
+      position -= 1
+      // SAFETY: the caller has room for `width` bytes.
+      target[position] = UInt8(truncatingIfNeeded: 0x30 + value % 10)
+      value /= 10
+    }
   }
 
   /// As text; "infinity" and "-infinity" where there is no RFC 3339 form.

@@ -49,6 +49,8 @@ public protocol DeliveredEvents: AnyObject {
   /// seconds, though only for a topic seen for the first time.
   func contains(_ record: Record, _ sequence: EventSequence) -> Bool?
   var retryTime: MonotonicTime { get }
+  /// The last answer may have taken long.
+  var hasBlocked: Bool { get }
 }
 
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.

@@ -11,6 +11,8 @@ struct TransactionTexts: ~Copyable {
   private let time: UnsafeMutableRawPointer
   private var sequenceLSN: LSN?
   private var timeValue: PostgresMicroseconds?
+  /// The beginning of the second that the text tells.
+  private var timeSecond: PostgresMicroseconds = 0
   private var timeCount: Int?
 
   init() {
@@ -40,8 +42,15 @@ struct TransactionTexts: ~Copyable {
   /// Valid until the next call with another time. Nil for a time that RFC 3339 cannot tell.
   mutating func time(_ commitTime: PostgresMicroseconds) -> LentBytes? {
     if timeValue != commitTime {
+      let microsecond = commitTime &- timeSecond
       // SAFETY: there is room for the longest text.
-      timeCount = RFC3339.write(commitTime, to: time)
+      if timeCount != nil, (0..<1_000_000).contains(microsecond) {
+        RFC3339.rewrite(microsecond: microsecond, in: time)
+      } else {
+        timeCount = RFC3339.write(commitTime, to: time)
+        let remainder = commitTime % 1_000_000
+        timeSecond = commitTime &- (remainder < 0 ? remainder &+ 1_000_000 : remainder)
+      }
       timeValue = commitTime
     }
     return timeCount.map { LentBytes(start: time, count: $0) }

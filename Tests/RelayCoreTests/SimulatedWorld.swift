@@ -253,9 +253,11 @@ final class SimulatedTails: DeliveredEvents {
   init(_ world: World) { self.world = world }
 
   var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
+  private(set) var hasBlocked = false
 
   func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
     world.steps += 1
+    hasBlocked = world.random.chance(10)
     if world.random.chance(5) { return nil }
     let id = CopiedRecord(record).header("ce_id") ?? ""
     // The sequence must be that of this event.

@@ -22,6 +22,25 @@ import Testing
     #expect(RFC3339.string(microseconds: time) == text)
   }
 
+  @Test func `the times of transactions that follow each other are told as each by itself`() {
+    let seed = freshSeed()
+    print("times of transactions: seed \(seed)")
+    var random = SeededGenerator(seed: seed)
+    var texts = TransactionTexts()
+    var time: PostgresMicroseconds = 0
+    for _ in 0..<20_000 {
+      switch Int.random(in: 0..<20, using: &random) {
+      case 0: time = Int64.random(in: RFC3339.lowest..<RFC3339.end, using: &random)
+      case 1: time = [RFC3339.lowest, RFC3339.end - 1, -1, 0, .max, .min].randomElement(using: &random) ?? 0
+      case 2: time = time / 1_000_000 * 1_000_000
+      default: time = time &+ Int64.random(in: -2_000_000...2_000_000, using: &random)
+      }
+      let text = texts.time(time).map { String(decoding: $0, as: UTF8.self) }
+      let expected = RFC3339.string(microseconds: time)
+      #expect(text == (expected.hasSuffix("infinity") ? nil : expected), "seed \(seed)")
+    }
+  }
+
   @Test func `templates keep literals, placeholders and doubled braces`() throws {
     #expect(
       try Template("a.{b}-{{c}}").parts == [.literal("a."), .placeholder("b"), .literal("-{c}")])
