@@ -64,6 +64,7 @@ static void start(const struct options *options) {
   if (PQresultStatus(result) != PGRES_COPY_BOTH) fail("no stream", PQerrorMessage(connection));
   PQclear(result);
   PQsetnonblocking(connection, 1);
+  // Into a large window the server sends each row as a segment of its own: Sources/PostgresSource/ReceiveBuffer.swift.
   int size = 65536;
   setsockopt(PQsocket(connection), SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
 }

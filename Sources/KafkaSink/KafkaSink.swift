@@ -181,16 +181,17 @@ public final class KafkaSink: RecordSink {
     let isHopeless = health.brokersUp == 0 && entry.attempts > 0
     let patience = isHopeless ? 50 : Self.patience(attempts: entry.attempts)
     let name = topics.name(index)
-    let isListed =
+    let listed =
       entry.attempts == 0
-      && survey.holds(name, client: handle.client, milliseconds: patience, now: now)
-    switch isListed ? .success(()) : existence(of: entry.topic, milliseconds: patience) {
-    case .success:
+      ? survey.partitions(of: name, client: handle.client, milliseconds: patience, now: now) : nil
+    switch listed.map(Result.success) ?? partitions(of: entry.topic, milliseconds: patience) {
+    case .success(let partitions):
       if health.topicHold != nil {
         log.notice("topic is there, records go on", ("topic", name))
         health.topicHold = nil
       }
-      topics.markExisting(index)
+      topics.markExisting(index, partitions: partitions)
+      window.serve(partitions: topics.partitions)
       health.noteAnswer()
       health.publish()
       return true
@@ -202,7 +203,7 @@ public final class KafkaSink: RecordSink {
 
   private struct Unavailable: Error { var code: rd_kafka_resp_err_t }
 
-  private func existence(of topic: OpaquePointer, milliseconds: Int32) -> Result<Void, Unavailable> {
+  private func partitions(of topic: OpaquePointer, milliseconds: Int32) -> Result<Int, Unavailable> {
     var metadata: UnsafePointer<rd_kafka_metadata>?
     let code = rd_kafka_metadata(handle.client, 0, topic, &metadata, milliseconds)
     guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { return .failure(Unavailable(code: code)) }
@@ -217,7 +218,7 @@ public final class KafkaSink: RecordSink {
     guard first.pointee.partition_cnt > 0 else {
       return .failure(Unavailable(code: RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE))
     }
-    return .success(())
+    return .success(Int(first.pointee.partition_cnt))
   }
 
   /// Decides what follows from a topic's answer.

@@ -11,9 +11,9 @@ import Synchronization
 /// seen, is sent; and with it all later events of the same key, so that none of them comes before it.
 ///
 /// A producer that was killed may have had requests on their way. The brokers answer our questions after those
-/// that had come before, so the ends of the partitions are taken once they have stood still for a moment. What
-/// remains is a request that a network or a broker holds back for longer than that, or whose records the followers
-/// do not have yet: its events are sent again, as they would have been without this.
+/// that had come before, so the ends of the partitions are taken once they have stood still for a moment, and at once
+/// where a topic is empty. What remains is a request that a network or a broker holds back for longer than that, or
+/// whose records the followers do not have yet: its events are sent again, as they would have been without this.
 ///
 /// Confined to the relay's thread. There is no consumer before the first question.
 public final class PartitionTails: DeliveredEvents {
@@ -119,7 +119,7 @@ public final class PartitionTails: DeliveredEvents {
   private func awaitStillness(
     _ partitions: inout [TailReader.Partition], of name: String, _ reader: TailReader
   ) throws(TailReader.Failure) {
-    // Nobody has ever written to it.
+    // Nobody has written to it yet, so hardly anything is on its way there.
     if isStill || partitions.allSatisfy({ $0.high == 0 }) { return }
     for _ in 0..<Self.stillnessLimit {
       let before = partitions

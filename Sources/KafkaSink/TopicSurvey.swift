@@ -1,4 +1,4 @@
-// Owns: the names of all topics of the cluster, for the time in which many topics are seen for the first time.
+// Owns: the names and partitions of all topics of the cluster, for the time in which many topics are seen for the first time.
 // Must not know: records; what follows from a topic that is not among them.
 import CRdkafka
 import RelayCore
@@ -11,27 +11,28 @@ struct TopicSurvey {
   /// Milliseconds for which an answer, or the lack of one, counts.
   private static let validity = 1_000
 
-  private var names: Set<String> = []
+  private var partitions: [String: Int] = [:]
   private var end = MonotonicTime(nanoseconds: 0)
   private var sights = 0
   private var windowEnd = MonotonicTime(nanoseconds: 0)
 
-  /// True where the topic was there a second ago at most. False is no answer: the topic must be asked for by itself.
+  /// How many partitions the topic had a second ago at most. Nil is no answer: the topic must be asked for by itself.
   /// Blocks for as long as `milliseconds` where it asks.
-  mutating func holds(_ name: String, client: OpaquePointer, milliseconds: Int32, now: MonotonicTime) -> Bool
-  {
+  mutating func partitions(
+    of name: String, client: OpaquePointer, milliseconds: Int32, now: MonotonicTime
+  ) -> Int? {
     if now >= end {
-      names = []
+      partitions = [:]
       if now >= windowEnd {
         windowEnd = now.advanced(milliseconds: Self.validity)
         sights = 0
       }
       sights += 1
-      guard sights > Self.singleSights else { return false }
+      guard sights > Self.singleSights else { return nil }
       ask(client, milliseconds: milliseconds)
       end = MonotonicTime.now().advanced(milliseconds: Self.validity)
     }
-    return names.contains(name)
+    return partitions[name]
   }
 
   private mutating func ask(_ client: OpaquePointer, milliseconds: Int32) {
@@ -43,7 +44,7 @@ struct TopicSurvey {
     // SAFETY: librdkafka returns `topic_cnt` topics with their names, alive until the metadata is destroyed.
     for topic in UnsafeBufferPointer(start: metadata.pointee.topics, count: Int(metadata.pointee.topic_cnt))
     where topic.err == RD_KAFKA_RESP_ERR_NO_ERROR && topic.partition_cnt > 0 {
-      names.insert(String(cString: topic.topic))
+      partitions[String(cString: topic.topic)] = Int(topic.partition_cnt)
     }
   }
 }

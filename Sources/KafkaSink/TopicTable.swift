@@ -21,12 +21,16 @@ struct TopicTable {
     var state = State.unknown
     /// How often the topic was asked for in vain since it last existed.
     var attempts = 0
+    /// When it was asked for last.
+    var partitions = 0
     var retryTime = MonotonicTime(nanoseconds: 0)
   }
 
   private let client: OpaquePointer
   private let seed = UInt64.random(in: .min ... .max)
   private(set) var entries: [Entry] = []
+  /// Of all topics that exist.
+  private(set) var partitions = 0
   /// Acknowledged records of each topic.
   private(set) var delivered: [UInt64] = []
   /// Index + 1 of an entry, 0 where free. A power of two, at most half full.
@@ -152,7 +156,9 @@ struct TopicTable {
       as: UTF8.self)
   }
 
-  mutating func markExisting(_ index: Int) {
+  mutating func markExisting(_ index: Int, partitions count: Int) {
+    partitions += count - entries[index].partitions
+    entries[index].partitions = count
     entries[index].state = .exists
     entries[index].attempts = 0
   }

@@ -3,7 +3,7 @@
 import CSystem
 import RelayCore
 
-/// The receive buffer of a stream from a server close by.
+/// The receive buffer of a stream from a server on this machine.
 ///
 /// The server writes each row by itself. Into a large window it sends each as a segment of its own, which costs it
 /// as much as all the rest of its work; before a small one, which fills while the reader naps, the rows gather in
@@ -13,8 +13,8 @@ import RelayCore
 /// makes Linux drop the server's acknowledgements, until `tcp_user_timeout` ends the connection. So it is given
 /// back to the system meanwhile.
 struct ReceiveBuffer {
-  /// Where a small window would bound the throughput, in microseconds of round trip.
-  private static let farRoundTrip = 300
+  /// In microseconds. From farther away a small window would take too long to fill again.
+  private static let localRoundTrips = 1...60
   /// Bytes, of which the kernel makes twice as much.
   private static let size: Int32 = 65_536
   /// Room for what is under way. No more, since the window that is offered now is still open when reading goes on.
@@ -34,7 +34,7 @@ struct ReceiveBuffer {
     lastRead = now
     let roundTrip = outboxd_shortest_round_trip(descriptor)
     isBounded =
-      (0...Self.farRoundTrip).contains(roundTrip) && outboxd_free_receive_buffer(descriptor) == 0
+      Self.localRoundTrips.contains(roundTrip) && outboxd_free_receive_buffer(descriptor) == 0
       && outboxd_fix_receive_buffer(descriptor, Self.size) == 0
   }
 

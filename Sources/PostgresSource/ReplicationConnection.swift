@@ -32,6 +32,7 @@ final class ReplicationConnection {
   private var buffer: UnsafeMutablePointer<CChar>?
   private var isEncrypted = false
   private var receiveBuffer: ReceiveBuffer?
+  /// The socket was, since the receive buffer was looked after.
   private var wasRead = false
 
   /// Bytes of complete messages so far.
@@ -126,7 +127,6 @@ extension ReplicationConnection {
       PQfreemem(buffer)
       self.buffer = nil
     }
-    wasRead = true
     var reads = 0
     var quietReads = 0
     // A read without bytes in the socket is needed to learn of the connection's end. An encrypted connection
@@ -154,9 +154,14 @@ extension ReplicationConnection {
       } else {
         quietReads += 1
         if quietReads > quietLimit { return nil }
-        guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
+        try consume()
       }
     }
+  }
+
+  private func consume() throws(RelayError) {
+    wasRead = true
+    guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
   }
 
   /// Empties the socket into libpq's buffer, which grows. A socket that is emptied bit by bit, between rows, lets
@@ -166,9 +171,7 @@ extension ReplicationConnection {
     repeat {
       let waiting = Int(outboxd_bytes_waiting(PQsocket(sql.handle)))
       gathered += waiting
-      for _ in 0..<readCount(waiting) {
-        guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
-      }
+      for _ in 0..<readCount(waiting) { try consume() }
     } while gathered < Self.gatherLimit && hasWaitingBytes
   }
 
@@ -180,7 +183,7 @@ extension ReplicationConnection {
     return min(max(1, waiting / min(average, Self.largestRecord)), Self.encryptedReadLimit)
   }
 
-  /// To be called once a turn, whether it read or not.
+  /// To be called once a turn. What libpq has read already may last for many turns.
   func adaptReceiveBuffer(_ now: MonotonicTime) {
     receiveBuffer?.adapt(wasRead: wasRead, now: now)
     wasRead = false

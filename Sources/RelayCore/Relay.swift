@@ -180,7 +180,7 @@ public final class Relay {
       try handle(change, source)
       if parked != nil { return false }
       if isStopping, !isReading { return true }
-      if count % 64 == 0 || delivered?.hasBlocked == true, MonotonicTime.now() >= end { return true }
+      if count % 16 == 0 || delivered?.hasBlocked == true, MonotonicTime.now() >= end { return true }
     }
     return true
   }

@@ -41,7 +41,7 @@ import Testing
   @Test func `a broker that wakes up is no reason for more in flight`() {
     var sink = Sink()
     for step in 1...4 { sink.interval { _ in step * 50_000 } }
-    for _ in 0..<6 { sink.interval { _ in 200_000 } }
+    for _ in 0..<20 { sink.interval { _ in 200_000 } }
     #expect(sink.window.limit == 2048)
   }
 
@@ -84,6 +84,19 @@ import Testing
     for _ in 0..<20 { sink.interval { $0 * 50 } }
     sink.interval(rate: { _ in 1_000 }, isFull: false)
     #expect(sink.window.limit == 2048)
+  }
+
+  @Test func `many partitions find room for requests that are worth it`() {
+    var window = InFlightWindow(highest: 16_384)
+    var limits: [Int] = []
+    for partitions in [4, 32, 100, 1_000] {
+      window.serve(partitions: partitions)
+      limits.append(window.limit)
+    }
+    #expect(limits == [2048, 2048, 6400, 16_384])
+    var small = InFlightWindow(highest: 10)
+    small.serve(partitions: 1_000)
+    #expect(small.limit == 10)
   }
 
   @Test func `a queue that the operator made small is never exceeded`() {

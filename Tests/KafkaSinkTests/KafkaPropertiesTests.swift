@@ -119,7 +119,7 @@ import Testing
     #expect(value("enable.gapless.guarantee") == "true")
     #expect(value("message.timeout.ms") == "0")
     #expect(value("partitioner") == "murmur2_random")
-    #expect(value("linger.ms") == "5")
+    #expect(value("linger.ms") == "3")
     #expect(value("queue.buffering.max.kbytes") == "97657")
   }
 

@@ -1,4 +1,5 @@
 // Owns: the stream and the decision against a real server.
+import CSystem
 import Foundation
 import RelayCore
 import RelayTesting
@@ -31,6 +32,32 @@ import Testing
     #expect(end > stream.startLSN)
     #expect(stream.relation.table == "outbox")
     #expect(stream.receivedBytes > 300)
+  }
+
+  @Test func `rows that libpq has read already do not keep the receive buffer small`() throws {
+    let database = try database()
+    let stream = try database.open(try database.keeper())
+    #expect(socketOption(stream.descriptor, SO_RCVBUF) == 131_072)
+    try database.insert(1_000)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 10_000)
+    while outboxd_bytes_waiting(stream.descriptor) < 50_000, MonotonicTime.now() < deadline { usleep(1_000) }
+    // Before the first row the stream waits for a look at the publication.
+    var first: Change?
+    while MonotonicTime.now() < deadline {
+      first = try stream.next()
+      if case .insert = first { break }
+    }
+    guard case .insert = first else { throw HarnessError("no row") }
+    let now = MonotonicTime.now()
+    try stream.report(flushed: stream.startLSN, now: now)
+    for _ in 0..<10 {
+      #expect(try stream.next() != nil)
+      try stream.report(flushed: stream.startLSN, now: now.advanced(milliseconds: 300))
+    }
+    #expect(socketOption(stream.descriptor, SO_RCVBUF) > 131_072)
+    while try stream.next() != nil {}
+    try stream.report(flushed: stream.startLSN, now: now.advanced(milliseconds: 301))
+    #expect(socketOption(stream.descriptor, SO_RCVBUF) == 131_072)
   }
 
   @Test func whatIsReportedIsClampedToWhatWasSeenAndNeverGoesBack() throws {
