@@ -26,7 +26,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   private let durable = Atomic<UInt64>(0)
   private let isUrgent = Atomic<Bool>(false)
   /// How often a look at the publication was asked for, and up to which of these it has been made.
-  private let looksWanted = Atomic<UInt64>(0)
+  let looksWanted = Atomic<UInt64>(0)
   private let looksMade = Atomic<UInt64>(0)
   private let hasFault = Atomic<Bool>(false)
   private let shared = Mutex(Shared())

@@ -32,8 +32,9 @@ final class ReplicationConnection {
   private var buffer: UnsafeMutablePointer<CChar>?
   private var isEncrypted = false
   private var receiveBuffer: ReceiveBuffer?
-  /// The socket was, since the receive buffer was looked after.
-  private var wasRead = false
+  /// How often the socket was read. What libpq has read already may last for many turns.
+  private(set) var socketReads: UInt64 = 0
+  private var knownReads: UInt64 = 0
 
   /// Bytes of complete messages so far.
   private(set) var receivedBytes: UInt64 = 0
@@ -160,7 +161,7 @@ extension ReplicationConnection {
   }
 
   private func consume() throws(RelayError) {
-    wasRead = true
+    socketReads &+= 1
     guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
   }
 
@@ -183,10 +184,10 @@ extension ReplicationConnection {
     return min(max(1, waiting / min(average, Self.largestRecord)), Self.encryptedReadLimit)
   }
 
-  /// To be called once a turn. What libpq has read already may last for many turns.
+  /// To be called once a turn.
   func adaptReceiveBuffer(_ now: MonotonicTime) {
-    receiveBuffer?.adapt(wasRead: wasRead, now: now)
-    wasRead = false
+    receiveBuffer?.adapt(wasRead: socketReads != knownReads, now: now)
+    knownReads = socketReads
   }
 
   /// Something from the server waits in the socket, though nobody may have had the time to read it.

@@ -30,6 +30,8 @@ public final class ReplicationStream: ChangeSource {
   /// The look at the publication that must be made before the newest relation is handed over.
   private var awaitedLook: UInt64?
   private var lookDeadline = MonotonicTime(nanoseconds: 0)
+  /// How often the socket had been read when the last look that was made was asked for.
+  private var readsBeforeLook: UInt64?
 
   /// Milliseconds that the server may be left without a report.
   public let reportInterval: Int
@@ -86,6 +88,7 @@ public final class ReplicationStream: ChangeSource {
     if awaitedLook != nil, let keeper { return keeper.lookDescriptor }
     return connection.descriptor
   }
+  public var waitsForLook: Bool { awaitedLook != nil }
   public var wantsWrite: Bool { connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
   public var relation: Relation { decoder.relation }
@@ -105,9 +108,11 @@ public final class ReplicationStream: ChangeSource {
         seenLSN = max(seenLSN, endLSN)
       case .relation:
         // A table's shape comes again after each change of the publication, before the next row. Rows may have been
-        // left out before it, so none goes out before the publication has been looked at.
-        if let keeper {
+        // left out before it, so none goes out before the publication has been looked at. One look serves for all
+        // shapes that had come when it was asked for.
+        if let keeper, readsBeforeLook != connection.socketReads {
           awaitedLook = keeper.askForLook()
+          readsBeforeLook = connection.socketReads
           lookDeadline = MonotonicTime.now().advanced(milliseconds: Self.lookLimit)
           return try next()
         }
@@ -129,7 +134,10 @@ extension ReplicationStream {
   /// The shape that waits for a look at the publication. Nil: it goes on waiting. Where the second connection is away
   /// the stream does not wait for it for ever: the watch finds later what there is to find.
   private func relation(after look: UInt64, _ keeper: JournalKeeper) throws(RelayError) -> Change? {
-    guard keeper.hasLooked(look) || MonotonicTime.now() >= lookDeadline else { return nil }
+    if !keeper.hasLooked(look) {
+      guard MonotonicTime.now() >= lookDeadline else { return nil }
+      readsBeforeLook = nil
+    }
     awaitedLook = nil
     if let fault = keeper.takeFault() { throw fault }
     return .relation

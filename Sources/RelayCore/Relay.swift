@@ -129,7 +129,7 @@ public final class Relay {
       if parked != nil, isIsolated { sink?.hasten(sleeping: 1_000) }
       if canRead {
         if try read(source) { continue }
-        if parked == nil, rest(source, now) { continue }
+        if parked == nil, !source.waitsForLook, rest(source, now) { continue }
       }
       wait(source, until: readDeadline)
     }

@@ -7,6 +7,8 @@ import Glibc
 public protocol ChangeSource: AnyObject {
   /// A descriptor for `poll(2)`: readable when `next()` may have more.
   var descriptor: Int32 { get }
+  /// True while the next change waits for something else than the server: then `descriptor` is of that.
+  var waitsForLook: Bool { get }
   /// True while bytes to the server wait in a buffer: poll for writability too, then call `report`.
   var wantsWrite: Bool { get }
   /// Bytes received so far. The loop paces its reading by it.
@@ -30,6 +32,7 @@ public protocol ChangeSource: AnyObject {
 
 extension ChangeSource {
   public var isAtEnd: Bool { false }
+  public var waitsForLook: Bool { false }
 }
 
 /// A source with an end: a range of WAL, or the rows of tables.

@@ -11,7 +11,7 @@ final class LiveDatabase {
   let server: PostgresServer
   let name: String
   var settings = PostgresSettings()
-  let mappings = [OutboxMapping()]
+  var mappings = [OutboxMapping()]
   let stop = StopSignal()
   let metrics = RelayMetrics()
   let log = Log(level: .error)

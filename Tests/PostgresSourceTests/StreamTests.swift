@@ -3,6 +3,7 @@ import CSystem
 import Foundation
 import RelayCore
 import RelayTesting
+import Synchronization
 import Testing
 
 @testable import PostgresSource
@@ -58,6 +59,32 @@ import Testing
     while try stream.next() != nil {}
     try stream.report(flushed: stream.startLSN, now: now.advanced(milliseconds: 301))
     #expect(socketOption(stream.descriptor, SO_RCVBUF) == 131_072)
+  }
+
+  @Test func `one look at the publication serves for all tables whose shapes have come`() throws {
+    let database = try database()
+    for table in ["second", "third"] {
+      try database.sql(
+        "CREATE TABLE \(table) (LIKE outbox INCLUDING ALL); GRANT SELECT ON \(table) TO PUBLIC; "
+          + "ALTER PUBLICATION outboxd ADD TABLE \(table)")
+      var mapping = OutboxMapping()
+      mapping.table = table
+      database.mappings.append(mapping)
+    }
+    let keeper = try database.keeper()
+    let stream = try database.open(keeper)
+    try database.sql(
+      ["outbox", "second", "third"].map {
+        "INSERT INTO \($0) (aggregatetype, aggregateid, type, payload) VALUES ('a', '1', 't', '{}')"
+      }.joined(separator: ";"))
+    let deadline = MonotonicTime.now().advanced(milliseconds: 10_000)
+    var before = -1
+    while outboxd_bytes_waiting(stream.descriptor) > before, MonotonicTime.now() < deadline {
+      before = Int(outboxd_bytes_waiting(stream.descriptor))
+      usleep(50_000)
+    }
+    _ = try stream.read(rows: 3)
+    #expect(keeper.looksWanted.load(ordering: .relaxed) == 1)
   }
 
   @Test func whatIsReportedIsClampedToWhatWasSeenAndNeverGoesBack() throws {
