@@ -89,7 +89,7 @@ struct InFlightWindow {
     if let before = baseline {
       baseline = nil
       if rate < before * Self.gain {
-        limit = limitBefore
+        limit = max(limitBefore, lowest)
         nextTrial = now.advanced(milliseconds: Self.rest)
       }
     }

@@ -96,9 +96,11 @@ struct DatabaseWatch {
       try lookForAnchor(connection)
     }
     let look = keeper.wantedLook
+    // A session that has begun meanwhile may have asked.
+    guard let newest = keeper.session else { return }
     if look != nil || now >= publicationTime {
       publicationTime = now.advanced(milliseconds: keeper.publicationInterval)
-      try guardPublication(connection, session)
+      try guardPublication(connection, newest)
       if let look { keeper.looked(look) }
     }
   }

@@ -30,7 +30,8 @@ public final class ReplicationStream: ChangeSource {
   /// The look at the publication that must be made before the newest relation is handed over.
   private var awaitedLook: UInt64?
   private var lookDeadline = MonotonicTime(nanoseconds: 0)
-  /// How often the socket had been read when the last look that was made was asked for.
+  /// How often the socket had been read when the last look that was made was asked for. Nil once something was
+  /// written: libpq reads, uncounted, where it cannot write.
   private var readsBeforeLook: UInt64?
 
   /// Milliseconds that the server may be left without a report.
@@ -89,7 +90,7 @@ public final class ReplicationStream: ChangeSource {
     return connection.descriptor
   }
   public var waitsForLook: Bool { awaitedLook != nil }
-  public var wantsWrite: Bool { connection.wantsWrite }
+  public var wantsWrite: Bool { awaitedLook == nil && connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
   public var relation: Relation { decoder.relation }
 
@@ -153,6 +154,7 @@ extension ReplicationStream {
     if let fault = keeper?.takeFault() { throw fault }
     connection.adaptReceiveBuffer(now)
     if connection.wantsWrite {
+      readsBeforeLook = nil
       try connection.flush()
       // Nothing is added to what the server does not take.
       if connection.wantsWrite {
@@ -173,6 +175,7 @@ extension ReplicationStream {
   private func send(_ position: LSN, requestReply: Bool = false, now: MonotonicTime) throws(RelayError) {
     StatusMessage.encode(
       position: position, clientTime: postgresNow(), requestReply: requestReply, into: status)
+    readsBeforeLook = nil
     guard try connection.send(UnsafeRawBufferPointer(status)) else {
       reportTime = now.advanced(milliseconds: Self.newsInterval)
       return

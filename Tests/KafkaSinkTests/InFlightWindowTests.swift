@@ -99,6 +99,14 @@ import Testing
     #expect(small.limit == 10)
   }
 
+  @Test func `partitions that come during a trial keep their room after it`() {
+    var sink = Sink()
+    while sink.window.limit == 2048 { sink.interval { _ in 200_000 } }
+    sink.window.serve(partitions: 100)
+    for _ in 0..<3 { sink.interval { _ in 200_000 } }
+    #expect(sink.window.limit == 6400)
+  }
+
   @Test func `a queue that the operator made small is never exceeded`() {
     var window = InFlightWindow(highest: 10)
     let answers = [9, 10].map { window.holdsBack($0) }
