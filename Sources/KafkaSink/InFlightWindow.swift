@@ -28,7 +28,8 @@ struct InFlightWindow {
   private var isNeeded = false
   /// So was the limit.
   private var isFull = false
-  /// The lowest limit was reached in the last interval too: a backlog that has just begun, or a broker that wakes up, is no measure.
+  /// The lowest limit was reached in the last interval too: a backlog that has just begun, or a broker that wakes up,
+  /// is no measure.
   private var isWarm = false
   /// The trial has just begun: what is delivered now was sent before.
   private var isOpening = false

@@ -1,4 +1,5 @@
-// Owns: the names and partitions of all topics of the cluster, for the time in which many topics are seen for the first time.
+// Owns: the names and partitions of all topics of the cluster, for the time in which many topics are seen for the first
+// time.
 // Must not know: records; what follows from a topic that is not among them.
 import CRdkafka
 import RelayCore

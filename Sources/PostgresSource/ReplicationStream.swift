@@ -90,6 +90,7 @@ public final class ReplicationStream: ChangeSource {
     return connection.descriptor
   }
   public var waitsForLook: Bool { awaitedLook != nil }
+  // The descriptor of a look is always writable.
   public var wantsWrite: Bool { awaitedLook == nil && connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
   public var relation: Relation { decoder.relation }
