@@ -170,6 +170,19 @@ import Testing
     #expect(driver.metrics.hold == nil)
   }
 
+  @Test func aTopicThatIsBeingCreatedIsHeldUntilItHasALeader() throws {
+    let driver = try SinkDriver(properties)
+    broker.setTopicError("young", code: RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE.rawValue)
+    #expect(try driver.send(Content(topic: "young"), tag: 1) == .held)
+    #expect(driver.metrics.hold?.contains("topic \"young\" has no leader yet") == true)
+    #expect(driver.sink.retryTime > .now())
+    broker.setTopicError("young", code: 0)
+    try driver.deliver(Content(topic: "young"), tag: 1)
+    try driver.awaitSettled(1)
+    #expect(driver.settled.map(\.tag) == [1])
+    #expect(driver.metrics.hold == nil)
+  }
+
   @Test func aMissingTopicHaltsWhereTheConfigurationSaysSo() throws {
     let driver = try SinkDriver(properties, missingTopic: .refuse)
     broker.setTopicError("gone", code: RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART.rawValue)

@@ -22,10 +22,10 @@ struct RealKafkaTests {
     ].compactMapValues { $0 }
   }
 
-  @Test func anAutomaticallyCreatedTopicIsHeldForAMomentAndThenGetsItsRecords() throws {
+  // Whether its first record is held depends on how quick the broker is: `MockClusterTests` has both cases of a hold.
+  @Test func anAutomaticallyCreatedTopicGetsAllItsRecordsInOrder() throws {
     let properties = ["bootstrap.servers": try RealKafka.secure.bootstrap()]
     let driver = try SinkDriver(properties)
-    #expect(try driver.send(Content(topic: "auto.created"), tag: 0) == .held)
     for number in 0..<500 {
       try driver.deliver(
         Content(
