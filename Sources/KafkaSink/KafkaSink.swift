@@ -109,9 +109,12 @@ public final class KafkaSink: RecordSink {
     let index = try topics.index(of: record.topic)
     if !topics.exists(index), try !admit(index) { return .held }
     if window.holdsBack(inFlight) { return .full }
-    let cost = RecordCost(record)
-    if inFlight > 0, inFlightBytes + cost.bytes > byteBudget { return .full }
-    let headers = Self.headers(of: record)
+    let (headers, headerBytes) = Self.headers(of: record)
+    let cost = RecordCost(record, headerBytes: headerBytes)
+    if inFlight > 0, inFlightBytes + cost.bytes > byteBudget {
+      if let headers { rd_kafka_headers_destroy(headers) }
+      return .full
+    }
     let error = arguments.produce(
       client: handle.client, topic: topics.topic(index), record: record, headers: headers,
       opaque: cost.packed(with: tag))
@@ -128,19 +131,22 @@ public final class KafkaSink: RecordSink {
     return try refused(code, record: record, index: index)
   }
 
-  /// The record's headers as librdkafka's list, ours until a produce call succeeds.
+  /// The record's headers as librdkafka's list, ours until a produce call succeeds, and the bytes of their names and
+  /// values.
   @inline(__always)
-  private static func headers(of record: Record) -> OpaquePointer? {
-    guard !record.headers.isEmpty else { return nil }
+  private static func headers(of record: Record) -> (list: OpaquePointer?, bytes: Int) {
+    guard !record.headers.isEmpty else { return (nil, 0) }
     let headers = rd_kafka_headers_new(record.headers.count)
+    var bytes = 0
     for header in record.headers {
+      bytes &+= header.name.count &+ header.value.count
       // SAFETY: name and value are lent for this call, and librdkafka copies both. An empty value must
       // not be a null one.
       rd_kafka_header_add(
         headers, header.name.baseAddress?.assumingMemoryBound(to: CChar.self), header.name.count,
         header.value.baseAddress ?? ProduceArguments.emptyBytes, header.value.count)
     }
-    return headers
+    return (headers, bytes)
   }
 
   private func refused(

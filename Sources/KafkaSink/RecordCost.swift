@@ -14,10 +14,12 @@ struct RecordCost {
 
   private let units: UInt64
 
+  /// - Parameter headerBytes: of all names and values.
   @inline(__always)
-  init(_ record: Record) {
-    var bytes = Self.perMessage + (record.key?.count ?? 0) + (record.value?.count ?? 0)
-    for header in record.headers { bytes += Self.perHeader + header.name.count + header.value.count }
+  init(_ record: Record, headerBytes: Int) {
+    let bytes =
+      Self.perMessage + (record.key?.count ?? 0) + (record.value?.count ?? 0)
+      + Self.perHeader * record.headers.count + headerBytes
     units = min(UInt64((bytes + Self.unit - 1) / Self.unit), (1 << (64 - Self.tagBits)) - 1)
   }
 

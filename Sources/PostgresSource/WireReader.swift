@@ -69,13 +69,18 @@ struct WireReader {
   /// `length` bytes, a number as it stood on the wire.
   @inline(__always)
   mutating func bytes(_ length: UInt32) throws(RelayError) -> LentBytes {
-    let length = Int32(bitPattern: length)
-    guard length >= 0 else { throw malformed("a negative length, \(length)") }
-    guard remaining >= Int(length) else { throw short(Int(length)) }
-    // SAFETY: 0 ≤ length and offset + length ≤ count, checked above.
+    // A negative length is a large one here, larger than any message.
+    guard Int(length) <= remaining else { throw wrong(length) }
+    // SAFETY: offset + length ≤ count, checked above.
     let slice = LentBytes(start: base + offset, count: Int(length))
     offset &+= Int(length)
     return slice
+  }
+
+  @inline(never)
+  private func wrong(_ length: UInt32) -> RelayError {
+    let length = Int32(bitPattern: length)
+    return length < 0 ? malformed("a negative length, \(length)") : short(Int(length))
   }
 
   /// What is left of the message.

@@ -11,15 +11,27 @@ enum ByteWord {
 }
 
 extension UnsafeRawBufferPointer {
-  /// How many of the first bytes there are before the first word that does not pass, in steps of eight.
+  /// How many of the first bytes pass: all of them, or about as many as come before the first word that does not. A
+  /// word passes where each of its bytes does.
   @inline(__always)
   func prefixOfWords(_ passes: (UInt64) -> Bool) -> Int {
     var position = 0
     while position + 8 <= count {
       // SAFETY: `position + 8` is within the count; loadUnaligned needs no alignment.
-      guard passes(loadUnaligned(fromByteOffset: position, as: UInt64.self)) else { break }
+      guard passes(loadUnaligned(fromByteOffset: position, as: UInt64.self)) else { return position }
       position += 8
     }
+    if position < count, let word = lastWord, passes(word) { return count }
     return position
+  }
+
+  /// The last eight bytes; of four to seven bytes the first four and the last four. Nil where there are fewer.
+  @inline(__always)
+  private var lastWord: UInt64? {
+    // SAFETY: the loads begin at or behind the first byte and end with the last; loadUnaligned needs no alignment.
+    if count >= 8 { return loadUnaligned(fromByteOffset: count - 8, as: UInt64.self) }
+    guard count >= 4 else { return nil }
+    return UInt64(loadUnaligned(fromByteOffset: 0, as: UInt32.self)) << 32
+      | UInt64(loadUnaligned(fromByteOffset: count - 4, as: UInt32.self))
   }
 }

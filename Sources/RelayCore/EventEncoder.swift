@@ -10,7 +10,7 @@ struct EventEncoder: ~Copyable {
 
   private let mappings: [OutboxMapping]
   private let database: String
-  private let options: RelayOptions
+  let options: RelayOptions
   private let literals = Literals()
   private let replayMark: LentBytes?
   private let fixedTopic: LentBytes?
@@ -18,8 +18,7 @@ struct EventEncoder: ~Copyable {
   private var plan: RowPlan?
   var arena = ByteArena()
   var writer = JSONWriter()
-  private var transaction = TransactionTexts()
-  private var validTopic = TopicMemory()
+  var transaction = TransactionTexts()
   let headers: UnsafeMutablePointer<RecordHeader>
   var headerCount = 0
 
@@ -74,7 +73,9 @@ struct EventEncoder: ~Copyable {
           .streamMalformed, "a row came for relation \(row.relationID), whose shape has not come")
       }
     }
-    guard let plan else { throw RelayError(.failed, "no plan") }
+    // Taken out and put back: two counts of references for each row less.
+    guard let plan = self.plan.take() else { throw RelayError(.failed, "no plan") }
+    defer { self.plan = plan }
     guard row.values.count == plan.relation.columns.count else {
       throw RelayError(
         .streamMalformed,
@@ -85,13 +86,14 @@ struct EventEncoder: ~Copyable {
     headerCount = 0
     do throws(RowFault) {
       if let selection = options.selection, try !isSelected(row, plan, selection) { return nil }
-      return try encode(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
+      return try record(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
     } catch {
       throw rejection(error, row, plan, commitLSN: commitLSN, index: index)
     }
   }
 
-  private mutating func encode(
+  @inline(__always)
+  private mutating func record(
     _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RowFault) -> Record {
     let topic = try topic(row, plan)
@@ -102,138 +104,47 @@ struct EventEncoder: ~Copyable {
         throw RowFault("key", "a column in it is NULL (fill it, or set `key: none` for records without key)")
       }
     }
-    let attributes = try attributes(
-      row, plan, key: key, commitLSN: commitLSN, commitTime: commitTime, index: index)
-    let value = row.values[plan.payload.index]
-    if plan.isStructured {
-      try structured(row, plan, attributes, payload: value)
-      addReplayMark()
-      return Record(
-        topic: topic, key: key, value: writer.bytes,
-        headers: UnsafeBufferPointer(start: headers, count: headerCount))
+    let payload = row.values[plan.payload.index]
+    let contentType = try contentType(row, plan)
+    begin(plan, contentType: contentType, hasData: payload.format != .null)
+    try putAttributes(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
+    if plan.isStructured, payload.format != .null { putContentType(contentType, plan) }
+    try putExtensions(row, plan, key: key)
+    var value: LentBytes?
+    if payload.format != .null {
+      let data = try payloadBytes(payload, plan.payload)
+      if plan.isStructured { try putData(data, plan, contentType: contentType) } else { value = data }
     }
-    try binary(row, plan, attributes, hasData: value.format != .null)
-    addReplayMark()
-    var data: LentBytes?
-    if value.format != .null { data = try payloadBytes(value, plan.payload) }
+    if plan.isStructured {
+      writer.raw("}")
+      value = writer.bytes
+    }
+    if let replayMark { add("outboxd-replay", replayMark) }
     return Record(
-      topic: topic, key: key, value: data,
-      headers: UnsafeBufferPointer(start: headers, count: headerCount))
+      topic: topic, key: key, value: value, headers: UnsafeBufferPointer(start: headers, count: headerCount))
   }
 
   private mutating func topic(_ row: RowView, _ plan: RowPlan) throws(RowFault) -> LentBytes {
     if let fixedTopic { return fixedTopic }
+    if let constant = plan.topic.constant { return constant }
+    let value = plan.topicColumn.map { row.values[$0.index] }
+    if let value, value.format == .binary, let topic = plan.lastTopic.topic(of: value.bytes) { return topic }
     guard let topic = try render(plan.topic, row, "topic") else {
       throw RowFault("topic", "a column in it is NULL")
     }
-    if plan.topic.constant == nil, !validTopic.holds(topic) {
-      guard CloudEventRules.isTopic(topic) else {
-        throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
-      }
-      validTopic.remember(topic)
+    guard CloudEventRules.isTopic(topic) else {
+      throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
     }
+    if let value, value.format == .binary { plan.lastTopic.remember(topic, of: value.bytes) }
     return topic
   }
 
-  private mutating func addReplayMark() {
-    if let replayMark { add("outboxd-replay", replayMark) }
-  }
-
-  // MARK: Attributes
-
-  private struct Attributes {
-    var id: LentBytes
-    var source: LentBytes
-    var type: LentBytes
-    var subject: LentBytes?
-    var time: LentBytes?
-    var sequence: LentBytes?
-    /// Nil: the plan's default.
-    var contentType: LentBytes?
-    var dataschema: LentBytes?
-    var partitionkey: LentBytes?
-  }
-
-  private mutating func attributes(
-    _ row: RowView, _ plan: RowPlan, key: LentBytes?, commitLSN: LSN, commitTime: PostgresMicroseconds,
-    index: UInt32
-  ) throws(RowFault) -> Attributes {
-    guard let id = try attribute(row, plan.id, "id"), !id.isEmpty else {
-      throw RowFault("id", "it is NULL or empty")
-    }
-    guard let type = try attribute(row, plan.type, "type"), !type.isEmpty else {
-      throw RowFault("type", "it is NULL or empty")
-    }
-    guard let source = try render(plan.source, row, "source") else {
-      throw RowFault("source", "a column in it is NULL")
-    }
-    if plan.source.constant == nil, !CloudEventRules.isURIReference(source) {
-      throw RowFault("source", "\(quoted(source)) is not a URI reference (RFC 3986)")
-    }
-    var subject: LentBytes?
-    if let column = plan.subject, let text = try attribute(row, column, "subject"), !text.isEmpty {
-      subject = text
-    }
-    var contentType: LentBytes?
-    if let column = plan.datacontenttype,
-      let text = try attribute(row, column, "datacontenttype"), !text.isEmpty
-    {
-      guard CloudEventRules.isMediaType(text) else {
-        throw RowFault("datacontenttype", "\(quoted(text)) is not a media type")
-      }
-      contentType = text
-    }
-    var dataschema: LentBytes?
-    if let template = plan.dataschema, let text = try render(template, row, "dataschema"), !text.isEmpty {
-      if template.constant == nil, !CloudEventRules.isURI(text) {
-        throw RowFault("dataschema", "\(quoted(text)) is not an absolute URI (RFC 3986)")
-      }
-      dataschema = text
-    }
-    var partitionkey: LentBytes?
-    if plan.mapping.partitionkey, let key, !key.isEmpty {
-      guard CloudEventRules.isString(key) else { throw RowFault("partitionkey", notAString) }
-      partitionkey = key
-    }
-    return Attributes(
-      id: id, source: source, type: type, subject: subject,
-      time: try time(row, plan, commitTime),
-      sequence: options.hasPositions ? transaction.sequence(commitLSN, index) : nil,
-      contentType: contentType, dataschema: dataschema, partitionkey: partitionkey)
-  }
-
-  private mutating func time(
-    _ row: RowView, _ plan: RowPlan, _ commitTime: PostgresMicroseconds
-  ) throws(RowFault) -> LentBytes? {
-    if let column = plan.time, row.values[column.index].format != .null {
-      return try ValueText.text(
-        of: row.values[column.index], form: column.form, part: "time", arena: &arena)
-    }
-    if commitTime == .unknown { return nil }
-    guard let text = transaction.time(commitTime) else { throw ValueText.timeless("time") }
-    return text
-  }
-
-  /// An attribute's text, checked; nil for NULL.
-  @inline(__always)
-  private mutating func attribute(
-    _ row: RowView, _ column: RowPlan.Source, _ part: String
-  ) throws(RowFault) -> LentBytes? {
-    let value = row.values[column.index]
-    if value.format == .null { return nil }
-    let text = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
-    if ValueText.isFree(column.form), !CloudEventRules.isString(text) { throw RowFault(part, notAString) }
-    return text
-  }
-
-  var notAString: String {
-    "it holds a control character, a noncharacter, or bytes that are not UTF-8, which CloudEvents forbids"
-  }
+  // MARK: Texts
 
   /// A template's text; nil if a column in it is NULL.
   /// - Parameter keepsBytes: a template that is nothing but a bytea stays as it is, and is no base64.
   @inline(__always)
-  private mutating func render(
+  mutating func render(
     _ text: RowPlan.Text, _ row: RowView, _ part: String, keepsBytes: Bool = false
   ) throws(RowFault) -> LentBytes? {
     if let constant = text.constant { return constant }
@@ -274,31 +185,10 @@ struct EventEncoder: ~Copyable {
     return LentBytes(start: target, count: total)
   }
 
-  // MARK: Binary mode
-
-  private mutating func binary(
-    _ row: RowView, _ plan: RowPlan, _ attributes: Attributes, hasData: Bool
-  ) throws(RowFault) {
-    if hasData { add("content-type", attributes.contentType ?? plan.defaultContentType) }
-    add("ce_specversion", ValueText.staticText("1.0"))
-    add("ce_id", attributes.id)
-    add("ce_source", attributes.source)
-    add("ce_type", attributes.type)
-    if let subject = attributes.subject { add("ce_subject", subject) }
-    if let time = attributes.time { add("ce_time", time) }
-    if let sequence = attributes.sequence { add("ce_sequence", sequence) }
-    if let dataschema = attributes.dataschema { add("ce_dataschema", dataschema) }
-    if let partitionkey = attributes.partitionkey { add("ce_partitionkey", partitionkey) }
-    for item in plan.extensions {
-      if let text = try attribute(row, item.source, item.column), !text.isEmpty {
-        try add(name: item.header, value: text)
-      }
-    }
-    try addHeaders(row, plan, structured: false)
-  }
+  // MARK: Headers
 
   @inline(__always)
-  private mutating func add(_ name: StaticString, _ value: LentBytes) {
+  mutating func add(_ name: StaticString, _ value: LentBytes) {
     // SAFETY: at most ten fixed headers come before any other, the replay's mark comes last, and there is room for
     // one more than `maximumHeaders`.
     (headers + headerCount).initialize(to: RecordHeader(name: ValueText.staticText(name), value: value))
@@ -312,103 +202,6 @@ struct EventEncoder: ~Copyable {
     // SAFETY: the count is below the capacity.
     (headers + headerCount).initialize(to: RecordHeader(name: name, value: value))
     headerCount += 1
-  }
-
-  /// The payload as the consumer gets it.
-  private func payloadBytes(
-    _ value: ColumnValue, _ column: RowPlan.Source
-  ) throws(RowFault) -> LentBytes {
-    guard column.form == .jsonb, value.format == .binary else {
-      if column.form == .bytea, value.format != .binary {
-        throw RowFault("payload", "the server sent a bytea in text format")
-      }
-      return value.bytes
-    }
-    guard let text = ValueText.jsonb(value.bytes) else {
-      throw RowFault("payload", "the jsonb has an unknown version")
-    }
-    return text
-  }
-
-  // MARK: Structured mode
-
-  private mutating func structured(
-    _ row: RowView, _ plan: RowPlan, _ attributes: Attributes, payload: ColumnValue
-  ) throws(RowFault) {
-    add("content-type", ValueText.staticText("application/cloudevents+json; charset=UTF-8"))
-    writer.reset()
-    writer.raw(#"{"specversion":"1.0","id":"#)
-    if ValueText.isFree(plan.id.form) {
-      writer.string(attributes.id)
-    } else {
-      writer.plainString(attributes.id)
-    }
-    if let member = plan.sourceMember {
-      writer.raw(member)
-    } else {
-      writer.member(#","source":"#, attributes.source)
-      writer.raw(#","type":"#)
-    }
-    writer.string(attributes.type)
-    if let subject = attributes.subject { writer.member(#","subject":"#, subject) }
-    // What is made of digits needs no escape.
-    if let time = attributes.time {
-      writer.raw(#","time":"#)
-      writer.plainString(time)
-    }
-    if let sequence = attributes.sequence {
-      writer.raw(#","sequence":"#)
-      writer.plainString(sequence)
-    }
-    if payload.format != .null {
-      if let contentType = attributes.contentType {
-        writer.member(#","datacontenttype":"#, contentType)
-      } else {
-        writer.raw(plan.contentTypeMember)
-      }
-    }
-    if let dataschema = attributes.dataschema { writer.member(#","dataschema":"#, dataschema) }
-    if let partitionkey = attributes.partitionkey { writer.member(#","partitionkey":"#, partitionkey) }
-    for item in plan.extensions {
-      if let text = try attribute(row, item.source, item.column), !text.isEmpty {
-        writer.raw(",")
-        writer.string(item.name)
-        writer.raw(":")
-        switch item.source.form {
-        case .bool, .int2, .int4: writer.raw(text)
-        default: writer.string(text)
-        }
-      }
-    }
-    try addHeaders(row, plan, structured: true)
-    if payload.format != .null {
-      let isJSON = attributes.contentType.map(CloudEventRules.isJSON) ?? plan.isDefaultJSON
-      try data(payload, plan.payload, isJSON: isJSON)
-    }
-    writer.raw("}")
-  }
-
-  /// CloudEvents JSON format 1.0.2, section 3.1.1: bytes as base64, JSON as itself, other text as a string.
-  private mutating func data(
-    _ value: ColumnValue, _ column: RowPlan.Source, isJSON: Bool
-  ) throws(RowFault) {
-    let bytes = try payloadBytes(value, column)
-    if column.form == .bytea {
-      writer.raw(#","data_base64":"#)
-      writer.base64(bytes)
-      return
-    }
-    writer.raw(#","data":"#)
-    if isJSON {
-      let isKnownValid = column.form == .json || column.form == .jsonb
-      guard isKnownValid || JSONScanner.isValid(bytes) else {
-        throw RowFault("payload", "it is declared to be JSON and is not valid JSON")
-      }
-      writer.raw(bytes)
-    } else {
-      guard UTF8Rules.isValid(bytes) else { throw RowFault("payload", "the text is not valid UTF-8") }
-      writer.string(bytes)
-    }
   }
 
   // MARK: Rejection
@@ -437,24 +230,5 @@ struct EventEncoder: ~Copyable {
         + "again; the relay goes on at this row. A row of the WAL cannot be changed any more.")
     error.commitLSN = commitLSN
     return error
-  }
-}
-
-/// The id of an event that is already a record, for a message about it.
-enum RecordIdentity {
-  /// The value of `ce_id`, or the `id` of a structured event as this module writes it.
-  static func id(of record: Record) -> String {
-    for header in record.headers where header.name.elementsEqual(ValueText.staticText("ce_id")) {
-      return String(decoding: header.value, as: UTF8.self)
-    }
-    guard let value = record.value else { return "unknown" }
-    let prefix = ValueText.staticText(#"{"specversion":"1.0","id":"#)
-    guard value.count > prefix.count, value.prefix(prefix.count).elementsEqual(prefix) else {
-      return "unknown"
-    }
-    var scanner = JSONScanner(LentBytes(rebasing: value[prefix.count...]))
-    guard scanner.skipString() else { return "unknown" }
-    let quoted = scanner.slice(from: 0)
-    return String(decoding: quoted.dropFirst().dropLast(), as: UTF8.self)
   }
 }

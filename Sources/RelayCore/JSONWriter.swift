@@ -4,29 +4,32 @@ import Glibc
 
 /// Writes JSON text. The buffer is kept from row to row.
 struct JSONWriter: ~Copyable {
-  private var buffer: UnsafeMutableRawBufferPointer
-  private(set) var count = 0
+  private var start: UnsafeMutableRawPointer
+  /// Where the next byte goes.
+  private var position: UnsafeMutableRawPointer
+  private var end: UnsafeMutableRawPointer
 
+  private static let firstCapacity = 8 * 1024
   /// Beyond this size the buffer is freed at the next `reset`.
   private static let keptCapacity = 256 * 1024
 
   init() {
-    buffer = .allocate(byteCount: 8 * 1024, alignment: 16)
+    start = .allocate(byteCount: Self.firstCapacity, alignment: 16)
+    position = start
+    end = start + Self.firstCapacity
   }
 
   deinit {
-    buffer.deallocate()
+    start.deallocate()
   }
 
+  var count: Int { position - start }
   /// What was written since `reset`. Valid until the next write.
-  var bytes: LentBytes { LentBytes(rebasing: buffer[..<count]) }
+  var bytes: LentBytes { LentBytes(start: start, count: count) }
 
   mutating func reset() {
-    count = 0
-    if buffer.count > Self.keptCapacity {
-      buffer.deallocate()
-      buffer = .allocate(byteCount: 8 * 1024, alignment: 16)
-    }
+    if end - start > Self.keptCapacity { move(toCapacity: Self.firstCapacity, keeping: 0) }
+    position = start
   }
 
   /// Bytes as they are.
@@ -35,7 +38,7 @@ struct JSONWriter: ~Copyable {
     guard let source = bytes.baseAddress, !bytes.isEmpty else { return }
     // SAFETY: `room` has made space for exactly these bytes; the source is another buffer.
     memcpy(room(bytes.count), source, bytes.count)
-    count += bytes.count
+    position += bytes.count
   }
 
   @inline(__always)
@@ -66,8 +69,8 @@ struct JSONWriter: ~Copyable {
     let target = room(bytes.count + 2)
     target.storeBytes(of: 0x22, as: UInt8.self)
     if let source = bytes.baseAddress { memcpy(target + 1, source, bytes.count) }
-    target.storeBytes(of: 0x22, toByteOffset: bytes.count + 1, as: UInt8.self)
-    count += bytes.count + 2
+    target.storeBytes(of: 0x22, toByteOffset: bytes.count &+ 1, as: UInt8.self)
+    position += bytes.count &+ 2
   }
 
   @inline(never)
@@ -76,32 +79,32 @@ struct JSONWriter: ~Copyable {
     let target = room(bytes.count * 6 + 2).assumingMemoryBound(to: UInt8.self)
     target[0] = 0x22
     if let source = bytes.baseAddress { memcpy(target + 1, source, plain) }
-    var position = plain + 1
+    var written = plain + 1
     for byte in bytes[plain...] {
       if byte >= 0x20 && byte != 0x22 && byte != 0x5C {
-        target[position] = byte
-        position += 1
+        target[written] = byte
+        written += 1
         continue
       }
-      target[position] = 0x5C
-      position += 1
+      target[written] = 0x5C
+      written += 1
       switch byte {
-      case 0x22, 0x5C: target[position] = byte
-      case 0x0A: target[position] = 0x6E
-      case 0x0D: target[position] = 0x72
-      case 0x09: target[position] = 0x74
+      case 0x22, 0x5C: target[written] = byte
+      case 0x0A: target[written] = 0x6E
+      case 0x0D: target[written] = 0x72
+      case 0x09: target[written] = 0x74
       default:
-        target[position] = 0x75
-        target[position + 1] = 0x30
-        target[position + 2] = 0x30
-        target[position + 3] = Hexadecimal.digit(byte >> 4)
-        target[position + 4] = Hexadecimal.digit(byte & 15)
-        position += 4
+        target[written] = 0x75
+        target[written + 1] = 0x30
+        target[written + 2] = 0x30
+        target[written + 3] = Hexadecimal.digit(byte >> 4)
+        target[written + 4] = Hexadecimal.digit(byte & 15)
+        written += 4
       }
-      position += 1
+      written += 1
     }
-    target[position] = 0x22
-    count += position + 1
+    target[written] = 0x22
+    position += written + 1
   }
 
   /// How many bytes there are before the first that needs an escape. Eight at a time; most texts need none.
@@ -127,23 +130,26 @@ struct JSONWriter: ~Copyable {
     target.storeBytes(of: 0x22, as: UInt8.self)
     let written = Base64.write(bytes, to: target + 1)
     target.storeBytes(of: 0x22, toByteOffset: written + 1, as: UInt8.self)
-    count += written + 2
+    position += written + 2
   }
 
   @inline(__always)
   private mutating func room(_ additional: Int) -> UnsafeMutableRawPointer {
-    if count + additional > buffer.count { grow(additional) }
-    // SAFETY: the buffer is never empty, and `count` is within it.
-    return buffer.baseAddress.unsafelyUnwrapped + count
+    if end - position < additional {
+      move(toCapacity: max((end - start) * 2, count + additional), keeping: count)
+    }
+    return position
   }
 
   @inline(never)
-  private mutating func grow(_ additional: Int) {
-    let larger = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: max(buffer.count * 2, count + additional), alignment: 16)
-    larger.copyMemory(from: LentBytes(rebasing: buffer[..<count]))
-    buffer.deallocate()
-    buffer = larger
+  private mutating func move(toCapacity capacity: Int, keeping count: Int) {
+    let other = UnsafeMutableRawPointer.allocate(byteCount: capacity, alignment: 16)
+    // SAFETY: both buffers hold at least `count` bytes, and the former is not used any more.
+    other.copyMemory(from: start, byteCount: count)
+    start.deallocate()
+    start = other
+    position = other + count
+    end = other + capacity
   }
 }
 

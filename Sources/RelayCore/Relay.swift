@@ -53,6 +53,7 @@ public final class Relay {
   public private(set) var resentThrough = LSN.zero
   /// What Kafka holds of the transactions up to `deliveredThrough`. Nil once they are past.
   private var delivered: (any DeliveredEvents)?
+  private let nothingDelivered = NothingDelivered()
   private var deliveredThrough = LSN.zero
   private let selection: EventSelection?
   private var failure: RelayError?
@@ -108,6 +109,7 @@ public final class Relay {
   /// transaction where that comes within half of `drainMilliseconds` after the request.
   /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
   public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
+    guard let sink else { throw RelayError(.sinkFailed, "there is no producer") }
     // What is parked is lent by the source, and goes with it.
     defer { unpark() }
     isReading = false
@@ -124,11 +126,11 @@ public final class Relay {
       try settle()
       try progress(source, now)
       if source.isAtEnd, parked == nil { return }
-      if let record = parked { try retry(record, now) }
+      if let record = parked { try retry(record, sink, now) }
       // The one record in flight has no company to wait for.
-      if parked != nil, isIsolated { sink?.hasten(sleeping: 1_000) }
+      if parked != nil, isIsolated { sink.hasten(sleeping: 1_000) }
       if canRead {
-        if try read(source) { continue }
+        if try read(source, sink, delivered ?? nothingDelivered) { continue }
         if parked == nil, !source.waitsForLook, rest(source, now) { continue }
       }
       wait(source, until: readDeadline)
@@ -172,29 +174,37 @@ public final class Relay {
 
   // MARK: The way of one row
 
+  // What a row is handed to comes as an argument: to look it up in this object would count a reference up and down for
+  // each row.
+
   /// Reads until the socket is empty, a record is parked, or the turn is over. True if there is more to read.
-  private func read(_ source: any ChangeSource) throws(RelayError) -> Bool {
+  private func read(
+    _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: any DeliveredEvents
+  ) throws(RelayError) -> Bool {
     let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
     for count in 1...Self.turnLimit {
       guard let change = try source.next() else { return false }
-      try handle(change, source)
+      if case .insert(let row) = change {
+        try insert(row, sink, delivered)
+      } else {
+        try handle(change, source)
+      }
       if parked != nil { return false }
       if isStopping, !isReading { return true }
-      if count % 16 == 0 || delivered?.hasBlocked == true, MonotonicTime.now() >= end { return true }
+      if count % 16 == 0 || delivered.hasBlocked, MonotonicTime.now() >= end { return true }
     }
     return true
   }
 
   private func handle(_ change: Change, _ source: any ChangeSource) throws(RelayError) {
     switch change {
-    case .insert(let row): try insert(row)
     case .begin(let commitLSN, let commitTime, _): try begin(commitLSN, commitTime)
     case .commit(_, let endLSN, _): commit(endLSN)
     case .keepalive(let walEnd): keepalive(walEnd)
     case .relation: encoder.prepare(source.relation)
     case .update: ignoreUpdate()
     case .truncate: ignoreTruncate()
-    case .delete, .message, .other: break
+    case .insert, .delete, .message, .other: break
     }
   }
 
@@ -218,7 +228,9 @@ public final class Relay {
     }
   }
 
-  private func insert(_ row: RowView) throws(RelayError) {
+  private func insert(
+    _ row: RowView, _ sink: any RecordSink, _ delivered: any DeliveredEvents
+  ) throws(RelayError) {
     guard isReading else {
       throw RelayError(.streamMalformed, "a row came outside a transaction")
     }
@@ -237,12 +249,14 @@ public final class Relay {
       tally.unselected += 1
       return ledger.skipped()
     }
-    try offer(record)
+    try offer(record, sink, delivered)
   }
 
   /// Sends the record of the row that was read last, unless Kafka has it already.
-  private func offer(_ record: Record) throws(RelayError) {
-    if let delivered {
+  private func offer(
+    _ record: Record, _ sink: any RecordSink, _ delivered: any DeliveredEvents
+  ) throws(RelayError) {
+    if commitLSN <= deliveredThrough {
       guard
         let isDelivered = delivered.contains(
           record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
@@ -256,11 +270,10 @@ public final class Relay {
       }
     }
     if commitLSN <= resentThrough { tally.resent += 1 }
-    try send(record)
+    try send(record, sink)
   }
 
-  private func send(_ record: Record) throws(RelayError) {
-    guard let sink else { throw RelayError(.sinkFailed, "there is no producer") }
+  private func send(_ record: Record, _ sink: any RecordSink) throws(RelayError) {
     if isIsolated, ledger.outstanding > 0 {
       return park(record, untilOutstanding: 0)
     }
@@ -294,7 +307,9 @@ public final class Relay {
     parkedUntilOutstanding = max(0, limit)
   }
 
-  private func retry(_ record: Record, _ now: MonotonicTime) throws(RelayError) {
+  private func retry(
+    _ record: Record, _ sink: any RecordSink, _ now: MonotonicTime
+  ) throws(RelayError) {
     if let retryTime {
       guard now >= retryTime else { return }
     } else if ledger.outstanding > parkedUntilOutstanding {
@@ -302,7 +317,11 @@ public final class Relay {
     }
     let isUnknown = parkedIsUnknown
     unpark()
-    if isUnknown { try offer(record) } else { try send(record) }
+    if isUnknown {
+      try offer(record, sink, delivered ?? nothingDelivered)
+    } else {
+      try send(record, sink)
+    }
   }
 
   /// When what is parked is worth another try; nil where that depends on what is in flight.
@@ -477,4 +496,12 @@ public final class Relay {
       }
     }
   }
+}
+
+/// While nothing is compared with what Kafka holds.
+private final class NothingDelivered: DeliveredEvents {
+  let retryTime = MonotonicTime(nanoseconds: 0)
+  let hasBlocked = false
+
+  func contains(_ record: Record, _ sequence: EventSequence) -> Bool? { false }
 }

@@ -23,6 +23,16 @@ final class RowPlan {
     var constant: LentBytes?
     /// Room for one piece of each segment.
     var pieces: UnsafeMutablePointer<LentBytes>
+
+    /// The one column that the text is made of, beside literals.
+    var onlyColumn: Source? {
+      var found: Source?
+      for case .column(let column) in segments {
+        if found != nil { return nil }
+        found = column
+      }
+      return found
+    }
   }
 
   /// An extension attribute from a column.
@@ -49,14 +59,18 @@ final class RowPlan {
   let defaultContentType: LentBytes
   let source: Text
   let topic: Text
+  /// Where the topic follows from the value of one column: that column, and the topic of the row before.
+  let topicColumn: Source?
+  var lastTopic = TopicOfValue()
   let key: Text?
   let dataschema: Text?
   let extensions: [Extension]
   let isStructured: Bool
   /// True where data of the default media type is a JSON value.
   let isDefaultJSON: Bool
-  /// `,"source":"…","type":` of a structured event, where the source is the same for every row.
-  let sourceMember: LentBytes?
+  let hasPartitionkey: Bool
+  /// `,"source":"…"` of a structured event, where the source is the same for every row.
+  let sourceMember: LentBytes
   /// `,"datacontenttype":"…"` of a structured event with the default media type.
   let contentTypeMember: LentBytes
   private let literals = Literals()
@@ -78,6 +92,7 @@ final class RowPlan {
     defaultContentType = try binder.contentType(payload)
     source = try binder.bind(mapping.source, part: "source")
     topic = try binder.bind(mapping.topic, part: "topic")
+    topicColumn = topic.onlyColumn
     if let template = mapping.key {
       key = try binder.bind(template, part: "key")
     } else {
@@ -99,14 +114,10 @@ final class RowPlan {
     self.extensions = extensions
     isStructured = mapping.contentMode == .structured
     isDefaultJSON = CloudEventRules.isJSON(defaultContentType)
+    hasPartitionkey = mapping.partitionkey
     var writer = JSONWriter()
-    if let constant = source.constant {
-      writer.member(#","source":"#, constant)
-      writer.raw(#","type":"#)
-      sourceMember = literals.lend(writer.bytes)
-    } else {
-      sourceMember = nil
-    }
+    writer.member(#","source":"#, source.constant ?? ValueText.staticText(""))
+    sourceMember = literals.lend(writer.bytes)
     writer.reset()
     writer.member(#","datacontenttype":"#, defaultContentType)
     contentTypeMember = literals.lend(writer.bytes)

@@ -153,6 +153,37 @@ private func structured() -> OutboxMapping {
     }
   }
 
+  @Test func `the topic follows its column from row to row, and a refused one is refused again`() throws {
+    var mapping = OutboxMapping()
+    mapping.topic = try Template("out.{destination}")
+    let longest = String(repeating: "x", count: CloudEventRules.topicLimit - 4)
+    // 1 and 2 are tables of their own.
+    let destinations: [(String?, UInt32)] = [
+      ("ab", 1), ("ab", 1), ("ac", 1), ("ab", 2), ("a/", 1), ("a/", 1), ("a", 1), ("ab", 1), (nil, 1),
+      ("ab", 1),
+      (longest, 1), (longest, 1), (longest + "x", 1), (longest + "x", 1), ("", 1), ("", 1), ("ab", 2),
+    ]
+    var encoder = EventEncoder(mappings: [mapping], database: "shop")
+    var shape = outboxRelation(extra: [("destination", .text)])
+    for id: UInt32 in [1, 2] {
+      shape.id = id
+      encoder.prepare(shape)
+    }
+    for (destination, id) in destinations {
+      let values: [Row.Value] = [
+        .bytes(sampleUUID), .text("order"), .text("o-1"), .text("OrderPlaced"), .bytes([1, 0x31]),
+        destination.map { .text($0) } ?? .null,
+      ]
+      let row = Row(values, relationID: id)
+      var topic: String?
+      if let record = try? encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0) {
+        topic = CopiedRecord(record).topic
+      }
+      let isTopic = destination.map { CloudEventRules.isTopic("out." + $0) } ?? false
+      #expect(topic == (isTopic ? destination.map { "out." + $0 } : nil), "\(destination ?? "NULL")")
+    }
+  }
+
   @Test(arguments: ["", ".", "..", "a/b", "a b", "é", String(repeating: "x", count: 250)])
   func `what is no topic name is rejected`(name: String) throws {
     var mapping = OutboxMapping()

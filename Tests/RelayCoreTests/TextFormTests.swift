@@ -77,6 +77,37 @@ import Testing
     }
   }
 
+  @Test func `a byte is found wherever it stands in a text of whatever length`() {
+    for count in 0...40 {
+      for place in 0..<max(1, count) {
+        for byte: UInt8 in [0x00, 0x1F, 0x20, 0x22, 0x5C, 0x7E, 0x7F, 0xFF] {
+          var bytes = [UInt8](repeating: 0x61, count: count)
+          if count > 0 { bytes[place] = byte }
+          let isString = bytes.allSatisfy { (0x20...0x7E).contains($0) }
+          #expect(bytes.withUnsafeBytes(CloudEventRules.isString) == isString, "\(count) \(place) \(byte)")
+          var writer = JSONWriter()
+          bytes.withUnsafeBytes { writer.string($0) }
+          let needsEscape = bytes.contains { $0 < 0x20 || $0 == 0x22 || $0 == 0x5C }
+          #expect((writer.count > count + 2) == needsEscape, "\(count) \(place) \(byte)")
+        }
+      }
+    }
+  }
+
+  @Test func `a text grows beyond its buffer, and the buffer is given back`() {
+    var writer = JSONWriter()
+    let piece = [UInt8](repeating: 0x61, count: 5_000)
+    for _ in 0..<2 {
+      writer.reset()
+      for _ in 0..<200 { piece.withUnsafeBytes { writer.raw($0) } }
+      writer.raw("end")
+      #expect(writer.count == 1_000_003)
+      #expect(String(decoding: writer.bytes.suffix(4), as: UTF8.self) == "aend")
+    }
+    writer.reset()
+    #expect(writer.count == 0)
+  }
+
   @Test func `the String rule of CloudEvents forbids control characters and noncharacters`() {
     func check(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes { CloudEventRules.isString($0) } }
     #expect(check(Array("grün 日本 🎉".utf8)))
