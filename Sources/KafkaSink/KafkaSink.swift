@@ -109,6 +109,8 @@ public final class KafkaSink: RecordSink {
     let index = try topics.index(of: record.topic)
     if !topics.exists(index), try !admit(index) { return .held }
     if window.holdsBack(inFlight) { return .full }
+    // Built before it is known whether there is room: to go through the headers once more would cost each record, and
+    // there is no room only once a turn.
     let (headers, headerBytes) = Self.headers(of: record)
     let cost = RecordCost(record, headerBytes: headerBytes)
     if inFlight > 0, inFlightBytes + cost.bytes > byteBudget {

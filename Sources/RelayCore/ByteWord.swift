@@ -11,8 +11,8 @@ enum ByteWord {
 }
 
 extension UnsafeRawBufferPointer {
-  /// How many of the first bytes pass: all of them, or about as many as come before the first word that does not. A
-  /// word passes where each of its bytes does.
+  /// How many of the first bytes pass: all, or never more than come before the first that does not. A word passes where
+  /// each of its bytes does.
   @inline(__always)
   func prefixOfWords(_ passes: (UInt64) -> Bool) -> Int {
     var position = 0

@@ -1,14 +1,13 @@
-// Owns: the attributes of an event: where each comes from, and how it is put down in the binary and in the structured
-// mode. What is common to both stands here once, so that an event is the same in both.
-// Must not know: the topic and key of a record.
+// Owns: the attributes and the data of an event: where each comes from, and how it is put down in the binary and in
+// the structured mode. Each stands here once for both, so that an event is the same in both.
+// Must not know: the topic of a record.
 
 extension EventEncoder {
-  /// The media type that a column names; nil for the plan's.
-  @inline(always)
-  mutating func contentType(_ row: RowView, _ plan: RowPlan) throws(RowFault) -> LentBytes? {
-    guard let column = plan.datacontenttype,
-      let text = try attribute(row, column, "datacontenttype"), !text.isEmpty
-    else { return nil }
+  /// The media type that the row names; nil for the plan's.
+  mutating func contentType(
+    _ row: RowView, _ plan: RowPlan, _ column: RowPlan.Source
+  ) throws(RowFault) -> LentBytes? {
+    guard let text = try attribute(row, column, "datacontenttype"), !text.isEmpty else { return nil }
     guard CloudEventRules.isMediaType(text) else {
       throw RowFault("datacontenttype", "\(quoted(text)) is not a media type")
     }
@@ -16,7 +15,7 @@ extension EventEncoder {
   }
 
   /// What comes before all attributes: of a binary event the media type of its data, of a structured one its own.
-  @inline(always)
+  @inline(__always)
   mutating func begin(_ plan: RowPlan, contentType: LentBytes?, hasData: Bool) {
     if plan.isStructured {
       add("content-type", ValueText.staticText("application/cloudevents+json; charset=UTF-8"))
@@ -31,7 +30,7 @@ extension EventEncoder {
   /// - Parameters:
   ///   - commitLSN: of the row's transaction.
   ///   - index: of the row among its transaction's inserted rows, from 0.
-  @inline(always)
+  @inline(__always)
   mutating func putAttributes(
     _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RowFault) {
@@ -39,7 +38,15 @@ extension EventEncoder {
       throw RowFault("id", "it is NULL or empty")
     }
     put("ce_id", #","id":"#, id, plan, isPlain: !ValueText.isFree(plan.id.form))
-    try putSource(row, plan)
+    if let constant = plan.source.constant {
+      if let member = plan.sourceMember, plan.isStructured {
+        writer.raw(member)
+      } else {
+        add("ce_source", constant)
+      }
+    } else {
+      try putSource(row, plan)
+    }
     guard let type = try attribute(row, plan.type, "type"), !type.isEmpty else {
       throw RowFault("type", "it is NULL or empty")
     }
@@ -53,12 +60,7 @@ extension EventEncoder {
     }
   }
 
-  @inline(always)
   private mutating func putSource(_ row: RowView, _ plan: RowPlan) throws(RowFault) {
-    if let constant = plan.source.constant {
-      if plan.isStructured { writer.raw(plan.sourceMember) } else { add("ce_source", constant) }
-      return
-    }
     guard let source = try render(plan.source, row, "source") else {
       throw RowFault("source", "a column in it is NULL")
     }
@@ -69,7 +71,7 @@ extension EventEncoder {
   }
 
   /// The media type of a structured event's data.
-  @inline(always)
+  @inline(__always)
   mutating func putContentType(_ contentType: LentBytes?, _ plan: RowPlan) {
     if let contentType {
       writer.member(#","datacontenttype":"#, contentType)
@@ -79,27 +81,26 @@ extension EventEncoder {
   }
 
   /// What few events have: dataschema, partitionkey, the extensions of the mapping and those of the headers column.
-  @inline(always)
-  mutating func putExtensions(_ row: RowView, _ plan: RowPlan, key: LentBytes?) throws(RowFault) {
+  mutating func putRareAttributes(_ row: RowView, _ plan: RowPlan, key: LentBytes?) throws(RowFault) {
     if let template = plan.dataschema, let text = try render(template, row, "dataschema"), !text.isEmpty {
       if template.constant == nil, !CloudEventRules.isURI(text) {
         throw RowFault("dataschema", "\(quoted(text)) is not an absolute URI (RFC 3986)")
       }
       put("ce_dataschema", #","dataschema":"#, text, plan)
     }
-    if plan.hasPartitionkey, let key, !key.isEmpty {
+    if plan.mapping.partitionkey, let key, !key.isEmpty {
       guard CloudEventRules.isString(key) else { throw RowFault("partitionkey", notAString) }
       put("ce_partitionkey", #","partitionkey":"#, key, plan)
     }
     for item in plan.extensions {
       if let text = try attribute(row, item.source, item.column), !text.isEmpty { try put(item, text, plan) }
     }
-    if plan.headers != nil { try addHeaders(row, plan, structured: plan.isStructured) }
+    try addHeaders(row, plan)
   }
 
   /// An attribute: the name of its header, the name of its member as it stands in JSON, comma and colon included.
-  /// - Parameter isPlain: what is made of digits needs no escape.
-  @inline(always)
+  /// - Parameter isPlain: the value cannot hold a byte that needs an escape.
+  @inline(__always)
   private mutating func put(
     _ header: StaticString, _ member: StaticString, _ value: LentBytes, _ plan: RowPlan, isPlain: Bool = false
   ) {
@@ -123,7 +124,7 @@ extension EventEncoder {
 
   // MARK: Values
 
-  @inline(always)
+  @inline(__always)
   private mutating func time(
     _ row: RowView, _ plan: RowPlan, _ commitTime: PostgresMicroseconds
   ) throws(RowFault) -> LentBytes? {
@@ -137,7 +138,7 @@ extension EventEncoder {
   }
 
   /// An attribute's text, checked; nil for NULL.
-  @inline(always)
+  @inline(__always)
   private mutating func attribute(
     _ row: RowView, _ column: RowPlan.Source, _ part: String
   ) throws(RowFault) -> LentBytes? {
@@ -155,7 +156,7 @@ extension EventEncoder {
   // MARK: Data
 
   /// The payload as the consumer gets it.
-  @inline(always)
+  @inline(__always)
   func payloadBytes(
     _ value: ColumnValue, _ column: RowPlan.Source
   ) throws(RowFault) -> LentBytes {

@@ -3,7 +3,7 @@
 import Glibc
 
 /// Turns rows into records. All texts of a record are lent from the row, the plan, or the encoder's own
-/// buffers, and stand until the following `encode`.
+/// buffers, and stand until the following `encode` or `prepare`.
 struct EventEncoder: ~Copyable {
   /// The most headers a record may have, the mark of a replay not counted.
   static let maximumHeaders = 64
@@ -105,11 +105,12 @@ struct EventEncoder: ~Copyable {
       }
     }
     let payload = row.values[plan.payload.index]
-    let contentType = try contentType(row, plan)
+    var contentType: LentBytes?
+    if let column = plan.datacontenttype { contentType = try self.contentType(row, plan, column) }
     begin(plan, contentType: contentType, hasData: payload.format != .null)
     try putAttributes(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
     if plan.isStructured, payload.format != .null { putContentType(contentType, plan) }
-    try putExtensions(row, plan, key: key)
+    if plan.hasRareAttributes { try putRareAttributes(row, plan, key: key) }
     var value: LentBytes?
     if payload.format != .null {
       let data = try payloadBytes(payload, plan.payload)

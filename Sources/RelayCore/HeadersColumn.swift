@@ -4,7 +4,7 @@
 extension EventEncoder {
   /// Keys that are valid extension names become extension attributes; any other key becomes a plain Kafka
   /// header of that name. NULL and empty values are left out.
-  mutating func addHeaders(_ row: RowView, _ plan: RowPlan, structured: Bool) throws(RowFault) {
+  mutating func addHeaders(_ row: RowView, _ plan: RowPlan) throws(RowFault) {
     guard let column = plan.headers else { return }
     let value = row.values[column.index]
     if value.format == .null { return }
@@ -31,7 +31,7 @@ extension EventEncoder {
           bytes = unescaped
         }
         if bytes.isEmpty { continue }
-        try addHeader(key, bytes, kind, plan, firstOfColumn: firstOfColumn, structured: structured)
+        try addHeader(key, bytes, kind, plan, firstOfColumn: firstOfColumn)
       } while scanner.take(0x2C)
       guard scanner.take(0x7D) else { throw RowFault("headers", "it is not valid JSON") }
     }
@@ -40,8 +40,7 @@ extension EventEncoder {
   }
 
   private mutating func addHeader(
-    _ key: LentBytes, _ value: LentBytes, _ kind: JSONScanner.Kind, _ plan: RowPlan, firstOfColumn: Int,
-    structured: Bool
+    _ key: LentBytes, _ value: LentBytes, _ kind: JSONScanner.Kind, _ plan: RowPlan, firstOfColumn: Int
   ) throws(RowFault) {
     guard !key.isEmpty, !key.contains(0) else { throw RowFault("headers", "a key is empty or holds a NUL") }
     if CloudEventRules.hasPrefix(key, "ce_") || CloudEventRules.hasPrefix(key, "content-type") {
@@ -55,7 +54,7 @@ extension EventEncoder {
     guard CloudEventRules.isString(value) else {
       throw RowFault("headers", "the value of \(quoted(key)): \(notAString)")
     }
-    if structured {
+    if plan.isStructured {
       try refuseRepeatedMember(key)
       writer.raw(",")
       writer.string(key)

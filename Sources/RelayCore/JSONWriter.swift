@@ -23,12 +23,15 @@ struct JSONWriter: ~Copyable {
     start.deallocate()
   }
 
+  // SAFETY: the three point into one buffer, or just behind it, in the order start, position, end.
+
   var count: Int { position - start }
+  var capacity: Int { end - start }
   /// What was written since `reset`. Valid until the next write.
   var bytes: LentBytes { LentBytes(start: start, count: count) }
 
   mutating func reset() {
-    if end - start > Self.keptCapacity { move(toCapacity: Self.firstCapacity, keeping: 0) }
+    if capacity > Self.keptCapacity { move(toCapacity: Self.firstCapacity, keeping: 0) }
     position = start
   }
 
@@ -55,7 +58,6 @@ struct JSONWriter: ~Copyable {
   }
 
   /// A JSON string in quotes. `bytes` is valid UTF-8.
-  @inline(__always)
   mutating func string(_ bytes: LentBytes) {
     let plain = Self.plainPrefix(bytes)
     if plain < bytes.count { return escapedString(bytes, plain: plain) }
@@ -135,9 +137,7 @@ struct JSONWriter: ~Copyable {
 
   @inline(__always)
   private mutating func room(_ additional: Int) -> UnsafeMutableRawPointer {
-    if end - position < additional {
-      move(toCapacity: max((end - start) * 2, count + additional), keeping: count)
-    }
+    if end - position < additional { move(toCapacity: max(capacity * 2, count + additional), keeping: count) }
     return position
   }
 

@@ -53,7 +53,6 @@ public final class Relay {
   public private(set) var resentThrough = LSN.zero
   /// What Kafka holds of the transactions up to `deliveredThrough`. Nil once they are past.
   private var delivered: (any DeliveredEvents)?
-  private let nothingDelivered = NothingDelivered()
   private var deliveredThrough = LSN.zero
   private let selection: EventSelection?
   private var failure: RelayError?
@@ -130,7 +129,7 @@ public final class Relay {
       // The one record in flight has no company to wait for.
       if parked != nil, isIsolated { sink.hasten(sleeping: 1_000) }
       if canRead {
-        if try read(source, sink, delivered ?? nothingDelivered) { continue }
+        if try read(source, sink, delivered) { continue }
         if parked == nil, !source.waitsForLook, rest(source, now) { continue }
       }
       wait(source, until: readDeadline)
@@ -179,32 +178,32 @@ public final class Relay {
 
   /// Reads until the socket is empty, a record is parked, or the turn is over. True if there is more to read.
   private func read(
-    _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: any DeliveredEvents
+    _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
   ) throws(RelayError) -> Bool {
     let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
     for count in 1...Self.turnLimit {
       guard let change = try source.next() else { return false }
-      if case .insert(let row) = change {
-        try insert(row, sink, delivered)
-      } else {
-        try handle(change, source)
-      }
+      try handle(change, source, sink, delivered)
       if parked != nil { return false }
       if isStopping, !isReading { return true }
-      if count % 16 == 0 || delivered.hasBlocked, MonotonicTime.now() >= end { return true }
+      if count % 16 == 0 || delivered?.hasBlocked == true, MonotonicTime.now() >= end { return true }
     }
     return true
   }
 
-  private func handle(_ change: Change, _ source: any ChangeSource) throws(RelayError) {
+  @inline(__always)
+  private func handle(
+    _ change: Change, _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
+  ) throws(RelayError) {
     switch change {
+    case .insert(let row): try insert(row, sink, delivered)
     case .begin(let commitLSN, let commitTime, _): try begin(commitLSN, commitTime)
     case .commit(_, let endLSN, _): commit(endLSN)
     case .keepalive(let walEnd): keepalive(walEnd)
     case .relation: encoder.prepare(source.relation)
     case .update: ignoreUpdate()
     case .truncate: ignoreTruncate()
-    case .insert, .delete, .message, .other: break
+    case .delete, .message, .other: break
     }
   }
 
@@ -229,7 +228,7 @@ public final class Relay {
   }
 
   private func insert(
-    _ row: RowView, _ sink: any RecordSink, _ delivered: any DeliveredEvents
+    _ row: RowView, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
   ) throws(RelayError) {
     guard isReading else {
       throw RelayError(.streamMalformed, "a row came outside a transaction")
@@ -254,9 +253,10 @@ public final class Relay {
 
   /// Sends the record of the row that was read last, unless Kafka has it already.
   private func offer(
-    _ record: Record, _ sink: any RecordSink, _ delivered: any DeliveredEvents
+    _ record: Record, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
   ) throws(RelayError) {
-    if commitLSN <= deliveredThrough {
+    // The argument may still be there when `self.delivered` has been let go.
+    if commitLSN <= deliveredThrough, let delivered {
       guard
         let isDelivered = delivered.contains(
           record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
@@ -318,7 +318,7 @@ public final class Relay {
     let isUnknown = parkedIsUnknown
     unpark()
     if isUnknown {
-      try offer(record, sink, delivered ?? nothingDelivered)
+      try offer(record, sink, delivered)
     } else {
       try send(record, sink)
     }
@@ -496,12 +496,4 @@ public final class Relay {
       }
     }
   }
-}
-
-/// While nothing is compared with what Kafka holds.
-private final class NothingDelivered: DeliveredEvents {
-  let retryTime = MonotonicTime(nanoseconds: 0)
-  let hasBlocked = false
-
-  func contains(_ record: Record, _ sequence: EventSequence) -> Bool? { false }
 }

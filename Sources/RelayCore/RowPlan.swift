@@ -1,5 +1,5 @@
 // Owns: the binding of a mapping to one shape of a table: column indexes, literals, constants.
-// Must not know: the values of a row.
+// Must not know: the values of a row, but for the one that its topic was made of last.
 
 /// Compiled once for each Relation message, used for each row.
 final class RowPlan {
@@ -59,8 +59,9 @@ final class RowPlan {
   let defaultContentType: LentBytes
   let source: Text
   let topic: Text
-  /// Where the topic follows from the value of one column: that column, and the topic of the row before.
+  /// Where the topic follows from the value of one column: that column.
   let topicColumn: Source?
+  /// The topic that was made of it last.
   var lastTopic = TopicOfValue()
   let key: Text?
   let dataschema: Text?
@@ -68,9 +69,10 @@ final class RowPlan {
   let isStructured: Bool
   /// True where data of the default media type is a JSON value.
   let isDefaultJSON: Bool
-  let hasPartitionkey: Bool
+  /// True where the mapping has any of dataschema, partitionkey, extensions and a column of headers.
+  let hasRareAttributes: Bool
   /// `,"source":"…"` of a structured event, where the source is the same for every row.
-  let sourceMember: LentBytes
+  let sourceMember: LentBytes?
   /// `,"datacontenttype":"…"` of a structured event with the default media type.
   let contentTypeMember: LentBytes
   private let literals = Literals()
@@ -114,10 +116,15 @@ final class RowPlan {
     self.extensions = extensions
     isStructured = mapping.contentMode == .structured
     isDefaultJSON = CloudEventRules.isJSON(defaultContentType)
-    hasPartitionkey = mapping.partitionkey
+    hasRareAttributes =
+      dataschema != nil || mapping.partitionkey || !extensions.isEmpty || headers != nil
     var writer = JSONWriter()
-    writer.member(#","source":"#, source.constant ?? ValueText.staticText(""))
-    sourceMember = literals.lend(writer.bytes)
+    if let constant = source.constant {
+      writer.member(#","source":"#, constant)
+      sourceMember = literals.lend(writer.bytes)
+    } else {
+      sourceMember = nil
+    }
     writer.reset()
     writer.member(#","datacontenttype":"#, defaultContentType)
     contentTypeMember = literals.lend(writer.bytes)

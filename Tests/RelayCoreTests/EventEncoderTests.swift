@@ -154,34 +154,85 @@ private func structured() -> OutboxMapping {
   }
 
   @Test func `the topic follows its column from row to row, and a refused one is refused again`() throws {
-    var mapping = OutboxMapping()
-    mapping.topic = try Template("out.{destination}")
+    var mappings = [OutboxMapping(), OutboxMapping()]
+    mappings[0].topic = try Template("out.{destination}")
+    mappings[1].topic = try Template("{destination}.two")
+    mappings[1].table = "second"
     let longest = String(repeating: "x", count: CloudEventRules.topicLimit - 4)
-    // 1 and 2 are tables of their own.
-    let destinations: [(String?, UInt32)] = [
-      ("ab", 1), ("ab", 1), ("ac", 1), ("ab", 2), ("a/", 1), ("a/", 1), ("a", 1), ("ab", 1), (nil, 1),
-      ("ab", 1),
-      (longest, 1), (longest, 1), (longest + "x", 1), (longest + "x", 1), ("", 1), ("", 1), ("ab", 2),
+    let destinations: [(text: String?, table: UInt32)] = [
+      ("ab", 1), ("ab", 1), ("ac", 1), ("ab", 2), ("ab", 1), ("a/", 1), ("a/", 1), ("a", 1), ("ab", 1),
+      (nil, 1),
+      ("ab", 1), (longest, 1), (longest, 1), (longest + "x", 1), (longest + "x", 1), ("", 1), ("", 1),
+      ("ab", 2),
     ]
-    var encoder = EventEncoder(mappings: [mapping], database: "shop")
-    var shape = outboxRelation(extra: [("destination", .text)])
-    for id: UInt32 in [1, 2] {
-      shape.id = id
-      encoder.prepare(shape)
-    }
-    for (destination, id) in destinations {
-      let values: [Row.Value] = [
-        .bytes(sampleUUID), .text("order"), .text("o-1"), .text("OrderPlaced"), .bytes([1, 0x31]),
-        destination.map { .text($0) } ?? .null,
-      ]
-      let row = Row(values, relationID: id)
-      var topic: String?
-      if let record = try? encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0) {
-        topic = CopiedRecord(record).topic
+    var encoder = EventEncoder(mappings: mappings, database: "shop")
+    for round in 0..<2 {
+      for (id, table) in [(1, "outbox"), (2, "second")] as [(UInt32, String)] {
+        var shape = outboxRelation(extra: [("destination", .text)])
+        (shape.id, shape.table) = (id, table)
+        encoder.prepare(shape)
       }
-      let isTopic = destination.map { CloudEventRules.isTopic("out." + $0) } ?? false
-      #expect(topic == (isTopic ? destination.map { "out." + $0 } : nil), "\(destination ?? "NULL")")
+      for (text, table) in destinations {
+        let row = outboxRow(extra: [text.map { .text($0) } ?? .null], relationID: table)
+        var topic: String?
+        if let record = try? encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0) {
+          topic = CopiedRecord(record).topic
+        }
+        let expected = text.map { table == 1 ? "out." + $0 : $0 + ".two" }
+        #expect(
+          topic == expected.flatMap { CloudEventRules.isTopic($0) ? $0 : nil }, "\(text ?? "NULL") \(round)")
+      }
     }
+  }
+
+  @Test func `a value that is longer than its topic finds its topic again`() throws {
+    var mapping = OutboxMapping()
+    mapping.topic = try Template("{destination}")
+    let digits = String(repeating: "7", count: CloudEventRules.topicLimit)
+    var encoder = EventEncoder(mappings: [mapping], database: "shop")
+    encoder.prepare(outboxRelation(extra: [("destination", .jsonb)]))
+    for text in [digits, digits, "8", "8", digits] {
+      let row = outboxRow(extra: [.bytes([1] + Array(text.utf8))])
+      let record = try encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0)
+      #expect(CopiedRecord(try #require(record)).topic == text)
+    }
+  }
+
+  @Test func `every attribute there is, in both modes`() throws {
+    let shape = relation([
+      ("id", .text), ("aggregatetype", .text), ("aggregateid", .text), ("type", .text), ("payload", .text),
+      ("region", .text), ("datacontenttype", .text), ("created_at", .timestamptz), ("attempt", .int4),
+      ("headers", .json),
+    ])
+    let row = Row([
+      .text("i\"1"), .text("order"), .text("o\\1"), .text("Order\"Placed"), .text("<a/>"), .text("eu"),
+      .text("text/xml"), .bytes(bigEndian(Int64(1))), .bytes(bigEndian(Int32(3))),
+      .text(#"{"traceparent":"00-1","X-Plain":"p"}"#),
+    ])
+    var mapping = OutboxMapping()
+    mapping.source = try Template("/shop/{region}")
+    mapping.dataschema = try Template("https://schemas.example/{region}")
+    mapping.columns.datacontenttype = "datacontenttype"
+    mapping.partitionkey = true
+    mapping.extensions = [.init(name: "attempt", column: "attempt")]
+    let binary = try encode(row, shape, mapping)
+    #expect(
+      binary.headers == [
+        "content-type: text/xml", "ce_specversion: 1.0", "ce_id: i\"1", "ce_source: /shop/eu",
+        "ce_type: Order\"Placed", "ce_subject: o\\1", "ce_time: 2000-01-01T00:00:00.000001Z",
+        "ce_sequence: 00000016b374d848-00000007", "ce_dataschema: https://schemas.example/eu",
+        "ce_partitionkey: o\\1", "ce_attempt: 3", "ce_traceparent: 00-1", "X-Plain: p",
+      ])
+    #expect(binary.text == "<a/>")
+    mapping.contentMode = .structured
+    let whole = try encode(row, shape, mapping)
+    #expect(whole.headers == ["content-type: application/cloudevents+json; charset=UTF-8", "X-Plain: p"])
+    #expect(
+      whole.text
+        == #"{"specversion":"1.0","id":"i\"1","source":"/shop/eu","type":"Order\"Placed","subject":"o\\1","#
+        + #""time":"2000-01-01T00:00:00.000001Z","sequence":"00000016b374d848-00000007","#
+        + #""datacontenttype":"text/xml","dataschema":"https://schemas.example/eu","partitionkey":"o\\1","#
+        + #""attempt":3,"traceparent":"00-1","data":"<a/>"}"#)
   }
 
   @Test(arguments: ["", ".", "..", "a/b", "a b", "é", String(repeating: "x", count: 250)])

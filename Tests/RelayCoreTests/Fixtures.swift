@@ -109,10 +109,10 @@ let sampleUUID: [UInt8] = [
 ]
 
 /// A row for `outboxRelation`.
-func outboxRow(payload: Row.Value? = nil, extra: [Row.Value] = []) -> Row {
+func outboxRow(payload: Row.Value? = nil, extra: [Row.Value] = [], relationID: UInt32 = 1) -> Row {
   Row(
     [
       .bytes(sampleUUID), .text("order"), .text("o-1"), .text("OrderPlaced"),
       payload ?? .bytes([1] + Array(#"{"n": 1.0}"#.utf8)),
-    ] + extra)
+    ] + extra, relationID: relationID)
 }

@@ -17,6 +17,11 @@ private func simulate(_ world: World) throws {
   var current = relay()
   var sink = SimulatedSink(world)
   current.use(sink)
+  func recognize(_ through: UInt64) {
+    guard world.recognizes else { return }
+    world.recognizedThrough = max(world.recognizedThrough, through)
+    current.recognize(SimulatedTails(world), through: LSN(through))
+  }
   while !stop.isRequested {
     guard world.steps < 200_000 else {
       world.faults.append("it does not come to an end")
@@ -34,7 +39,7 @@ private func simulate(_ world: World) throws {
         current.dropSink()
         sink = SimulatedSink(world)
         current.use(sink)
-        if world.recognizes { current.recognize(SimulatedTails(world), through: current.resentThrough) }
+        recognize(current.resentThrough.rawValue)
       case .interrupted:
         world.crashes += 1
         sink.abandon()
@@ -44,7 +49,7 @@ private func simulate(_ world: World) throws {
         current = relay()
         sink = SimulatedSink(world)
         current.use(sink)
-        if world.recognizes { current.recognize(SimulatedTails(world), through: LSN(world.walEnd)) }
+        recognize(world.walEnd)
       default: throw error
       }
     }

@@ -41,6 +41,8 @@ final class World {
   var interruptionChance = 0
   /// Whether the loop is told what Kafka holds, after a crash and for a new producer.
   var recognizes = false
+  /// Up to here Kafka may hold events already.
+  var recognizedThrough: UInt64 = 0
 
   init(seed: UInt64) {
     var random = SeededGenerator(seed: seed)
@@ -260,6 +262,9 @@ final class SimulatedTails: DeliveredEvents {
     hasBlocked = world.random.chance(10)
     if world.random.chance(5) { return nil }
     let id = CopiedRecord(record).header("ce_id") ?? ""
+    if sequence.commitLSN.rawValue > world.recognizedThrough {
+      world.faults.append("\(id) is asked for, which nothing can have delivered before")
+    }
     // The sequence must be that of this event.
     let transaction = world.transactions.first { $0.commitLSN == sequence.commitLSN.rawValue }
     if transaction?.events[Int(sequence.index)].id != id {
