@@ -44,6 +44,9 @@ public final class PartitionTails: DeliveredEvents {
   private var kept = 0
   /// The ends have stood still once.
   private(set) var isStill = false
+  /// A topic was missing when asked for twice, half a second apart: no other needs to be asked for twice. A broker that
+  /// has just started may not know its topics yet.
+  private var knowsTopics = false
   private var hasTold = false
 
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
@@ -140,8 +143,9 @@ public final class PartitionTails: DeliveredEvents {
       attempts[name] = attempt - 1
       waitLonger()
       return nil
-    // A broker that has just started may not know its topics yet.
-    case .missing: return attempt > 1 ? TopicTail() : nil
+    case .missing:
+      if attempt > 1 { knowsTopics = true }
+      return knowsTopics ? TopicTail() : nil
     case .notNow(let code):
       waitLonger()
       guard attempt > Self.attemptLimit else { return nil }
