@@ -20,7 +20,7 @@ struct Case: Sendable {
 
   private static let drains: [Case] = [
     drain("txn-100", Workload(rows: 1_000_000)),
-    drain("txn-1", Workload(rows: 300_000, rowsPerTransaction: 1)),
+    drain("txn-1", Workload(rows: 1_000_000, rowsPerTransaction: 1)),
     drain("txn-1000000", Workload(rows: 1_000_000, rowsPerTransaction: .max)),
     drain("payload-100", Workload(rows: 1_000_000, payloadBytes: 100)),
     drain("payload-4096", Workload(rows: 200_000, payloadBytes: 4096)),
