@@ -141,6 +141,7 @@ public final class PartitionTails: DeliveredEvents {
     // Nothing can be sent meanwhile either.
     case .away:
       attempts[name] = attempt - 1
+      knowsTopics = false
       waitLonger()
       return nil
     case .missing:
