@@ -34,18 +34,20 @@ private final class CountedRelay {
     try relay.waitUntilReady()
   }
 
-  /// Of the relay's own thread, which is the main thread, so far.
+  /// Of the relay's own thread, so far.
   func counts() throws -> Allocations {
     let wordsPerThread = 6
     let words = try Data(contentsOf: URL(fileURLWithPath: file)).withUnsafeBytes {
       Array($0.bindMemory(to: UInt64.self))
     }
-    for start in stride(from: 0, to: words.count, by: wordsPerThread)
-    where words[start] == UInt64(relay.process.processID) {
+    let task = "/proc/\(relay.process.processID)/task"
+    for start in stride(from: 0, to: words.count, by: wordsPerThread) {
+      let name = try? String(contentsOfFile: "\(task)/\(words[start])/comm", encoding: .utf8)
+      guard name == "relay\n" else { continue }
       let counts = words[(start + 1)...(start + 4)].map { Int($0) }
       return Allocations(swift: counts[0], librdkafka: counts[1], libpq: counts[2], other: counts[3])
     }
-    throw HarnessError("the relay's thread has allocated nothing: \(words.prefix(24))")
+    throw HarnessError("no thread named relay has allocated: \(words.prefix(24))")
   }
 }
 

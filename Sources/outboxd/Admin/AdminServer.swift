@@ -57,7 +57,7 @@ final class AdminServer {
 /// The thread's entry. A free function: a closure here would be bound to its maker's actor.
 private func adminThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   guard let context else { return nil }
-  // Signals are another thread's.
+  // Signals are the main thread's.
   var signals = sigset_t()
   sigfillset(&signals)
   pthread_sigmask(SIG_BLOCK, &signals, nil)

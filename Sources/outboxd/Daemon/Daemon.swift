@@ -5,10 +5,13 @@ import PostgresSource
 import RelayCore
 import Synchronization
 
-/// Main thread: everything on the way of a row, since glibc frees what the main thread has allocated with fewer
-/// steps. Keeper's thread: the journal and the watch on the slot. Admin server's thread: libmicrohttpd's own. And one
-/// for signals.
+/// Main thread: signals. Relay's thread: everything on the way of a row. Keeper's thread: the journal and the
+/// watch on the slot. Admin server's thread: libmicrohttpd's own.
 enum Daemon {
+  private final class Outcome: Sendable {
+    let failure = Mutex<RelayError?>(nil)
+  }
+
   /// Runs until a signal or a failure ends it.
   /// - Returns: the exit code.
   static func run(_ configuration: Configuration) throws(RelayError) -> Int32 {
@@ -17,6 +20,7 @@ enum Daemon {
     let metrics = RelayMetrics()
     let stop = StopSignal()
     let finished = StopSignal()
+    let outcome = Outcome()
     metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
     log.info(
       "starting", ("version", Versions.outboxd), ("slot", configuration.postgres.slot),
@@ -25,19 +29,20 @@ enum Daemon {
     let keeper = JournalKeeper(
       settings: configuration.postgres, mappings: configuration.outboxes, log: log, metrics: metrics)
     try keeper.start()
-    let signalThread = try RelayThread(name: "signals") {
-      signals.serve(
-        stop: stop, finished: finished, log: log,
-        lastWords: "ended at once by a second signal; unacknowledged events are sent again at the next start")
+    let relayThread = try RelayThread(name: "relay") {
+      let session = RelaySession(
+        configuration: configuration, metrics: metrics, stop: stop, log: log, keeper: keeper)
+      let failure = session.run()
+      outcome.failure.withLock { $0 = failure }
+      finished.request()
     }
-    let session = RelaySession(
-      configuration: configuration, metrics: metrics, stop: stop, log: log, keeper: keeper)
-    let failure = session.run()
-    finished.request()
-    signalThread.join()
+    signals.serve(
+      stop: stop, finished: finished, log: log,
+      lastWords: "ended at once by a second signal; unacknowledged events are sent again at the next start")
+    relayThread.join()
     keeper.stop()
     admin?.stop()
-    if let failure {
+    if let failure = outcome.failure.withLock({ $0 }) {
       log.error("halted", failure)
       return failure.kind.exitCode
     }
