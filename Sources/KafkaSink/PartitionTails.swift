@@ -46,7 +46,7 @@ public final class PartitionTails: DeliveredEvents {
   private(set) var isStill = false
   /// A topic was missing when asked for twice, half a second apart: no other needs to be asked for twice. A broker that
   /// has just started may not know its topics yet.
-  private var knowsTopics = false
+  private(set) var knowsTopics = false
   private var hasTold = false
 
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)

@@ -127,7 +127,7 @@ public enum CloudEventRules {
   }
 
   /// Bytes that a topic's name has at most.
-  static let topicLimit = 249
+  public static let topicLimit = 249
 
   /// Kafka: 1 to 249 of `[A-Za-z0-9._-]`, and neither `.` nor `..`.
   static func isTopic(_ bytes: LentBytes) -> Bool {

@@ -248,6 +248,25 @@ struct PartitionTailsTests {
     #expect(tails.notices().isEmpty)
   }
 
+  @Test func `after Kafka was away a missing topic is asked for twice again`() throws {
+    let broker = try MockBroker()
+    for topic in ["tails.first", "tails.second"] {
+      broker.setTopicError(topic, code: RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART.rawValue)
+    }
+    let tails = Tails(["bootstrap.servers": broker.bootstrapServers], after: 1)
+    #expect(try !tails.contains(binary("tails.first", 1), 1))
+    #expect(tails.tails.knowsTopics)
+    broker.setDown()
+    let answer = binary("tails.second", 1).lend {
+      tails.tails.contains($0, EventSequence(commitLSN: LSN(1), index: 0))
+    }
+    #expect(answer == nil)
+    #expect(!tails.tails.knowsTopics)
+    broker.setUp()
+    #expect(try !tails.contains(binary("tails.second", 1), 1))
+    #expect(tails.tails.knowsTopics)
+  }
+
   @Test func `a tail that takes too long is not clear`() throws {
     try create("tails.slow", partitions: 1)
     try publish([binary("tails.slow", 8000)])
