@@ -48,7 +48,8 @@ let package = Package(
       name: "outboxd-bench-floor", dependencies: ["CLibpq", "CRdkafka"], path: "Sources/CBenchFloor",
       cSettings: [.define("_GNU_SOURCE")]),
 
-    .target(name: "RelayTesting", path: "Tests/RelayTesting", swiftSettings: settings),
+    .target(
+      name: "RelayTesting", dependencies: ["CSystem"], path: "Tests/RelayTesting", swiftSettings: settings),
     .testTarget(
       name: "RelayCoreTests", dependencies: ["RelayCore", "RelayTesting"], swiftSettings: settings),
     .testTarget(

@@ -15,6 +15,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+/// Of <spawn.h>, since glibc 2.34, where _GNU_SOURCE is defined: the new program gets no descriptor from this one on.
+extern int posix_spawn_file_actions_addclosefrom_np(posix_spawn_file_actions_t *actions, int first);
+
 /// Bytes that wait in the socket's receive buffer, or -1 with errno set.
 static inline int outboxd_bytes_waiting(int descriptor) {
   int count = 0;

@@ -1,6 +1,7 @@
 import CRdkafka
 import Foundation
 import RelayCore
+import RelayTesting
 import Synchronization
 import Testing
 
@@ -127,7 +128,7 @@ import Testing
     try driver.deliver(Content(), tag: 0)
     try driver.awaitSettled(1)
     #expect(driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 1)
-    broker.setDown()
+    broker.takeDown()
     for tag in 1...5 { try driver.deliver(Content(), tag: UInt64(tag)) }
     try driver.wait("the hold", seconds: 10) { driver.metrics.hold != nil }
     #expect(driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 0)
@@ -140,7 +141,7 @@ import Testing
   }
 
   @Test func aTopicSeenFirstWhileKafkaIsAwayIsHeldWithTheReason() throws {
-    broker.setDown()
+    broker.takeDown()
     let driver = try SinkDriver(properties)
     #expect(driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 0)
     #expect(try driver.send(Content(), tag: 1) == .held)
@@ -304,7 +305,7 @@ import Testing
     var driver: SinkDriver? = try SinkDriver(properties)
     try driver?.deliver(Content(), tag: 0)
     try driver?.awaitSettled(1)
-    broker.setDown()
+    broker.takeDown()
     for tag in 1...1000 { try driver?.deliver(Content(), tag: UInt64(tag)) }
     let start = Date()
     driver?.sink.abandon()
@@ -354,6 +355,12 @@ import Testing
     #expect(away.findings.last?.level == .error)
     #expect(away.findings.last?.message.contains("Connection refused") == true)
   }
+}
+
+extension MockBroker {
+  /// `setDown` binds the port anew, and librdkafka aborts where that fails, as it does while a program that is
+  /// just being started still has the old socket.
+  func takeDown() { ChildProcess.whileNothingStarts { setDown() } }
 }
 
 extension KafkaSink {

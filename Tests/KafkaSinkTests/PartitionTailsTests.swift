@@ -1,6 +1,7 @@
 import CRdkafka
 import Foundation
 import RelayCore
+import RelayTesting
 import Testing
 
 @testable import KafkaSink
@@ -65,11 +66,12 @@ private final class Tails {
   }
 }
 
-@Suite(.serialized, .enabled(if: RealKafka.command != nil, "no real Kafka"))
+@Suite(.serialized, .enabled(if: KafkaCluster.program != nil, "no real Kafka"))
 struct PartitionTailsTests {
-  private let kafka = RealKafka.secure
+  private let kafka: KafkaCluster
+  private var properties: [String: String] { ["bootstrap.servers": kafka.bootstrap] }
 
-  private func properties() throws -> [String: String] { ["bootstrap.servers": try kafka.bootstrap()] }
+  init() throws { kafka = try RealKafka.secure.get() }
 
   private func create(_ topic: String, partitions: Int = 4, _ configuration: String...) throws {
     try kafka.tool(
@@ -78,7 +80,7 @@ struct PartitionTailsTests {
   }
 
   private func publish(_ contents: [Content]) throws {
-    let driver = try SinkDriver(try properties())
+    let driver = try SinkDriver(properties)
     for (tag, content) in contents.enumerated() { try driver.deliver(content, tag: UInt64(tag)) }
     try driver.awaitSettled(contents.count)
     #expect(driver.settled.allSatisfy { $0.error == nil })
@@ -93,7 +95,7 @@ struct PartitionTailsTests {
       structured("tails.exact", 1004),
     ]
     try publish(there)
-    let tails = Tails(try properties(), after: 1000)
+    let tails = Tails(properties, after: 1000)
     #expect(!tails.tails.hasLooked)
     #expect(try tails.contains(there[0], 1000))
     #expect(try tails.contains(there[1], 1000, 1))
@@ -108,9 +110,9 @@ struct PartitionTailsTests {
       binary("tails.exact", 1000, key: "q"), binary("tails.exact", 1000, more: [("x", "y")]),
       binary("tails.exact", 1000, more: [("outboxd-replay", "1")]),
     ]
-    for other in others { #expect(try !Tails(try properties(), after: 1000).contains(other, 1000)) }
-    #expect(try !Tails(try properties(), after: 1000).contains(there[3], 1002, 1))
-    #expect(try !Tails(try properties(), after: 1001).contains(there[0], 1000))
+    for other in others { #expect(try !Tails(properties, after: 1000).contains(other, 1000)) }
+    #expect(try !Tails(properties, after: 1000).contains(there[3], 1002, 1))
+    #expect(try !Tails(properties, after: 1001).contains(there[0], 1000))
   }
 
   @Test func `a replay does not count, nor another writer's message with the same place`() throws {
@@ -124,7 +126,7 @@ struct PartitionTailsTests {
         topic: "tails.foreign", value: "{", headers: [("content-type", "application/cloudevents+json")]),
       binary("tails.foreign", 2002, key: "l"),
     ])
-    let tails = Tails(try properties(), after: 2000)
+    let tails = Tails(properties, after: 2000)
     #expect(try !tails.contains(binary("tails.foreign", 2000, more: [("outboxd-replay", "x")]), 2000))
     #expect(try !tails.contains(binary("tails.foreign", 2001), 2001))
     #expect(try tails.contains(binary("tails.foreign", 2002, key: "l"), 2002))
@@ -133,7 +135,7 @@ struct PartitionTailsTests {
   @Test func `reading goes back as far as the checkpoint, and no further`() throws {
     try create("tails.far", partitions: 1)
     try publish((0..<12_000).map { binary("tails.far", 3000 + UInt64($0), key: "k\($0 % 7)") })
-    let tails = Tails(try properties(), after: 4000)
+    let tails = Tails(properties, after: 4000)
     #expect(try tails.contains(binary("tails.far", 4000, key: "k\(1000 % 7)"), 4000))
     #expect(try tails.contains(binary("tails.far", 14_999, key: "k\(11_999 % 7)"), 14_999))
     #expect(try !tails.contains(binary("tails.far", 15_000, key: "new"), 15_000))
@@ -141,7 +143,7 @@ struct PartitionTailsTests {
   }
 
   @Test func `a topic that is not there holds nothing, and is not created`() throws {
-    let tails = Tails(try properties(), after: 1)
+    let tails = Tails(properties, after: 1)
     #expect(try !tails.contains(binary("tails.absent", 5000), 5000))
     // The broker is known to know its topics by now: it is asked once for each of the next ones.
     for number in 0..<20 {
@@ -151,7 +153,7 @@ struct PartitionTailsTests {
     }
     #expect(tails.notices().isEmpty)
     var settings = KafkaSettings()
-    settings.properties = try properties()
+    settings.properties = properties
     #expect(KafkaInspector.inspect(settings: settings, topics: ["tails.absent"]).topics.isEmpty)
   }
 
@@ -159,7 +161,7 @@ struct PartitionTailsTests {
     try create("tails.new")
     try create("tails.old")
     try publish([binary("tails.old", 8000)])
-    let tails = Tails(try properties(), after: 1)
+    let tails = Tails(properties, after: 1)
     #expect(try !tails.contains(binary("tails.new", 8000), 8000))
     #expect(!tails.tails.isStill)
     #expect(try tails.contains(binary("tails.old", 8000), 8000))
@@ -169,16 +171,16 @@ struct PartitionTailsTests {
   @Test func `an empty topic, deleted records and the marks of transactions end the reading`() throws {
     try create("tails.empty")
     try create("tails.gaps", partitions: 1)
-    #expect(try !Tails(try properties(), after: 1).contains(binary("tails.empty", 5000), 5000))
+    #expect(try !Tails(properties, after: 1).contains(binary("tails.empty", 5000), 5000))
     try publish((0..<50).map { binary("tails.gaps", 6000 + UInt64($0), key: "\($0)") })
     try transaction("tails.gaps", commits: false)
     try transaction("tails.gaps", commits: true)
-    let request = kafka.folder + "/delete.json"
+    let request = kafka.path("delete.json")
     try #"{"partitions":[{"topic":"tails.gaps","partition":0,"offset":20}],"version":1}"#
       .write(toFile: request, atomically: true, encoding: .utf8)
     try kafka.tool(["delete-records", "--offset-json-file", request])
     let begin = Date()
-    let tails = Tails(try properties(), after: 6000)
+    let tails = Tails(properties, after: 6000)
     #expect(try !tails.contains(binary("tails.gaps", 6019, key: "19"), 6019))
     #expect(try tails.contains(binary("tails.gaps", 6020, key: "20"), 6020))
     #expect(try tails.contains(binary("tails.gaps", 6049, key: "49"), 6049))
@@ -189,7 +191,7 @@ struct PartitionTailsTests {
   /// One record of no interest, and the mark behind it.
   private func transaction(_ topic: String, commits: Bool) throws {
     let configuration = rd_kafka_conf_new()
-    for (name, value) in try properties().merging(
+    for (name, value) in properties.merging(
       ["transactional.id": UUID().uuidString], uniquingKeysWith: { $1 })
     {
       #expect(KafkaProperties.set(name, value, in: configuration!) == nil)
@@ -219,9 +221,9 @@ struct PartitionTailsTests {
       "tails.denied",
     ])
     let properties = [
-      "bootstrap.servers": try kafka.bootstrap(listener: "scram"), "security.protocol": "SASL_SSL",
+      "bootstrap.servers": try kafka.content("bootstrap-scram"), "security.protocol": "SASL_SSL",
       "sasl.mechanism": "PLAIN", "sasl.username": "reader", "sasl.password": "reader-secret",
-      "ssl.ca.location": kafka.folder + "/tls/ca.crt",
+      "ssl.ca.location": kafka.path("tls/ca.crt"),
     ]
     let begin = Date()
     let tails = Tails(properties, after: 1)
@@ -256,7 +258,7 @@ struct PartitionTailsTests {
     let tails = Tails(["bootstrap.servers": broker.bootstrapServers], after: 1)
     #expect(try !tails.contains(binary("tails.first", 1), 1))
     #expect(tails.tails.knowsTopics)
-    broker.setDown()
+    broker.takeDown()
     let answer = binary("tails.second", 1).lend {
       tails.tails.contains($0, EventSequence(commitLSN: LSN(1), index: 0))
     }
@@ -270,7 +272,7 @@ struct PartitionTailsTests {
   @Test func `a tail that takes too long is not clear`() throws {
     try create("tails.slow", partitions: 1)
     try publish([binary("tails.slow", 8000)])
-    let tails = Tails(try properties(), after: 1, patience: 1)
+    let tails = Tails(properties, after: 1, patience: 1)
     #expect(try !tails.contains(binary("tails.slow", 8000), 8000))
     #expect(tails.notices().count == 1)
   }
@@ -281,7 +283,7 @@ struct PartitionTailsTests {
     try create("tails.compacted", partitions: 1)
     // As compaction leaves it: of the first key only the newest.
     try publish([binary("tails.compacted", 9001, key: "a"), binary("tails.compacted", 9002, key: "b")])
-    let tails = Tails(try properties(), after: 9000)
+    let tails = Tails(properties, after: 9000)
     #expect(try !tails.contains(binary("tails.compacted", 9000, key: "a"), 9000))
     #expect(try !tails.contains(binary("tails.compacted", 9001, key: "a"), 9001))
     #expect(try tails.contains(binary("tails.compacted", 9002, key: "b"), 9002))

@@ -1,30 +1,42 @@
 import CRdkafka
 import Foundation
 import RelayCore
+import RelayTesting
 import Synchronization
 import Testing
 
 @testable import KafkaSink
 
-@Suite(.serialized, .enabled(if: RealKafka.command != nil, "no real Kafka"))
-struct RealKafkaTests {
-  init() {
-    // Both start while the first tests run.
-    _ = (RealKafka.secure, RealKafka.strict)
+/// Brokers for the tests of this process.
+enum RealKafka {
+  /// TLS, SASL and ACLs; topics are created by themselves on the plain listener.
+  static let secure = Result { try KafkaCluster(nodes: 1, secure: true, heap: "320m") }
+  /// Topics are not created by themselves, and a batch is at most 20,000 bytes.
+  static let strict = Result {
+    try KafkaCluster(
+      nodes: 1, settings: ["auto.create.topics.enable": "false", "message.max.bytes": "20000"], heap: "320m")
   }
+}
+
+@Suite(.serialized, .enabled(if: KafkaCluster.program != nil, "no real Kafka"))
+struct RealKafkaTests {
+  private func secure() throws -> KafkaCluster { try RealKafka.secure.get() }
+  private func strict() throws -> KafkaCluster { try RealKafka.strict.get() }
+  /// The plain listener of `secure`.
+  private func plain() throws -> [String: String] { ["bootstrap.servers": try secure().bootstrap] }
 
   func tls(_ user: String? = "outboxd", password: String? = "outboxd-secret") throws -> [String: String] {
     [
-      "bootstrap.servers": try RealKafka.secure.bootstrap(listener: "scram"),
+      "bootstrap.servers": try secure().content("bootstrap-scram"),
       "security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN",
       "sasl.username": user, "sasl.password": password,
-      "ssl.ca.location": RealKafka.secure.folder + "/tls/ca.crt",
+      "ssl.ca.location": try secure().path("tls/ca.crt"),
     ].compactMapValues { $0 }
   }
 
   // Whether its first record is held depends on how quick the broker is: `MockClusterTests` has both cases of a hold.
   @Test func anAutomaticallyCreatedTopicGetsAllItsRecordsInOrder() throws {
-    let properties = ["bootstrap.servers": try RealKafka.secure.bootstrap()]
+    let properties = try plain()
     let driver = try SinkDriver(properties)
     for number in 0..<500 {
       try driver.deliver(
@@ -44,7 +56,7 @@ struct RealKafkaTests {
   }
 
   @Test func nullAndEmptyStayApartInARealLog() throws {
-    let properties = ["bootstrap.servers": try RealKafka.secure.bootstrap()]
+    let properties = try plain()
     let driver = try SinkDriver(properties)
     let shapes: [(String?, String?)] = [("a", nil), ("a", ""), ("", "x"), (nil, "x")]
     for (tag, shape) in shapes.enumerated() {
@@ -62,14 +74,15 @@ struct RealKafkaTests {
   }
 
   @Test func aMissingTopicIsHeldUntilSomebodyCreatesIt() throws {
-    let servers = try RealKafka.strict.bootstrap()
-    let driver = try SinkDriver(["bootstrap.servers": servers])
+    let kafka = try strict()
+    let driver = try SinkDriver(["bootstrap.servers": kafka.bootstrap])
     #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
     for _ in 0..<5 { try driver.turn() }
     #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
     #expect(driver.metrics.hold?.contains("\"by.hand\" does not exist") == true)
-    try RealKafka.strict.run(
-      "run", "topics", "--bootstrap-server", servers, "--create", "--topic", "by.hand", "--partitions", "2")
+    try kafka.tool([
+      "topics", "--create", "--topic", "by.hand", "--partitions", "2",
+    ])
     try driver.deliver(Content(topic: "by.hand"), tag: 1)
     try driver.awaitSettled(1)
     #expect(driver.metrics.hold == nil)
@@ -77,7 +90,7 @@ struct RealKafkaTests {
 
   @Test func aTopicThatMayNotBeCreatedStaysMissingWhereOutboxdRefuses() throws {
     let driver = try SinkDriver(
-      ["bootstrap.servers": try RealKafka.secure.bootstrap()], missingTopic: .refuse)
+      try plain(), missingTopic: .refuse)
     for _ in 0..<2 {
       let error = try #require(throws: RelayError.self) { try driver.send(Content(topic: "never"), tag: 1) }
       #expect(error.kind == .topicMissing)
@@ -85,10 +98,11 @@ struct RealKafkaTests {
   }
 
   @Test func aRecordThatTheBrokerFindsTooLargeIsRejectedAndItsNeighboursMayBeInnocent() throws {
-    let servers = try RealKafka.strict.bootstrap()
-    try RealKafka.strict.run(
-      "run", "topics", "--bootstrap-server", servers, "--create", "--topic", "small", "--partitions", "1")
-    let properties = ["bootstrap.servers": servers, "linger.ms": "50", "compression.type": "none"]
+    let kafka = try strict()
+    try kafka.tool([
+      "topics", "--create", "--topic", "small", "--partitions", "1",
+    ])
+    let properties = ["bootstrap.servers": kafka.bootstrap, "linger.ms": "50", "compression.type": "none"]
     let driver = try SinkDriver(properties)
     try driver.deliver(Content(topic: "small"), tag: 0)
     try driver.awaitSettled(1)
@@ -109,43 +123,44 @@ struct RealKafkaTests {
   }
 
   @Test func aBrokerThatStopsAndStartsLosesNothing() throws {
-    let servers = try RealKafka.strict.bootstrap()
-    try RealKafka.strict.run(
-      "run", "topics", "--bootstrap-server", servers, "--create", "--topic", "restart", "--partitions", "1")
-    let driver = try SinkDriver(["bootstrap.servers": servers])
+    let kafka = try strict()
+    try kafka.tool([
+      "topics", "--create", "--topic", "restart", "--partitions", "1",
+    ])
+    let driver = try SinkDriver(["bootstrap.servers": kafka.bootstrap])
     for tag in 0..<50 { try driver.deliver(Content(topic: "restart", value: "\(tag)"), tag: UInt64(tag)) }
     try driver.awaitSettled(50)
-    try RealKafka.strict.run("stop", RealKafka.strict.folder)
+    try kafka.control("stop")
     for tag in 50..<100 { try driver.deliver(Content(topic: "restart", value: "\(tag)"), tag: UInt64(tag)) }
     try driver.wait("the hold", seconds: 15) { driver.metrics.hold != nil }
-    try RealKafka.strict.run("start", RealKafka.strict.folder)
+    try kafka.start()
     try driver.awaitSettled(100, seconds: 30)
     #expect(driver.settled.allSatisfy { $0.error == nil })
     try driver.wait("brokers up") { driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 1 }
-    let records = try consume(["bootstrap.servers": servers], topics: ["restart"], count: 100)
+    let records = try consume(["bootstrap.servers": kafka.bootstrap], topics: ["restart"], count: 100)
     #expect(records.map { Int(String(decoding: $0.value ?? [], as: UTF8.self)) } == Array(0..<100))
   }
 
   @Test func plainOverTLSIsBoundByItsACLs() throws {
-    let admin = try RealKafka.secure.bootstrap()
+    let kafka = try secure()
     let topic = Content(topic: "outbox.allowed")
-    try RealKafka.secure.run(
-      "run", "topics", "--bootstrap-server", admin, "--create", "--topic", topic.topic, "--partitions", "1")
+    try kafka.tool(["topics", "--create", "--topic", topic.topic, "--partitions", "1"])
     let properties = try tls()
     // Kafka gives a producer id only to those who may write somewhere.
     let nobody = try SinkDriver(properties).awaitFailure()
     #expect(nobody.kind == .sinkDenied)
     #expect(nobody.code == "CLUSTER_AUTHORIZATION_FAILED")
-    try RealKafka.secure.run(
-      "run", "acls", "--bootstrap-server", admin, "--add", "--allow-principal", "User:outboxd",
-      "--operation", "Write", "--topic", "outbox.other")
+    try kafka.tool([
+      "acls", "--add", "--allow-principal", "User:outboxd", "--operation", "Write", "--topic", "outbox.other",
+    ])
     let denied = try SinkDriver(properties)
     #expect(try denied.send(topic, tag: 1) == .held)
     #expect(denied.metrics.hold?.contains("may not be written") == true)
     #expect(denied.metrics.hold?.contains("kafka-acls.sh") == true)
-    try RealKafka.secure.run(
-      "run", "acls", "--bootstrap-server", admin, "--add", "--allow-principal", "User:outboxd",
-      "--operation", "Write", "--operation", "Describe", "--topic", topic.topic)
+    try kafka.tool([
+      "acls", "--add", "--allow-principal", "User:outboxd", "--operation", "Write", "--operation", "Describe",
+      "--topic", topic.topic,
+    ])
     try denied.deliver(topic, tag: 1)
     try denied.awaitSettled(1)
     #expect(denied.settled[0].error == nil)
@@ -174,22 +189,22 @@ struct RealKafkaTests {
   }
 
   @Test func mutualTLSNeedsTheClientsCertificate() throws {
-    let folder = RealKafka.secure.folder
+    let kafka = try secure()
     let anonymous = [
-      "bootstrap.servers": try RealKafka.secure.bootstrap(listener: "mutual"), "security.protocol": "SSL",
-      "ssl.ca.location": folder + "/tls/ca.crt",
+      "bootstrap.servers": try kafka.content("bootstrap-mutual"), "security.protocol": "SSL",
+      "ssl.ca.location": kafka.path("tls/ca.crt"),
     ]
     let error = try SinkDriver(anonymous).awaitFailure()
     #expect(error.kind == .sinkDenied)
     #expect(error.remedy?.contains("ssl.certificate.location") == true)
-    try RealKafka.secure.run(
-      "run", "acls", "--bootstrap-server", try RealKafka.secure.bootstrap(), "--add", "--allow-principal",
-      "User:CN=client", "--operation", "Write", "--operation", "Create", "--operation", "Describe", "--topic",
-      "mutual")
+    try kafka.tool([
+      "acls", "--add", "--allow-principal", "User:CN=client", "--operation", "Write", "--operation", "Create",
+      "--operation", "Describe", "--topic", "mutual",
+    ])
     let driver = try SinkDriver(
       anonymous.merging([
-        "ssl.certificate.location": folder + "/tls/client.crt",
-        "ssl.key.location": folder + "/tls/client.key",
+        "ssl.certificate.location": kafka.path("tls/client.crt"),
+        "ssl.key.location": kafka.path("tls/client.key"),
       ]) { $1 })
     try driver.deliver(Content(topic: "mutual"), tag: 1)
     try driver.awaitSettled(1)
@@ -197,7 +212,7 @@ struct RealKafkaTests {
   }
 
   @Test func aCertificateThatIsNotAcceptedSaysWhy() throws {
-    let servers = try RealKafka.secure.bootstrap(listener: "scram")
+    let servers = try secure().content("bootstrap-scram")
     var properties = try tls()
     properties["ssl.ca.location"] = nil
     let unknown = try SinkDriver(properties).awaitFailure()
@@ -211,7 +226,7 @@ struct RealKafkaTests {
   }
 
   @Test func plainTextToATLSPortIsAHoldThatNamesTheCause() throws {
-    let driver = try SinkDriver(["bootstrap.servers": try RealKafka.secure.bootstrap(listener: "mutual")])
+    let driver = try SinkDriver(["bootstrap.servers": try secure().content("bootstrap-mutual")])
     #expect(try driver.send(Content(), tag: 1) == .held)
     try driver.wait("the reason") {
       _ = try? driver.send(Content(), tag: 1)

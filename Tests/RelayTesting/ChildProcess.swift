@@ -1,7 +1,9 @@
 // Owns: programs that a test starts: their arguments, output, end.
 // Must not know: which program it is.
+import CSystem
 import Foundation
-public import Glibc
+import Glibc
+import Synchronization
 
 /// A problem of the test's own machinery.
 public struct HarnessError: Error, CustomStringConvertible {
@@ -19,7 +21,7 @@ public final class ChildProcess {
   }
 
   public let name: String
-  public let processID: pid_t
+  public let processID: Int32
   /// Files that hold what the program wrote.
   public let outputPath: String
   public let errorPath: String
@@ -82,11 +84,18 @@ public final class ChildProcess {
     }
   }
 
+  private static let starting = Mutex(())
+
+  /// Until it has closed them a program that is being started has all sockets of this process.
+  public static func whileNothingStarts<Value>(_ body: () -> Value) -> Value {
+    starting.withLock { _ in body() }
+  }
+
   /// Starts a program in a new session, with no signal blocked or ignored.
   static func spawn(
     _ program: String, _ command: [String], _ environment: [String: String],
     _ actions: inout posix_spawn_file_actions_t
-  ) throws -> pid_t {
+  ) throws -> Int32 {
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }
@@ -99,13 +108,20 @@ public final class ChildProcess {
     // 0x80 is POSIX_SPAWN_SETSID.
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | 0x80))
     // What steers the tests is none of outboxd's business: it warns of variables that it does not know.
-    let inherited = ProcessInfo.processInfo.environment.filter { !$0.key.hasPrefix("OUTBOXD_") }
+    let steering = ["OUTBOXD_", "LD_PRELOAD", "_STDBUF_", "SWIFT_BACKTRACE"]
+    let inherited = ProcessInfo.processInfo.environment.filter { variable in
+      !steering.contains { variable.key.hasPrefix($0) }
+    }
     let merged = inherited.merging(environment) { $1 }
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
     var variables: [UnsafeMutablePointer<CChar>?] = merged.map { strdup("\($0)=\($1)") } + [nil]
     defer { (arguments + variables).forEach { free($0) } }
-    var processID: pid_t = 0
-    let failure = posix_spawn(&processID, program, &actions, &attributes, &arguments, &variables)
+    // The kernel closes what is close-on-exec only after it has let this process go on.
+    posix_spawn_file_actions_addclosefrom_np(&actions, 3)
+    var processID: Int32 = 0
+    let failure = whileNothingStarts {
+      posix_spawn(&processID, program, &actions, &attributes, &arguments, &variables)
+    }
     guard failure == 0 else {
       throw HarnessError("\(program) cannot be started: \(String(cString: strerror(failure)))")
     }

@@ -1,6 +1,7 @@
 // Owns: the command line: parsing, suggestions, help, completions, exit codes.
 import Foundation
 import RelayCore
+import RelayTesting
 import Testing
 
 @testable import outboxd
@@ -12,24 +13,6 @@ private func message(_ words: String...) -> String {
   } catch {
     return "\(error.kind): \(error.message)"
   }
-}
-
-/// Runs a program, hands it `input`, and returns its exit code and what it printed.
-private func execute(_ program: String, _ arguments: [String], input: String = "") throws -> (Int32, String) {
-  let process = Process()
-  process.executableURL = URL(fileURLWithPath: program)
-  process.arguments = arguments
-  let standardInput = Pipe()
-  let output = Pipe()
-  process.standardInput = standardInput
-  process.standardOutput = output
-  process.standardError = output
-  try process.run()
-  standardInput.fileHandleForWriting.write(Data(input.utf8))
-  standardInput.fileHandleForWriting.closeFile()
-  let text = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
-  process.waitUntilExit()
-  return (process.terminationStatus, text)
 }
 
 @Suite struct CommandLineTests {
@@ -103,12 +86,12 @@ private func execute(_ program: String, _ arguments: [String], input: String = "
   @Test("Bash reads its completions, and they complete")
   func bashCompletions() throws {
     let script = Completions.script(for: .bash)
-    let (code, output) = try execute("/bin/bash", ["-n"], input: script)
-    #expect(code == 0, "\(output)")
+    try ChildProcess.check(["bash", "-n"], input: .text(script))
     func complete(_ words: String) throws -> String {
       let line =
         "COMP_WORDS=(\(words)); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _outboxd; echo \"${COMPREPLY[*]}\""
-      return try execute("/bin/bash", ["-s"], input: script + line).1.trimmingCharacters(in: .newlines)
+      return try ChildProcess.check(["bash", "-s"], input: .text(script + line))
+        .trimmingCharacters(in: .newlines)
     }
     #expect(try complete("outboxd st") == "status")
     #expect(try complete("outboxd run --log-l") == "--log-level")
