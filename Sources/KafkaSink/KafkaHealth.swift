@@ -8,12 +8,15 @@ import Synchronization
 struct KafkaHealth {
   /// How long a client that was connected before may be refused until its secrets are read anew.
   static let denialGrace = 10_000
+  /// How long no broker may be connected until that is an outage, in milliseconds.
+  static let reconnectionTime = 2_000
 
   private let metrics: RelayMetrics
   private let mechanism: String
   private(set) var brokersUp = 0
   private var wasConnected = false
-  private var zeroReadings = 0
+  /// When it was first seen that no broker is connected.
+  private var disconnection: MonotonicTime?
   private var transport: String?
   private var certificate: String?
   private var denial: (error: RelayError, since: MonotonicTime)?
@@ -36,18 +39,22 @@ struct KafkaHealth {
   private mutating func noteUp(_ count: Int) {
     brokersUp = count
     wasConnected = true
-    zeroReadings = 0
+    disconnection = nil
     denial = nil
     transport = nil
   }
 
-  /// Takes librdkafka's statistics. None up in two readings running is what counts: between the end of an
-  /// idle connection and the next one there may be none for a moment.
-  mutating func note(statistics: UnsafePointer<CChar>) {
-    let count = Self.brokersUp(in: statistics)
-    if count > 0 { return noteUp(count) }
-    zeroReadings += 1
-    if zeroReadings >= 2 { brokersUp = 0 }
+  /// Takes how many brokers are connected. None for a while is what counts: between the end of an idle connection
+  /// and the next one there may be none for a moment.
+  mutating func note(connected count: Int, now: MonotonicTime) {
+    if count > 0 {
+      denial = nil
+      if count != brokersUp || disconnection != nil { noteUp(count) }
+      return
+    }
+    let since = disconnection ?? now
+    disconnection = since
+    if now >= since.advanced(milliseconds: Self.reconnectionTime) { brokersUp = 0 }
   }
 
   /// Takes an error event that is not fatal.
@@ -104,28 +111,5 @@ struct KafkaHealth {
   func withdraw() {
     metrics.kafkaBrokersUp.store(0, ordering: .relaxed)
     if publishedHold != nil { metrics.hold = nil }
-  }
-
-  /// Counts `"state":"UP"` before the topics begin: cheaper than parsing, and the text is a program's.
-  static func brokersUp(in statistics: UnsafePointer<CChar>) -> Int {
-    var count = 0
-    var cursor = UnsafeRawPointer(statistics).assumingMemoryBound(to: UInt8.self)
-    while cursor.pointee != 0 {
-      // SAFETY: the text ends with NUL, and a comparison stops at the first byte that differs, NUL included.
-      if cursor.pointee == UInt8(ascii: "\"") {
-        if starts(cursor, with: "\"state\":\"UP\"") { count += 1 }
-        if starts(cursor, with: "\"topics\":") { break }
-      }
-      cursor += 1
-    }
-    return count
-  }
-
-  private static func starts(_ text: UnsafePointer<UInt8>, with mark: StaticString) -> Bool {
-    for index in 0..<mark.utf8CodeUnitCount {
-      // SAFETY: earlier bytes were equal to the mark's, none of them NUL, so `index` is not past the NUL.
-      guard text[index] == mark.utf8Start[index] else { return false }
-    }
-    return true
   }
 }

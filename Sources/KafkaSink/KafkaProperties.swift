@@ -65,7 +65,6 @@ public enum KafkaProperties {
       ("socket.keepalive.enable", "true"),
       // As Java clients: a Kafka that is back is used within a second.
       ("reconnect.backoff.max.ms", "1000"),
-      ("statistics.interval.ms", "2000"),
       // Asking for a topic makes a broker create it, where its owner allows that.
       ("allow.auto.create.topics", settings.missingTopic == .hold ? "true" : "false"),
     ]
@@ -178,8 +177,8 @@ public enum KafkaProperties {
       return "must not be set: events would go to a broker in memory and be lost"
     case "enable.sasl.oauthbearer.unsecure.jwt" where isTrue:
       return "must be false: an unsigned token proves nothing"
-    case "statistics.interval.ms" where !(Int(text).map { (1000...60_000).contains($0) } ?? true):
-      return "must be 1000 to 60000: readiness is told from librdkafka's statistics"
+    case "statistics.interval.ms" where Int(text) != 0:
+      return "must be 0: nobody reads librdkafka's statistics here, and they take memory for each topic"
     case "client.id" where value.utf8.count > 200:
       return "is longer than 200 bytes"
     default:
@@ -281,8 +280,7 @@ public enum KafkaProperties {
       throw error
     }
     rd_kafka_conf_set_events(
-      configuration,
-      RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG | RD_KAFKA_EVENT_STATS)
+      configuration, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG)
     CertificateReason.install(in: configuration)
     return configuration
   }

@@ -296,6 +296,7 @@ public final class KafkaSink: RecordSink {
     let now = MonotonicTime.now()
     window.observe(delivered: delivered, now: now)
     metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)
+    health.note(connected: handle.brokers.count, now: now)
     health.publish()
     if now >= publishTime {
       publishTime = now.advanced(milliseconds: 1000)
@@ -315,8 +316,6 @@ public final class KafkaSink: RecordSink {
       while let message = rd_kafka_event_message_next(event) { self.settle(message, settle) }
     case RD_KAFKA_EVENT_ERROR:
       takeError(event)
-    case RD_KAFKA_EVENT_STATS:
-      if let text = rd_kafka_event_stats(event) { health.note(statistics: text) }
     case RD_KAFKA_EVENT_LOG:
       if let line = handle.logLine(event) {
         health.note(logLine: line.text)

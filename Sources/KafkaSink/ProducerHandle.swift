@@ -9,6 +9,7 @@ import RelayCore
 final class ProducerHandle {
   let client: OpaquePointer
   let queue: OpaquePointer
+  let brokers = BrokerConnections()
   /// Readable when the queue went from empty to not empty.
   let descriptor: Int32
 
@@ -21,7 +22,9 @@ final class ProducerHandle {
       throw RelayError(.sinkFailed, "no eventfd for the Kafka producer: errno \(errno)")
     }
     do throws(RelayError) {
-      client = try KafkaProperties.producer(KafkaProperties.configuration(settings, overriding: overriding))
+      let configuration = try KafkaProperties.configuration(settings, overriding: overriding)
+      brokers.watch(configuration)
+      client = try KafkaProperties.producer(configuration)
     } catch {
       close(descriptor)
       throw error
@@ -33,7 +36,7 @@ final class ProducerHandle {
     }
     self.queue = queue
     self.descriptor = descriptor
-    // One queue for deliveries, errors, statistics and log lines, so that one descriptor tells of all.
+    // One queue for deliveries, errors and log lines, so that one descriptor tells of all.
     rd_kafka_set_log_queue(client, queue)
     var one: UInt64 = 1
     // SAFETY: librdkafka copies the eight bytes during the call.

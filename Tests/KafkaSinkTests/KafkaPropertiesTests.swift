@@ -24,7 +24,7 @@ import Testing
       ("transactional.id", "x"), ("queuing.strategy", "lifo"), ("log.queue", "false"), ("dr_cb", "x"),
       ("dr_msg_cb", "x"), ("group.id", "g"), ("auto.offset.reset", "earliest"), ("enabled_events", "1"),
       ("delivery.report.only.error", "true"), ("test.mock.num.brokers", "1"),
-      ("enable.sasl.oauthbearer.unsecure.jwt", "true"), ("statistics.interval.ms", "0"),
+      ("enable.sasl.oauthbearer.unsecure.jwt", "true"), ("statistics.interval.ms", "2000"),
       ("client.id", String(repeating: "x", count: 201)), ("queue.buffering.max.kbytes", "900"),
       ("linger.ms", "soon"), ("security.protocol", "tls"),
     ])
@@ -41,6 +41,7 @@ import Testing
       ("max.in.flight", "1"), ("partitioner", "murmur2"), ("linger.ms", "5"), ("compression.type", "zstd"),
       ("client.id", "orders"), ("queue.buffering.max.kbytes", "977"), ("message.max.bytes", "900000000"),
       ("debug", "broker"), ("enable.gapless.guarantee", "true"), ("queuing.strategy", "fifo"),
+      ("statistics.interval.ms", "0"),
     ])
   func allowed(name: String, value: String) {
     #expect(faults([name: value]).isEmpty)
@@ -173,13 +174,33 @@ import Testing
     #expect(!KafkaHealth.isRefusal(logLine: "Connect to ipv4#127.0.0.1:1 failed: Connection refused"))
   }
 
-  @Test func brokersAreCountedInTheStatistics() {
-    let text = """
-      {"brokers":{"a":{"name":"a","state":"UP"},"b":{"state":"DOWN"},"c":{"state":"UP"},\
-      "d":{"state":"UPDATE"}},"topics":{"x":{"state":"UP"}}}
-      """
-    #expect(KafkaHealth.brokersUp(in: text) == 2)
-    #expect(KafkaHealth.brokersUp(in: "") == 0)
-    #expect(KafkaHealth.brokersUp(in: "\"state\":\"U") == 0)
+  @Test func aMomentWithoutConnectionIsNoOutage() {
+    var health = KafkaHealth(metrics: RelayMetrics(), mechanism: "")
+    let start = MonotonicTime.now()
+    func at(_ milliseconds: Int) -> MonotonicTime { start.advanced(milliseconds: milliseconds) }
+    health.note(connected: 2, now: start)
+    health.note(connected: 0, now: at(100))
+    health.note(connected: 0, now: at(2099))
+    #expect(health.brokersUp == 2)
+    health.note(connected: 1, now: at(2100))
+    health.note(connected: 0, now: at(2200))
+    health.note(connected: 0, now: at(4199))
+    #expect(health.brokersUp == 1)
+    health.note(connected: 0, now: at(4200))
+    #expect(health.brokersUp == 0)
+    health.note(connected: 1, now: at(4201))
+    #expect(health.brokersUp == 1)
+  }
+
+  @Test func aRefusalWhileABrokerIsConnectedIsForgotten() {
+    var health = KafkaHealth(metrics: RelayMetrics(), mechanism: "PLAIN")
+    let start = MonotonicTime.now()
+    health.note(connected: 1, now: start)
+    health.note(RD_KAFKA_RESP_ERR__AUTHENTICATION, reason: "no", now: start)
+    health.note(connected: 1, now: start)
+    let later = start.advanced(milliseconds: 60_000)
+    health.note(connected: 0, now: later)
+    health.note(connected: 0, now: later.advanced(milliseconds: 2_000))
+    #expect(health.brokersUp == 0 && health.refusal(now: later.advanced(milliseconds: 2_000)) == nil)
   }
 }

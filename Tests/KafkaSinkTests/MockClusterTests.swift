@@ -140,6 +140,29 @@ import Testing
     #expect(driver.settled.map(\.tag) == [0, 1, 2, 3, 4, 5])
   }
 
+  @Test func `without any record it is known that Kafka went away and that it is back`() throws {
+    let driver = try SinkDriver(properties)
+    func up() -> Int { driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) }
+    #expect(up() == 1)
+    broker.takeDown()
+    try driver.wait("the outage", seconds: 10) { up() == 0 }
+    #expect(driver.metrics.hold?.contains("no Kafka broker is reachable") == true)
+    broker.setUp()
+    try driver.wait("its end", seconds: 10) { up() == 1 }
+    #expect(driver.metrics.hold == nil)
+  }
+
+  @Test func everyConnectedBrokerIsCounted() throws {
+    let cluster = try MockBroker(brokers: 3)
+    try cluster.createTopic("t", partitions: 12)
+    let driver = try SinkDriver(["bootstrap.servers": cluster.bootstrapServers])
+    for number in 0..<100 {
+      try driver.deliver(Content(topic: "t", key: "\(number)"), tag: UInt64(number))
+    }
+    try driver.awaitSettled(100)
+    try driver.wait("all brokers") { driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) == 3 }
+  }
+
   @Test func aTopicSeenFirstWhileKafkaIsAwayIsHeldWithTheReason() throws {
     broker.takeDown()
     let driver = try SinkDriver(properties)
