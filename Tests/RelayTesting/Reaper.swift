@@ -1,5 +1,6 @@
 // Owns: the end of everything that tests have started, also when the test process is killed.
 // A shell of its own holds the list, and acts on it when the pipe from the test process is closed.
+import CSystem
 import Foundation
 import Glibc
 import Synchronization
