@@ -1,38 +1,36 @@
 // Owns: how many brokers a producer is connected to, as librdkafka's threads tell it.
 // Must not know: what follows from it.
 import CRdkafka
+import Glibc
 import Synchronization
 
-/// Told of each change. librdkafka's statistics say the same, and take some 25 KB for each topic.
+/// Told of each change of a broker's state, in place of reading librdkafka's statistics, which would take some 25 KB
+/// for each topic.
 final class BrokerConnections: Sendable {
-  private struct Broker: Hashable {
-    let name: String
-    let port: Int32
-  }
+  fileprivate static let name = "outboxd"
 
-  private let connected = Mutex<Set<Broker>>([])
+  /// librdkafka has a thread for each connection, on which its state changes. Host and port would not do: a bootstrap
+  /// server and the broker that it turns out to be may be connected each by itself.
+  private let connected = Mutex<Set<pthread_t>>([])
   private let number = Atomic<Int>(0)
 
-  /// Brokers that are connected and have let outboxd in. For any thread.
+  /// Connections that can be used. For any thread.
   var count: Int { number.load(ordering: .relaxed) }
 
   /// Watches the client that is made of the configuration. This object must live as long as that client.
   func watch(_ configuration: OpaquePointer) {
     // SAFETY: not retained, see above; `noteState` turns it back.
     let this = Unmanaged.passUnretained(self).toOpaque()
-    rd_kafka_conf_interceptor_add_on_new(configuration, Self.watcher, watchStates, this)
+    // It is refused only where something of that name watches already.
+    rd_kafka_conf_interceptor_add_on_new(configuration, Self.name, watchStates, this)
   }
 
-  fileprivate static let watcher = "outboxd"
-
-  /// - Parameter name: the host as it was first told, which stays the same where a bootstrap server turns out to be one
-  ///   of the cluster's brokers.
-  fileprivate func note(name: String, port: Int32, isConnected: Bool) {
+  fileprivate func note(isConnected: Bool) {
     connected.withLock { connected in
       if isConnected {
-        connected.insert(Broker(name: name, port: port))
+        connected.insert(pthread_self())
       } else {
-        connected.remove(Broker(name: name, port: port))
+        connected.remove(pthread_self())
       }
       number.store(connected.count, ordering: .relaxed)
     }
@@ -44,19 +42,19 @@ private func watchStates(
   _ client: OpaquePointer?, _ configuration: OpaquePointer?, _ opaque: UnsafeMutableRawPointer?,
   _ text: UnsafeMutablePointer<CChar>?, _ textSize: Int
 ) -> rd_kafka_resp_err_t {
-  rd_kafka_interceptor_add_on_broker_state_change(client, BrokerConnections.watcher, noteState, opaque)
+  rd_kafka_interceptor_add_on_broker_state_change(client, BrokerConnections.name, noteState, opaque)
 }
 
-/// Called on librdkafka's threads, which hold locks: it must not call librdkafka.
+/// Called on the thread of the broker, but with its first state on that of whoever adds it. librdkafka holds locks
+/// meanwhile: it must not be called.
 private func noteState(
   _ client: OpaquePointer?, _ brokerID: Int32, _ protocolName: UnsafePointer<CChar>?,
   _ name: UnsafePointer<CChar>?, _ port: Int32, _ state: UnsafePointer<CChar>?,
   _ opaque: UnsafeMutableRawPointer?
 ) -> rd_kafka_resp_err_t {
-  guard let name, let state, let opaque else { return RD_KAFKA_RESP_ERR_NO_ERROR }
-  // SAFETY: both texts live during the call, and are copied; the object lives as long as the client.
-  let isConnected = ["UP", "UPDATE"].contains(String(cString: state))
-  Unmanaged<BrokerConnections>.fromOpaque(opaque).takeUnretainedValue()
-    .note(name: String(cString: name), port: port, isConnected: isConnected)
+  // SAFETY: the text ends with NUL and lives during the call; the object lives as long as the client.
+  guard let state, let opaque, strcmp(state, "INIT") != 0 else { return RD_KAFKA_RESP_ERR_NO_ERROR }
+  let isConnected = strcmp(state, "UP") == 0 || strcmp(state, "UPDATE") == 0
+  Unmanaged<BrokerConnections>.fromOpaque(opaque).takeUnretainedValue().note(isConnected: isConnected)
   return RD_KAFKA_RESP_ERR_NO_ERROR
 }

@@ -47,11 +47,7 @@ struct KafkaHealth {
   /// Takes how many brokers are connected. None for a while is what counts: between the end of an idle connection
   /// and the next one there may be none for a moment.
   mutating func note(connected count: Int, now: MonotonicTime) {
-    if count > 0 {
-      denial = nil
-      if count != brokersUp || disconnection != nil { noteUp(count) }
-      return
-    }
+    if count > 0 { return noteUp(count) }
     let since = disconnection ?? now
     disconnection = since
     if now >= since.advanced(milliseconds: Self.reconnectionTime) { brokersUp = 0 }

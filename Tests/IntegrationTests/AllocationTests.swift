@@ -82,8 +82,7 @@ extension Integration {
           + "\(twice.swift) for \(2 * rows)")
       // The counter is in force.
       #expect(perRow(\.libpq) >= 1)
-      // What there is follows the clock: statistics, a topic's counts each second. Not the rows, and not the
-      // transactions.
+      // What there is follows the clock: a topic's counts each second. Not the rows, and not the transactions.
       #expect(
         perRow(\.swift).magnitude < 0.005, "\(once.swift) for \(rows) rows, \(twice.swift) for twice as many")
       #expect(try counted.relay.terminate() == 0)

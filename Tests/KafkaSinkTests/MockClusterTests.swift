@@ -143,7 +143,7 @@ import Testing
   @Test func `without any record it is known that Kafka went away and that it is back`() throws {
     let driver = try SinkDriver(properties)
     func up() -> Int { driver.metrics.kafkaBrokersUp.load(ordering: .relaxed) }
-    #expect(up() == 1)
+    try driver.wait("the connection", seconds: 10) { up() == 1 }
     broker.takeDown()
     try driver.wait("the outage", seconds: 10) { up() == 0 }
     #expect(driver.metrics.hold?.contains("no Kafka broker is reachable") == true)

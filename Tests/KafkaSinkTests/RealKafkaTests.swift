@@ -80,17 +80,14 @@ struct RealKafkaTests {
     for _ in 0..<5 { try driver.turn() }
     #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
     #expect(driver.metrics.hold?.contains("\"by.hand\" does not exist") == true)
-    try kafka.tool([
-      "topics", "--create", "--topic", "by.hand", "--partitions", "2",
-    ])
+    try kafka.tool(["topics", "--create", "--topic", "by.hand", "--partitions", "2"])
     try driver.deliver(Content(topic: "by.hand"), tag: 1)
     try driver.awaitSettled(1)
     #expect(driver.metrics.hold == nil)
   }
 
   @Test func aTopicThatMayNotBeCreatedStaysMissingWhereOutboxdRefuses() throws {
-    let driver = try SinkDriver(
-      try plain(), missingTopic: .refuse)
+    let driver = try SinkDriver(try plain(), missingTopic: .refuse)
     for _ in 0..<2 {
       let error = try #require(throws: RelayError.self) { try driver.send(Content(topic: "never"), tag: 1) }
       #expect(error.kind == .topicMissing)
@@ -99,9 +96,7 @@ struct RealKafkaTests {
 
   @Test func aRecordThatTheBrokerFindsTooLargeIsRejectedAndItsNeighboursMayBeInnocent() throws {
     let kafka = try strict()
-    try kafka.tool([
-      "topics", "--create", "--topic", "small", "--partitions", "1",
-    ])
+    try kafka.tool(["topics", "--create", "--topic", "small", "--partitions", "1"])
     let properties = ["bootstrap.servers": kafka.bootstrap, "linger.ms": "50", "compression.type": "none"]
     let driver = try SinkDriver(properties)
     try driver.deliver(Content(topic: "small"), tag: 0)
@@ -124,9 +119,7 @@ struct RealKafkaTests {
 
   @Test func aBrokerThatStopsAndStartsLosesNothing() throws {
     let kafka = try strict()
-    try kafka.tool([
-      "topics", "--create", "--topic", "restart", "--partitions", "1",
-    ])
+    try kafka.tool(["topics", "--create", "--topic", "restart", "--partitions", "1"])
     let driver = try SinkDriver(["bootstrap.servers": kafka.bootstrap])
     for tag in 0..<50 { try driver.deliver(Content(topic: "restart", value: "\(tag)"), tag: UInt64(tag)) }
     try driver.awaitSettled(50)

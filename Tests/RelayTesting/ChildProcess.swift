@@ -107,7 +107,8 @@ public final class ChildProcess {
     posix_spawnattr_setsigdefault(&attributes, &all)
     // 0x80 is POSIX_SPAWN_SETSID.
     posix_spawnattr_setflags(&attributes, Int16(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | 0x80))
-    // What steers the tests is none of outboxd's business: it warns of variables that it does not know.
+    // What steers the tests is none of the program's business. outboxd warns of variables that it does not know, and a
+    // library that `Tests/run` preloads would be in all that is measured.
     let steering = ["OUTBOXD_", "LD_PRELOAD", "_STDBUF_", "SWIFT_BACKTRACE"]
     let inherited = ProcessInfo.processInfo.environment.filter { variable in
       !steering.contains { variable.key.hasPrefix($0) }
