@@ -12,10 +12,9 @@ final class BrokerConnections: Sendable {
   /// librdkafka has a thread for each connection, on which its state changes. Host and port would not do: a bootstrap
   /// server and the broker that it turns out to be may be connected each by itself.
   private let connected = Mutex<Set<pthread_t>>([])
-  private let number = Atomic<Int>(0)
 
   /// Connections that can be used. For any thread.
-  var count: Int { number.load(ordering: .relaxed) }
+  var count: Int { connected.withLock(\.count) }
 
   /// Watches the client that is made of the configuration. This object must live as long as that client.
   func watch(_ configuration: OpaquePointer) {
@@ -32,7 +31,6 @@ final class BrokerConnections: Sendable {
       } else {
         connected.remove(pthread_self())
       }
-      number.store(connected.count, ordering: .relaxed)
     }
   }
 }

@@ -90,8 +90,8 @@ private func message(_ words: String...) -> String {
     func complete(_ words: String) throws -> String {
       let line =
         "COMP_WORDS=(\(words)); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _outboxd; echo \"${COMPREPLY[*]}\""
-      return try ChildProcess.check(["bash", "-s"], input: .text(script + line))
-        .trimmingCharacters(in: .newlines)
+      let result = try ChildProcess.run(["bash", "-s"], input: .text(script + line))
+      return (result.output + result.errors).trimmingCharacters(in: .newlines)
     }
     #expect(try complete("outboxd st") == "status")
     #expect(try complete("outboxd run --log-l") == "--log-level")
