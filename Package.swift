@@ -37,7 +37,9 @@ let package = Package(
       dependencies: [
         "RelayCore", "PostgresSource", "KafkaSink", "CYaml", "CMicrohttpd", "CSystem",
       ],
-      swiftSettings: settings),
+      swiftSettings: settings,
+      // The program runs where no Swift is installed, and takes less memory.
+      linkerSettings: [.unsafeFlags(["-static-stdlib"], .when(configuration: .release))]),
 
     // The benchmark: development programs, not products that ship.
     .executableTarget(

@@ -4,6 +4,8 @@
 #include "floor.h"
 
 #include <libpq-fe.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -137,17 +139,36 @@ static void take(const char *bytes) {
   }
 }
 
-/// Empties the socket into libpq's buffer, as far as 2 MiB. False if there was nothing.
+static int bytes_waiting(void) {
+  int waiting = 0;
+  ioctl(PQsocket(connection), FIONREAD, &waiting);
+  return waiting;
+}
+
+/// Those that wait among them; 0 where the system does not tell.
+static int64_t bytes_received(void) {
+  struct tcp_info info;
+  socklen_t size = sizeof info;
+  memset(&info, 0, sizeof info);
+  getsockopt(PQsocket(connection), IPPROTO_TCP, TCP_INFO, &info, &size);
+  return (int64_t)info.tcpi_bytes_received;
+}
+
+/// Empties the socket into libpq's buffer, as far as 2 MB. False if there was nothing.
 static bool gather(void) {
-  int gathered = 0;
-  while (gathered < 2097152) {
-    int waiting = 0;
-    ioctl(PQsocket(connection), FIONREAD, &waiting);
-    if (waiting <= 0) break;
-    gathered += waiting;
+  int waiting = bytes_waiting();
+  if (waiting <= 0) return false;
+  int64_t gathered = 0;
+  int64_t start = bytes_received() - waiting;
+  do {
     if (PQconsumeInput(connection) != 1) fail("the connection ended", PQerrorMessage(connection));
-  }
-  return gathered > 0;
+    gathered += waiting;
+    waiting = bytes_waiting();
+    if (waiting <= 0) break;
+    int64_t position = bytes_received() - waiting;
+    if (position - start > gathered) gathered = position - start;
+  } while (gathered < 2000000);
+  return true;
 }
 
 /// Reads until the socket is empty or the turn is over. True if there may be more.

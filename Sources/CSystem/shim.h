@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
+#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -24,15 +25,29 @@ static inline int outboxd_bytes_waiting(int descriptor) {
   return ioctl(descriptor, FIONREAD, &count) == 0 ? count : -1;
 }
 
-/// The shortest round trip of a TCP connection so far, in microseconds; -1 for another kind of socket, and before
-/// Linux 4.6.
+/// What Linux knows of a TCP connection; -1 for another kind of socket, and before Linux 4.6.
+/// - Parameter info: the first words of `tcp_info` of linux/tcp.h, whose struct cannot be imported beside the C
+///   library's shorter one of that name.
+enum { OUTBOXD_BYTES_RECEIVED = 32, OUTBOXD_SHORTEST_ROUND_TRIP = 37, OUTBOXD_TCP_INFO_WORDS };
+static inline int outboxd_tcp_info(int descriptor, uint32_t info[OUTBOXD_TCP_INFO_WORDS]) {
+  socklen_t size = OUTBOXD_TCP_INFO_WORDS * sizeof *info;
+  if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &size) != 0) return -1;
+  return size < OUTBOXD_TCP_INFO_WORDS * sizeof *info ? -1 : 0;
+}
+
+/// The shortest round trip of a TCP connection so far, in microseconds; -1 as `outboxd_tcp_info`.
 static inline long outboxd_shortest_round_trip(int descriptor) {
-  // `tcpi_min_rtt` of linux/tcp.h, whose struct cannot be imported beside the C library's shorter one of that name.
-  enum { SHORTEST = 37 };
-  uint32_t info[SHORTEST + 1];
-  socklen_t size = sizeof info;
-  if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &size) != 0 || size < sizeof info) return -1;
-  return info[SHORTEST];
+  uint32_t info[OUTBOXD_TCP_INFO_WORDS];
+  return outboxd_tcp_info(descriptor, info) == 0 ? (long)info[OUTBOXD_SHORTEST_ROUND_TRIP] : -1;
+}
+
+/// Bytes that a TCP connection has received, those that wait to be read among them; -1 as `outboxd_tcp_info`.
+static inline int64_t outboxd_bytes_received(int descriptor) {
+  uint32_t info[OUTBOXD_TCP_INFO_WORDS];
+  if (outboxd_tcp_info(descriptor, info) != 0) return -1;
+  int64_t count;
+  memcpy(&count, info + OUTBOXD_BYTES_RECEIVED, sizeof count);
+  return count;
 }
 
 /// Fixes the socket's receive buffer at twice so many bytes, as socket(7) has it.

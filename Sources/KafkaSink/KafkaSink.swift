@@ -47,7 +47,7 @@ public final class KafkaSink: RecordSink {
   private var sawRejection = false
   private var isFatal = false
   /// Undelivered without a fault of their own, and the events that they live in. Empty between drains.
-  private var consequences: [UnsafePointer<rd_kafka_message_t>] = []
+  private var consequences: [(message: UnsafePointer<rd_kafka_message_t>, tag: UInt64)] = []
   private var keptEvents: [OpaquePointer] = []
   private var isAbandoned = false
 
@@ -340,7 +340,7 @@ public final class KafkaSink: RecordSink {
       return
     }
     delivered &+= 1
-    topics.countDelivery(opaque: rd_kafka_topic_opaque(message.pointee.rkt))
+    TopicTable.countDelivery(to: message.pointee.rkt)
     health.noteAnswer()
     settle(Delivery(tag: tag, failure: nil))
   }
@@ -349,7 +349,7 @@ public final class KafkaSink: RecordSink {
     _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void
   ) {
     if KafkaFailure(message.pointee.err) == .producerFailed {
-      consequences.append(message)
+      consequences.append((message, tag))
       return
     }
     sawRejection = true
@@ -372,10 +372,8 @@ public final class KafkaSink: RecordSink {
   /// A fatal error takes many records down that nothing is wrong with, and their reports may come before
   /// that of the one which caused it. They are told last.
   private func settleConsequences(_ settle: (Delivery) -> Void) {
-    for message in consequences {
-      // SAFETY: the message lives until its event, which was kept, is destroyed below.
-      tell(message, tag: UInt64(UInt(bitPattern: message.pointee._private)), settle)
-    }
+    // SAFETY: a message lives until its event, which was kept, is destroyed below.
+    for (message, tag) in consequences { tell(message, tag: tag, settle) }
     consequences.removeAll()
     for event in keptEvents { rd_kafka_event_destroy(event) }
     keptEvents.removeAll()
@@ -431,7 +429,9 @@ public final class KafkaSink: RecordSink {
     guard delivered != publishedTopics else { return }
     publishedTopics = delivered
     var counts = earlierTopics
-    for (index, count) in topics.delivered.enumerated() where count > 0 {
+    for (index, entry) in topics.entries.enumerated() where entry.delivered.pointee > 0 {
+      // SAFETY: the counter lives as long as the table.
+      let count = entry.delivered.pointee
       let name = topics.name(index)
       let isNamed = counts[name] != nil || counts.count < Self.countedTopics
       counts[isNamed ? name : "other", default: 0] += count

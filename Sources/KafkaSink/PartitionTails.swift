@@ -23,6 +23,8 @@ public final class PartitionTails: DeliveredEvents {
   static let eventLimit = 500_000
   /// Partitions that are read at a time.
   private static let groupSize = 8
+  /// Topics after which a consumer is replaced: each keeps some 25 KiB until the consumer ends.
+  static let topicsOfReader = 100
   /// How long the ends of partitions stand still, in milliseconds, and how often they are looked at.
   private static let stillness = 200
   private static let stillnessLimit = 5
@@ -65,6 +67,8 @@ public final class PartitionTails: DeliveredEvents {
 
   /// Whether a consumer was made.
   var hasLooked: Bool { reader != nil }
+  /// Topics that the consumer holds.
+  var heldTopics: Int { reader?.topicCount ?? 0 }
 
   public func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
     hasBlocked = false
@@ -112,11 +116,12 @@ public final class PartitionTails: DeliveredEvents {
   }
 
   private func openReader() throws(RelayError) -> TailReader {
-    if let reader { return reader }
-    log.info("looking at what Kafka has already", ("after", after.description))
-    let reader = try TailReader(settings)
-    self.reader = reader
-    return reader
+    if let reader, reader.topicCount < Self.topicsOfReader { return reader }
+    if reader == nil { log.info("looking at what Kafka has already", ("after", after.description)) }
+    let next = try TailReader(settings)
+    if let reader { next.patience = reader.patience }
+    reader = next
+    return next
   }
 
   private func awaitStillness(

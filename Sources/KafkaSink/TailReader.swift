@@ -39,6 +39,8 @@ final class TailReader {
 
   /// How long one question may take, in milliseconds.
   var patience = KafkaSink.patience
+  /// Topics that were asked about.
+  var topicCount: Int { topics.count }
 
   private let client: OpaquePointer
   private var topics: [String: OpaquePointer] = [:]

@@ -18,6 +18,8 @@ struct TopicTable {
     let name: UnsafeRawPointer
     let length: Int
     let hash: UInt64
+    /// Acknowledged records. The topic's opaque in librdkafka, so that a delivery finds it without a lookup.
+    let delivered: UnsafeMutablePointer<UInt64>
     var state = State.unknown
     /// How often the topic was asked for in vain since it last existed.
     var attempts = 0
@@ -31,8 +33,6 @@ struct TopicTable {
   private(set) var entries: [Entry] = []
   /// Of all topics that exist.
   private(set) var partitions = 0
-  /// Acknowledged records of each topic.
-  private(set) var delivered: [UInt64] = []
   /// Index + 1 of an entry, 0 where free. A power of two, at most half full.
   private var slots = [UInt32](repeating: 0, count: 64)
   private var last = -1
@@ -41,9 +41,12 @@ struct TopicTable {
 
   /// Must be called before the client is destroyed.
   mutating func destroy() {
-    for entry in entries { rd_kafka_topic_destroy(entry.topic) }
+    for entry in entries {
+      rd_kafka_topic_destroy(entry.topic)
+      // SAFETY: allocated with the entry; a delivery, which may point at it, is not taken any more.
+      entry.delivered.deallocate()
+    }
     entries = []
-    delivered = []
     slots = [UInt32](repeating: 0, count: slots.count)
     last = -1
   }
@@ -76,9 +79,12 @@ struct TopicTable {
 
   private mutating func add(_ name: LentBytes, hash: UInt64) throws(RelayError) -> Int {
     let index = entries.count
-    guard let topic = Self.makeTopic(name, index: index, client: client),
+    let delivered = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+    delivered.initialize(to: 0)
+    guard let topic = Self.makeTopic(name, opaque: delivered, client: client),
       let copy = rd_kafka_topic_name(topic)
     else {
+      delivered.deallocate()
       let code = rd_kafka_last_error()
       throw RelayError(
         .recordRejected,
@@ -86,16 +92,18 @@ struct TopicTable {
         code: KafkaFailure.name(code),
         remedy: "A topic name is 1 to 249 of the characters A-Z a-z 0-9 . _ -")
     }
-    entries.append(Entry(topic: topic, name: UnsafeRawPointer(copy), length: name.count, hash: hash))
-    delivered.append(0)
+    entries.append(
+      Entry(
+        topic: topic, name: UnsafeRawPointer(copy), length: name.count, hash: hash, delivered: delivered))
     if entries.count * 2 > slots.count { grow() } else { place(index) }
     return index
   }
 
-  private static func makeTopic(_ name: LentBytes, index: Int, client: OpaquePointer) -> OpaquePointer? {
+  private static func makeTopic(
+    _ name: LentBytes, opaque: UnsafeMutableRawPointer, client: OpaquePointer
+  ) -> OpaquePointer? {
     guard !name.isEmpty, let configuration = rd_kafka_default_topic_conf_dup(client) else { return nil }
-    // The opaque is the index + 1: a delivery finds its counter without a lookup.
-    rd_kafka_topic_conf_set_opaque(configuration, UnsafeMutableRawPointer(bitPattern: index + 1))
+    rd_kafka_topic_conf_set_opaque(configuration, opaque)
     let topic = withUnsafeTemporaryAllocation(of: CChar.self, capacity: name.count + 1) { buffer in
       for (position, byte) in name.enumerated() { buffer[position] = CChar(bitPattern: byte) }
       buffer[name.count] = 0
@@ -170,10 +178,11 @@ struct TopicTable {
     entries[index].retryTime = retryTime
   }
 
-  /// Counts an acknowledged record by the topic's opaque.
+  /// Counts an acknowledged record.
+  /// - Parameter topic: of the message, one of this table's.
   @inline(__always)
-  mutating func countDelivery(opaque: UnsafeMutableRawPointer?) {
-    let index = Int(bitPattern: opaque) - 1
-    if delivered.indices.contains(index) { delivered[index] &+= 1 }
+  static func countDelivery(to topic: OpaquePointer?) {
+    // SAFETY: the opaque of each topic of this client is its entry's counter, which lives until `destroy`.
+    rd_kafka_topic_opaque(topic)?.assumingMemoryBound(to: UInt64.self).pointee &+= 1
   }
 }

@@ -47,8 +47,9 @@ final class ReplicationConnection {
   /// How often one `receive` reads a message that is still incomplete before it lets the caller look at its
   /// timers: about 16 MiB.
   private static let readLimit = 8
-  /// Bytes that are read before the first of their messages is handled. libpq's buffer grows to twice as much.
-  private static let gatherLimit = 2_097_152
+  /// Bytes that are read before the first of their messages is handled, about. Just below a power of two, to which
+  /// libpq's buffer is doubled: with rows of usual size it stays at 2 MiB.
+  private static let gatherLimit = 2_000_000
   /// Of TLS 1.3 with AES-GCM: header, content type and tag (RFC 8446, section 5.2).
   private static let recordOverhead = 22
   private static let largestRecord = 16_384 + 22
@@ -147,11 +148,12 @@ extension ReplicationConnection {
         return LentBytes(start: buffer, count: Int(count))
       }
       guard count == 0 else { throw ended(count) }
-      if hasWaitingBytes {
+      let waiting = waitingBytes
+      if waiting > 0 {
         heard = true
         reads += 1
         if reads > Self.readLimit { return nil }
-        try gather()
+        try gather(waiting)
       } else {
         quietReads += 1
         if quietReads > quietLimit { return nil }
@@ -167,13 +169,18 @@ extension ReplicationConnection {
 
   /// Empties the socket into libpq's buffer, which grows. A socket that is emptied bit by bit, between rows, lets
   /// the server send each of its rows as a segment of its own meanwhile.
-  private func gather() throws(RelayError) {
+  private func gather(_ first: Int) throws(RelayError) {
+    var waiting = first
     var gathered = 0
+    // One read may bring many times what waited for it: the server goes on sending meanwhile.
+    let start = Int(outboxd_bytes_received(descriptor)) - waiting
     repeat {
-      let waiting = Int(outboxd_bytes_waiting(PQsocket(sql.handle)))
-      gathered += waiting
       for _ in 0..<readCount(waiting) { try consume() }
-    } while gathered < Self.gatherLimit && hasWaitingBytes
+      gathered += waiting
+      waiting = waitingBytes
+      guard waiting > 0 else { return }
+      gathered = max(gathered, Int(outboxd_bytes_received(descriptor)) - waiting - start)
+    } while gathered < Self.gatherLimit
   }
 
   /// How many reads the waiting bytes need, about. The server encrypts each message by itself, and libpq reads one
@@ -191,7 +198,9 @@ extension ReplicationConnection {
   }
 
   /// Something from the server waits in the socket, though nobody may have had the time to read it.
-  var hasWaitingBytes: Bool { outboxd_bytes_waiting(PQsocket(sql.handle)) > 0 }
+  var hasWaitingBytes: Bool { waitingBytes > 0 }
+
+  private var waitingBytes: Int { Int(outboxd_bytes_waiting(descriptor)) }
 
   /// Hands a status message to libpq. False: its buffer is full, try again when the socket is writable.
   func send(_ message: UnsafeRawBufferPointer) throws(RelayError) -> Bool {

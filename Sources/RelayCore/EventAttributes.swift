@@ -7,7 +7,7 @@ extension EventEncoder {
   mutating func contentType(
     _ row: RowView, _ plan: RowPlan, _ column: RowPlan.Source
   ) throws(RowFault) -> LentBytes? {
-    guard let text = try attribute(row, column, "datacontenttype"), !text.isEmpty else { return nil }
+    guard let text = try attribute(row, column, "datacontenttype")?.bytes, !text.isEmpty else { return nil }
     guard CloudEventRules.isMediaType(text) else {
       throw RowFault("datacontenttype", "\(quoted(text)) is not a media type")
     }
@@ -34,10 +34,10 @@ extension EventEncoder {
   mutating func putAttributes(
     _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RowFault) {
-    guard let id = try attribute(row, plan.id, "id"), !id.isEmpty else {
+    guard let id = try attribute(row, plan.id, "id"), !id.bytes.isEmpty else {
       throw RowFault("id", "it is NULL or empty")
     }
-    put("ce_id", #","id":"#, id, plan, isPlain: !ValueText.isFree(plan.id.form))
+    put("ce_id", #","id":"#, id.bytes, plan, isPlain: id.isPlain)
     if let constant = plan.source.constant {
       if let member = plan.sourceMember, plan.isStructured {
         writer.raw(member)
@@ -47,12 +47,13 @@ extension EventEncoder {
     } else {
       try putSource(row, plan)
     }
-    guard let type = try attribute(row, plan.type, "type"), !type.isEmpty else {
+    guard let type = try attribute(row, plan.type, "type"), !type.bytes.isEmpty else {
       throw RowFault("type", "it is NULL or empty")
     }
-    put("ce_type", #","type":"#, type, plan)
-    if let column = plan.subject, let subject = try attribute(row, column, "subject"), !subject.isEmpty {
-      put("ce_subject", #","subject":"#, subject, plan)
+    put("ce_type", #","type":"#, type.bytes, plan, isPlain: type.isPlain)
+    if let column = plan.subject, let subject = try attribute(row, column, "subject"), !subject.bytes.isEmpty
+    {
+      put("ce_subject", #","subject":"#, subject.bytes, plan, isPlain: subject.isPlain)
     }
     if let time = try time(row, plan, commitTime) { put("ce_time", #","time":"#, time, plan, isPlain: true) }
     if options.hasPositions {
@@ -93,7 +94,9 @@ extension EventEncoder {
       put("ce_partitionkey", #","partitionkey":"#, key, plan)
     }
     for item in plan.extensions {
-      if let text = try attribute(row, item.source, item.column), !text.isEmpty { try put(item, text, plan) }
+      if let text = try attribute(row, item.source, item.column)?.bytes, !text.isEmpty {
+        try put(item, text, plan)
+      }
     }
     try addHeaders(row, plan)
   }
@@ -137,16 +140,18 @@ extension EventEncoder {
     return text
   }
 
-  /// An attribute's text, checked; nil for NULL.
+  /// An attribute's text, checked; nil for NULL. `isPlain`: no byte of it needs an escape in JSON.
   @inline(__always)
   private mutating func attribute(
     _ row: RowView, _ column: RowPlan.Source, _ part: String
-  ) throws(RowFault) -> LentBytes? {
+  ) throws(RowFault) -> (bytes: LentBytes, isPlain: Bool)? {
     let value = row.values[column.index]
     if value.format == .null { return nil }
     let text = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
-    if ValueText.isFree(column.form), !CloudEventRules.isString(text) { throw RowFault(part, notAString) }
-    return text
+    // One look at the bytes serves both questions for nearly all texts.
+    let isPlain = !ValueText.isFree(column.form) || JSONWriter.isPlainASCII(text)
+    guard isPlain || CloudEventRules.isString(text) else { throw RowFault(part, notAString) }
+    return (text, isPlain)
   }
 
   var notAString: String {

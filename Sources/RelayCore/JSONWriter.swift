@@ -125,6 +125,23 @@ struct JSONWriter: ~Copyable {
     return position
   }
 
+  /// True for printable ASCII that needs no escape.
+  @inline(__always)
+  static func isPlainASCII(_ bytes: LentBytes) -> Bool {
+    // As in `CloudEventRules.isString`, the lowest byte outside 0x20...0x7E sets a high bit.
+    var position = bytes.prefixOfWords { word in
+      let outside = (word | (word &- ByteWord.ones &* 0x20) | (word &+ ByteWord.ones)) & ByteWord.highBits
+      let quotes = ByteWord.zeros(word ^ ByteWord.ones &* 0x22)
+      return outside | quotes | ByteWord.zeros(word ^ ByteWord.ones &* 0x5C) == 0
+    }
+    while position < bytes.count {
+      let byte = bytes[position]
+      guard byte >= 0x20, byte < 0x7F, byte != 0x22, byte != 0x5C else { return false }
+      position += 1
+    }
+    return true
+  }
+
   /// A JSON string of the bytes in base64 (RFC 4648, section 4).
   mutating func base64(_ bytes: LentBytes) {
     // SAFETY: `Base64.count` bytes and two quotes are reserved, and no more are written.

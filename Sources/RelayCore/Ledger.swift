@@ -3,7 +3,7 @@
 
 /// One entry per transaction that has records in flight; rows cost no memory. Deliveries may come in any
 /// order. The checkpoint is the end of the last transaction before which nothing is outstanding.
-public struct Ledger {
+public struct Ledger: ~Copyable {
   private struct Entry {
     var commitLSN: LSN
     /// Zero while the transaction is open.
@@ -26,8 +26,10 @@ public struct Ledger {
     case gap
   }
 
-  /// A ring whose size is a power of two. `head` is the serial number of the oldest entry.
-  private var entries: ContiguousArray<Entry>
+  /// A ring of a power of two of entries. `head` is the serial number of the oldest one. Memory of our own: an array
+  /// would ask for each row whether it is shared.
+  private var entries: UnsafeMutablePointer<Entry>
+  private var capacity = 64
   private var head: UInt64 = 1
   private var count = 0
   private var isOpen = false
@@ -40,8 +42,17 @@ public struct Ledger {
 
   public init(checkpoint: LSN = .zero) {
     self.checkpoint = checkpoint
-    entries = ContiguousArray(
-      repeating: Entry(commitLSN: .zero, endLSN: .zero, commitTime: 0, rows: 0, outstanding: 0), count: 64)
+    entries = Self.ring(capacity)
+  }
+
+  deinit { entries.deallocate() }
+
+  private static func ring(_ capacity: Int) -> UnsafeMutablePointer<Entry> {
+    let entries = UnsafeMutablePointer<Entry>.allocate(capacity: capacity)
+    entries.initialize(
+      repeating: Entry(commitLSN: .zero, endLSN: .zero, commitTime: 0, rows: 0, outstanding: 0),
+      count: capacity)
+    return entries
   }
 
   /// Transactions that hold the checkpoint back.
@@ -51,18 +62,18 @@ public struct Ledger {
   /// The commit LSN of the newest transaction that was opened, zero when there is none.
   public var newestCommitLSN: LSN { newest }
   /// Commit time of the oldest transaction in flight.
-  public var oldestCommitTime: PostgresMicroseconds? { count == 0 ? nil : entries[slot(head)].commitTime }
+  public var oldestCommitTime: PostgresMicroseconds? { count == 0 ? nil : entry(head).pointee.commitTime }
 
   /// A transaction begins, perhaps one that an interrupted source sends once more.
   public mutating func open(commitLSN: LSN, commitTime: PostgresMicroseconds) -> Opening {
     if commitLSN < newest { return .known }
     if commitLSN == newest {
-      return isOpen ? .resumed(rows: entries[slot(head &+ UInt64(count) &- 1)].rows) : .known
+      return isOpen ? .resumed(rows: entry(tag).pointee.rows) : .known
     }
     if isOpen { return .gap }
-    if count == entries.count { grow() }
+    if count == capacity { grow() }
     count += 1
-    entries[slot(head &+ UInt64(count) &- 1)] = Entry(
+    entry(tag).pointee = Entry(
       commitLSN: commitLSN, endLSN: .zero, commitTime: commitTime, rows: 0, outstanding: 0)
     isOpen = true
     newest = commitLSN
@@ -74,15 +85,15 @@ public struct Ledger {
 
   /// The sink has accepted the record of the open transaction's next row.
   public mutating func sent() {
-    let index = slot(tag)
-    entries[index].rows &+= 1
-    entries[index].outstanding += 1
+    let entry = entry(tag)
+    entry.pointee.rows &+= 1
+    entry.pointee.outstanding += 1
     outstanding += 1
   }
 
   /// The open transaction's next row needs no record: it is not wanted, or Kafka has it already.
   public mutating func skipped() {
-    entries[slot(tag)].rows &+= 1
+    entry(tag).pointee.rows &+= 1
   }
 
   /// The open transaction has ended.
@@ -94,17 +105,17 @@ public struct Ledger {
   /// The commit LSN of a tag's transaction, nil for a tag that is not in flight.
   public func commitLSN(of tag: UInt64) -> LSN? {
     guard tag >= head, tag < head &+ UInt64(count) else { return nil }
-    return entries[slot(tag)].commitLSN
+    return entry(tag).pointee.commitLSN
   }
 
   /// A record is acknowledged. Returns its transaction's commit time, nil for a tag that is not in flight.
   public mutating func settle(_ tag: UInt64) -> PostgresMicroseconds? {
     guard tag >= head, tag < head &+ UInt64(count) else { return nil }
-    let index = slot(tag)
-    guard entries[index].outstanding > 0 else { return nil }
-    entries[index].outstanding -= 1
+    let entry = entry(tag)
+    guard entry.pointee.outstanding > 0 else { return nil }
+    entry.pointee.outstanding -= 1
     outstanding -= 1
-    let commitTime = entries[index].commitTime
+    let commitTime = entry.pointee.commitTime
     if tag == head { popSettled() }
     return commitTime
   }
@@ -115,8 +126,8 @@ public struct Ledger {
     if count == 0 {
       checkpoint = max(checkpoint, walEnd)
     } else {
-      let index = slot(tag)
-      entries[index].endLSN = max(entries[index].endLSN, walEnd)
+      let entry = entry(tag)
+      entry.pointee.endLSN = max(entry.pointee.endLSN, walEnd)
     }
   }
 
@@ -137,26 +148,28 @@ public struct Ledger {
     self.checkpoint = checkpoint
   }
 
-  private func slot(_ serial: UInt64) -> Int {
-    Int(truncatingIfNeeded: serial) & (entries.count - 1)
+  @inline(__always)
+  private func entry(_ serial: UInt64) -> UnsafeMutablePointer<Entry> {
+    // SAFETY: the index is below the capacity, a power of two, and all entries are initialised.
+    entries + (Int(truncatingIfNeeded: serial) & (capacity - 1))
   }
 
   private mutating func closeNewest(endLSN: LSN) {
     isOpen = false
-    let index = slot(tag)
-    if entries[index].rows == 0 {
+    let entry = entry(tag)
+    if entry.pointee.rows == 0 {
       // It had no rows: its end belongs to the transaction before.
       count -= 1
       advance(to: endLSN)
     } else {
-      entries[index].endLSN = endLSN
-      if count == 1 || entries[slot(head)].outstanding == 0 { popSettled() }
+      entry.pointee.endLSN = endLSN
+      if count == 1 || self.entry(head).pointee.outstanding == 0 { popSettled() }
     }
   }
 
   private mutating func popSettled() {
     while count > 0 {
-      let entry = entries[slot(head)]
+      let entry = entry(head).pointee
       guard entry.outstanding == 0, entry.endLSN != .zero else { return }
       checkpoint = max(checkpoint, entry.endLSN)
       head &+= 1
@@ -165,11 +178,14 @@ public struct Ledger {
   }
 
   private mutating func grow() {
-    var larger = ContiguousArray(repeating: entries[0], count: entries.count * 2)
+    let larger = Self.ring(capacity * 2)
     for offset in 0..<count {
       let serial = head &+ UInt64(offset)
-      larger[Int(truncatingIfNeeded: serial) & (larger.count - 1)] = entries[slot(serial)]
+      // SAFETY: the index is below the larger ring's capacity, a power of two.
+      larger[Int(truncatingIfNeeded: serial) & (capacity * 2 - 1)] = entry(serial).pointee
     }
+    entries.deallocate()
     entries = larger
+    capacity *= 2
   }
 }

@@ -51,8 +51,9 @@ public final class Relay {
   /// The newest commit LSN that a sink was given which has been dropped since: up to there Kafka may have events that
   /// come again.
   public private(set) var resentThrough = LSN.zero
-  /// What Kafka holds of the transactions up to `deliveredThrough`. Nil once they are past.
-  private var delivered: (any DeliveredEvents)?
+  /// What Kafka holds of the transactions up to `deliveredThrough`; nothing, and zero, once they are past. Not
+  /// optional: a row would count its references.
+  private var delivered: any DeliveredEvents = NothingDelivered()
   private var deliveredThrough = LSN.zero
   private let selection: EventSelection?
   private var failure: RelayError?
@@ -85,7 +86,7 @@ public final class Relay {
   /// Events of transactions that committed at or below `through`, and that `delivered` holds, are settled without
   /// being sent. To be told before a source runs that sends them again. `delivered` is let go once they are past.
   public func recognize(_ delivered: any DeliveredEvents, through: LSN) {
-    deliveredThrough = self.delivered == nil ? through : max(through, deliveredThrough)
+    deliveredThrough = max(through, deliveredThrough)
     self.delivered = delivered
   }
 
@@ -178,7 +179,7 @@ public final class Relay {
 
   /// Reads until the socket is empty, a record is parked, or the turn is over. True if there is more to read.
   private func read(
-    _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
+    _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) -> Bool {
     let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
     for count in 1...Self.turnLimit {
@@ -186,14 +187,15 @@ public final class Relay {
       try handle(change, source, sink, delivered)
       if parked != nil { return false }
       if isStopping, !isReading { return true }
-      if count % 16 == 0 || delivered?.hasBlocked == true, MonotonicTime.now() >= end { return true }
+      let hasBlocked = commitLSN <= deliveredThrough && delivered.hasBlocked
+      if count % 16 == 0 || hasBlocked, MonotonicTime.now() >= end { return true }
     }
     return true
   }
 
   @inline(__always)
   private func handle(
-    _ change: Change, _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
+    _ change: Change, _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) {
     switch change {
     case .insert(let row): try insert(row, sink, delivered)
@@ -214,7 +216,7 @@ public final class Relay {
     rowIndex = 0
     isReading = true
     isSelected = selection?.admits(commitTime: commitTime) ?? true
-    if delivered != nil, commitLSN > deliveredThrough { delivered = nil }
+    forgetDelivered(before: commitLSN)
     switch ledger.open(commitLSN: commitLSN, commitTime: commitTime) {
     case .new: knownRows = 0
     case .resumed(let rows): knownRows = rows
@@ -228,7 +230,7 @@ public final class Relay {
   }
 
   private func insert(
-    _ row: RowView, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
+    _ row: RowView, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) {
     guard isReading else {
       throw RelayError(.streamMalformed, "a row came outside a transaction")
@@ -253,10 +255,9 @@ public final class Relay {
 
   /// Sends the record of the row that was read last, unless Kafka has it already.
   private func offer(
-    _ record: Record, _ sink: any RecordSink, _ delivered: (any DeliveredEvents)?
+    _ record: Record, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) {
-    // The argument may still be there when `self.delivered` has been let go.
-    if commitLSN <= deliveredThrough, let delivered {
+    if commitLSN <= deliveredThrough {
       guard
         let isDelivered = delivered.contains(
           record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
@@ -326,7 +327,7 @@ public final class Relay {
 
   /// When what is parked is worth another try; nil where that depends on what is in flight.
   private var retryTime: MonotonicTime? {
-    if parkedIsUnknown { return delivered?.retryTime }
+    if parkedIsUnknown { return delivered.retryTime }
     return parkedIsHeld ? sink?.retryTime : nil
   }
 
@@ -342,15 +343,22 @@ public final class Relay {
     tally.receivedLSN = max(tally.receivedLSN, endLSN)
     if knownRows != .max { ledger.close(endLSN: endLSN) }
     // Whatever comes next has committed behind it.
-    if delivered != nil, endLSN > deliveredThrough { delivered = nil }
+    forgetDelivered(before: endLSN)
   }
 
   private func keepalive(_ walEnd: LSN) {
     if !isReading {
       ledger.advance(to: walEnd)
       tally.receivedLSN = max(tally.receivedLSN, walEnd)
-      if delivered != nil, walEnd > deliveredThrough { delivered = nil }
+      forgetDelivered(before: walEnd)
     }
+  }
+
+  /// Nothing that committed before `lsn` is still to come.
+  private func forgetDelivered(before lsn: LSN) {
+    guard deliveredThrough != .zero, lsn > deliveredThrough else { return }
+    delivered = NothingDelivered()
+    deliveredThrough = .zero
   }
 
   private func ignoreUpdate() {

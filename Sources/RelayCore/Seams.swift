@@ -56,6 +56,13 @@ public protocol DeliveredEvents: AnyObject {
   var hasBlocked: Bool { get }
 }
 
+/// Where no former process can have sent anything.
+final class NothingDelivered: DeliveredEvents {
+  let retryTime = MonotonicTime(nanoseconds: 0)
+  let hasBlocked = false
+  func contains(_ record: Record, _ sequence: EventSequence) -> Bool? { false }
+}
+
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.
 public protocol CheckpointStore: AnyObject {
   /// Hands over the newest checkpoint, and returns the newest that is durable. Never blocks.

@@ -101,6 +101,6 @@ enum ProducerSettings {
   /// What outboxd, which is started bare, gives itself: Sources/outboxd/Daemon/AllocatorTuning.swift.
   static let environment = [
     "GLIBC_TUNABLES":
-      "glibc.malloc.tcache_count=16384:glibc.malloc.trim_threshold=4194304:glibc.malloc.mmap_threshold=4194304"
+      "glibc.malloc.tcache_count=8192:glibc.malloc.trim_threshold=4194304:glibc.malloc.mmap_threshold=4194304"
   ]
 }

@@ -1,4 +1,4 @@
-// Owns: bounds: WAL that is let go, memory that does not grow.
+// Owns: bounds: WAL that is let go, memory that does not grow, what the program needs on its machine.
 import Foundation
 import RelayTesting
 import Testing
@@ -31,6 +31,12 @@ extension Integration {
       }
       #expect(try relay.metric("outboxd_events_delivered_total") ?? 0 == 0)
       #expect(try relay.terminate() == 0)
+    }
+
+    @Test func `the program runs on a machine without Swift`() throws {
+      let libraries = try ChildProcess.run(["ldd", OutboxdProcess.binary()])
+      #expect(libraries.output.contains("librdkafka"))
+      #expect(!libraries.output.lowercased().contains("swift"), "not a release build? \(libraries.output)")
     }
 
     @Test(.enabled(if: KafkaCluster.isReal, "the embedded broker keeps 5 MB of a partition"))

@@ -157,6 +157,18 @@ struct PartitionTailsTests {
     #expect(KafkaInspector.inspect(settings: settings, topics: ["tails.absent"]).topics.isEmpty)
   }
 
+  @Test func `a consumer is replaced before it holds many topics, and what it knew stays`() throws {
+    try create("tails.last")
+    try publish([binary("tails.last", 5000)])
+    let tails = Tails(properties, after: 1)
+    for number in 0..<(PartitionTails.topicsOfReader + 20) {
+      #expect(try !tails.contains(binary("tails.many.\(number)", 5000), 5000))
+    }
+    #expect(try tails.contains(binary("tails.last", 5000), 5000))
+    #expect(tails.tails.heldTopics == 21)
+    #expect(tails.notices().isEmpty)
+  }
+
   @Test func `a topic that nobody has written to is not waited for`() throws {
     try create("tails.new")
     try create("tails.old")

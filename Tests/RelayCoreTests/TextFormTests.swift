@@ -85,6 +85,8 @@ import Testing
           if count > 0 { bytes[place] = byte }
           let isString = bytes.allSatisfy { (0x20...0x7E).contains($0) }
           #expect(bytes.withUnsafeBytes(CloudEventRules.isString) == isString, "\(count) \(place) \(byte)")
+          let isPlain = isString && !bytes.contains(0x22) && !bytes.contains(0x5C)
+          #expect(bytes.withUnsafeBytes(JSONWriter.isPlainASCII) == isPlain, "\(count) \(place) \(byte)")
           var writer = JSONWriter()
           bytes.withUnsafeBytes { writer.string($0) }
           let text = bytes.flatMap { byte in
