@@ -25,10 +25,11 @@ static inline int outboxd_bytes_waiting(int descriptor) {
   return ioctl(descriptor, FIONREAD, &count) == 0 ? count : -1;
 }
 
-/// What Linux knows of a TCP connection; -1 for another kind of socket, and before Linux 4.6.
-/// - Parameter info: the first words of `tcp_info` of linux/tcp.h, whose struct cannot be imported beside the C
-///   library's shorter one of that name.
+/// Places in `tcp_info` of linux/tcp.h, in words: that struct cannot be imported beside the C library's shorter one of
+/// the same name.
 enum { OUTBOXD_BYTES_RECEIVED = 32, OUTBOXD_SHORTEST_ROUND_TRIP = 37, OUTBOXD_TCP_INFO_WORDS };
+
+/// What Linux knows of a TCP connection; -1 for another kind of socket, and before Linux 4.6.
 static inline int outboxd_tcp_info(int descriptor, uint32_t info[OUTBOXD_TCP_INFO_WORDS]) {
   socklen_t size = OUTBOXD_TCP_INFO_WORDS * sizeof *info;
   if (getsockopt(descriptor, IPPROTO_TCP, TCP_INFO, info, &size) != 0) return -1;

@@ -429,12 +429,10 @@ public final class KafkaSink: RecordSink {
     guard delivered != publishedTopics else { return }
     publishedTopics = delivered
     var counts = earlierTopics
-    for (index, entry) in topics.entries.enumerated() where entry.delivered.pointee > 0 {
-      // SAFETY: the counter lives as long as the table.
-      let count = entry.delivered.pointee
+    for (index, entry) in topics.entries.enumerated() where entry.delivered > 0 {
       let name = topics.name(index)
       let isNamed = counts[name] != nil || counts.count < Self.countedTopics
-      counts[isNamed ? name : "other", default: 0] += count
+      counts[isNamed ? name : "other", default: 0] += entry.delivered
     }
     metrics.topics = counts
   }

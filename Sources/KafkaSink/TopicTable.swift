@@ -18,14 +18,18 @@ struct TopicTable {
     let name: UnsafeRawPointer
     let length: Int
     let hash: UInt64
-    /// Acknowledged records. The topic's opaque in librdkafka, so that a delivery finds it without a lookup.
-    let delivered: UnsafeMutablePointer<UInt64>
+    /// The topic's opaque in librdkafka, so that a delivery finds it without a lookup.
+    fileprivate let counter: UnsafeMutablePointer<UInt64>
     var state = State.unknown
     /// How often the topic was asked for in vain since it last existed.
     var attempts = 0
     /// When it was asked for last.
     var partitions = 0
     var retryTime = MonotonicTime(nanoseconds: 0)
+
+    /// Acknowledged records.
+    // SAFETY: the counter lives as long as its entry is in the table.
+    var delivered: UInt64 { counter.pointee }
   }
 
   private let client: OpaquePointer
@@ -44,7 +48,7 @@ struct TopicTable {
     for entry in entries {
       rd_kafka_topic_destroy(entry.topic)
       // SAFETY: allocated with the entry; a delivery, which may point at it, is not taken any more.
-      entry.delivered.deallocate()
+      entry.counter.deallocate()
     }
     entries = []
     slots = [UInt32](repeating: 0, count: slots.count)
@@ -79,12 +83,12 @@ struct TopicTable {
 
   private mutating func add(_ name: LentBytes, hash: UInt64) throws(RelayError) -> Int {
     let index = entries.count
-    let delivered = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
-    delivered.initialize(to: 0)
-    guard let topic = Self.makeTopic(name, opaque: delivered, client: client),
+    let counter = UnsafeMutablePointer<UInt64>.allocate(capacity: 1)
+    counter.initialize(to: 0)
+    guard let topic = Self.makeTopic(name, opaque: counter, client: client),
       let copy = rd_kafka_topic_name(topic)
     else {
-      delivered.deallocate()
+      counter.deallocate()
       let code = rd_kafka_last_error()
       throw RelayError(
         .recordRejected,
@@ -94,7 +98,7 @@ struct TopicTable {
     }
     entries.append(
       Entry(
-        topic: topic, name: UnsafeRawPointer(copy), length: name.count, hash: hash, delivered: delivered))
+        topic: topic, name: UnsafeRawPointer(copy), length: name.count, hash: hash, counter: counter))
     if entries.count * 2 > slots.count { grow() } else { place(index) }
     return index
   }

@@ -8,6 +8,19 @@ enum ByteWord {
   /// A high bit for each byte that is zero, and above the first such byte perhaps for others.
   @inline(__always)
   static func zeros(_ word: UInt64) -> UInt64 { (word &- ones) & ~word & highBits }
+
+  /// As `zeros`, for each byte that is no printable ASCII: outside 0x20...0x7E. It sets its high bit by itself, by a
+  /// borrow, or as 0x7F by the addition.
+  @inline(__always)
+  static func unprintable(_ word: UInt64) -> UInt64 {
+    (word | (word &- ones &* 0x20) | (word &+ ones)) & highBits
+  }
+
+  /// As `zeros`, for each `"` and each `\`.
+  @inline(__always)
+  static func quotes(_ word: UInt64) -> UInt64 {
+    zeros(word ^ ones &* 0x22) | zeros(word ^ ones &* 0x5C)
+  }
 }
 
 extension UnsafeRawBufferPointer {

@@ -58,11 +58,8 @@ public enum CloudEventRules {
 
   /// CloudEvents 1.0.2, "Type System", String: UTF-8 without control characters and noncharacters.
   static func isString(_ bytes: LentBytes) -> Bool {
-    // Of most texts nearly all is printable ASCII. The lowest byte outside 0x20...0x7E sets a high bit: by itself, by
-    // a borrow, or as 0x7F by the addition.
-    var index = bytes.prefixOfWords { word in
-      (word | (word &- ByteWord.ones &* 0x20) | (word &+ ByteWord.ones)) & ByteWord.highBits == 0
-    }
+    // Of most texts nearly all is printable ASCII.
+    var index = bytes.prefixOfWords { ByteWord.unprintable($0) == 0 }
     while index < bytes.count {
       let byte = bytes[index]
       if byte >= 0x20 && byte < 0x7F {

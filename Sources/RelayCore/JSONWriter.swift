@@ -114,8 +114,7 @@ struct JSONWriter: ~Copyable {
   private static func plainPrefix(_ bytes: LentBytes) -> Int {
     var position = bytes.prefixOfWords { word in
       let controls = (word &- ByteWord.ones &* 0x20) & ~word & ByteWord.highBits
-      let quotes = ByteWord.zeros(word ^ ByteWord.ones &* 0x22)
-      return controls | quotes | ByteWord.zeros(word ^ ByteWord.ones &* 0x5C) == 0
+      return controls | ByteWord.quotes(word) == 0
     }
     while position < bytes.count {
       let byte = bytes[position]
@@ -128,12 +127,7 @@ struct JSONWriter: ~Copyable {
   /// True for printable ASCII that needs no escape.
   @inline(__always)
   static func isPlainASCII(_ bytes: LentBytes) -> Bool {
-    // As in `CloudEventRules.isString`, the lowest byte outside 0x20...0x7E sets a high bit.
-    var position = bytes.prefixOfWords { word in
-      let outside = (word | (word &- ByteWord.ones &* 0x20) | (word &+ ByteWord.ones)) & ByteWord.highBits
-      let quotes = ByteWord.zeros(word ^ ByteWord.ones &* 0x22)
-      return outside | quotes | ByteWord.zeros(word ^ ByteWord.ones &* 0x5C) == 0
-    }
+    var position = bytes.prefixOfWords { ByteWord.unprintable($0) | ByteWord.quotes($0) == 0 }
     while position < bytes.count {
       let byte = bytes[position]
       guard byte >= 0x20, byte < 0x7F, byte != 0x22, byte != 0x5C else { return false }
