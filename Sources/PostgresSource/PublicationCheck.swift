@@ -109,7 +109,7 @@ struct PublicationCheck {
       findings.append(
         StartDecision.Finding(
           message: "the role may not read \(table.schema).\(table.name): streaming does not need it, replay, "
-            + "backfill and verify do",
+            + "backfill and recover do",
           remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(table.schema)) TO ...; GRANT SELECT ON "
             + "\(SQLText.qualified(table.schema, table.name)) TO ...;"))
     }

@@ -167,7 +167,8 @@ public enum SetupSQL {
     for mapping in mappings {
       list.append(
         SetupStatement(
-          comment: "Streaming needs no grant; check, replay and verify read \(mapping.qualifiedName).",
+          comment:
+            "Streaming needs no grant; check, replay, backfill and recover read \(mapping.qualifiedName).",
           sql: "GRANT USAGE ON SCHEMA \(SQLText.identifier(mapping.schema)) TO \(grantee); GRANT SELECT ON "
             + "\(SQLText.qualified(mapping.schema, mapping.table)) TO \(grantee);",
           presence: has("schema", mapping.schema, "USAGE") + " AND "

@@ -42,4 +42,18 @@ private func section(_ name: String, equals expected: String) throws {
       #expect(ExitCodes.meaning(of: kind.exitCode) != nil, "\(kind)")
     }
   }
+
+  @Test func `systemd restarts outboxd only where a restart may help`() throws {
+    let text = try String(contentsOf: readme, encoding: .utf8)
+    let listed = try #require(text.firstMatch(of: /\nRestartPreventExitStatus=([0-9 ]+)\n/)).1
+    let halting = RelayError.Kind.allCases.filter { kind in
+      switch kind.reaction {
+      // An end that somebody asked for, and one whose cause is not known.
+      case .halt: kind != .interrupted && kind != .failed
+      case .applyPolicy: true
+      case .reconnectSource, .standBy, .rebuildSink: false
+      }
+    }
+    #expect(listed.split(separator: " ").map { Int32($0) } == Set(halting.map(\.exitCode)).sorted())
+  }
 }
