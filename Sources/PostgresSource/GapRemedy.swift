@@ -1,5 +1,5 @@
-// Owns: the one sentence that leads out of every gap.
-// Must not know: how a gap is recognised or mended.
+// Owns: the one sentence that leads out of every gap, and how a lost slot is kept from being lost again.
+// Must not know: how a gap is recognised or closed.
 
 enum GapRemedy {
   static let recover =
@@ -8,4 +8,20 @@ enum GapRemedy {
 
   /// - Parameter advice: a sentence that comes before.
   static func recover(_ advice: String) -> String { "\(advice) \(recover)" }
+
+  /// - Parameter reason: `pg_replication_slots.invalidation_reason`; nil where the server does not tell.
+  static func slotLost(_ reason: String?) -> String {
+    switch reason {
+    case "idle_timeout":
+      recover(
+        "Set idle_replication_slot_timeout = 0 on the server, or longer than outboxd may ever be stopped.")
+    case "wal_level_insufficient":
+      recover("Set wal_level = 'logical' on the primary, and restart it.")
+    case "rows_removed", "conflicting":
+      recover(
+        "Set hot_standby_feedback = on on the standby, with a physical slot for it on the primary, or connect outboxd "
+          + "to the primary.")
+    default: recover("Set max_slot_wal_keep_size so that the slot outlives an outage.")
+    }
+  }
 }

@@ -48,6 +48,8 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     var systemIdentifier: UInt64
     var timeline: UInt32
     var publication: PublicationFacts?
+    /// The server's process that streams.
+    var backend: Int?
   }
 
   public convenience init(
@@ -106,7 +108,9 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   }
 
   /// A session begins at `checkpoint`, which the journal, where it is in use, already has.
-  func begin(_ checkpoint: Checkpoint, journal: JournalFacts, publication: PublicationFacts?) {
+  func begin(
+    _ checkpoint: Checkpoint, journal: JournalFacts, publication: PublicationFacts?, backend: Int? = nil
+  ) {
     let fault: RelayError? = shared.withLock { shared in
       var change: RelayError?
       if let former = shared.session, former.systemIdentifier == checkpoint.systemIdentifier,
@@ -116,7 +120,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
       }
       shared.session = Session(
         systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline,
-        publication: publication)
+        publication: publication, backend: backend)
       shared.fault = change
       return change
     }

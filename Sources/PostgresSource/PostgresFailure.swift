@@ -1,96 +1,122 @@
-// Owns: the translation of SQLSTATEs and of libpq's texts into `RelayError`.
-// Must not know: what the relay does about an error; `RelayError.Kind.reaction` does.
-import CLibpq
+// Owns: the translation of the server's errors into `RelayError`, by `SQLStateRule` and by where they arose.
+// Must not know: what the relay does about an error; `RelayError.Kind.reaction` does. Failures to connect.
 import RelayCore
-
-/// An error or notice of the server.
-struct ServerMessage: Equatable {
-  var sqlstate: String?
-  var severity: String?
-  var message: String
-  var detail: String?
-
-  init(sqlstate: String?, severity: String? = nil, message: String, detail: String? = nil) {
-    self.sqlstate = sqlstate
-    self.severity = severity
-    self.message = message
-    self.detail = detail
-  }
-
-  /// The fields of a result with an error or a notice in it.
-  init(_ result: OpaquePointer) {
-    func field(_ code: UInt8) -> String? {
-      // SAFETY: the result is alive for the call; libpq returns a NUL-terminated text that it owns, or nil.
-      guard let text = PQresultErrorField(result, Int32(code)) else { return nil }
-      return String(cString: text)
-    }
-    sqlstate = field(UInt8(ascii: "C"))
-    severity = field(UInt8(ascii: "V"))
-    // SAFETY: PQresultErrorMessage returns a text for every result, an empty one where there is no error.
-    message = field(UInt8(ascii: "M")) ?? PQresultErrorMessage(result).map { String(cString: $0) } ?? ""
-    detail = field(UInt8(ascii: "D"))
-  }
-
-  var text: String {
-    let line = PostgresFailure.oneLine(message)
-    return detail.map { "\(line) (\(PostgresFailure.oneLine($0)))" } ?? line
-  }
-}
 
 /// Where an error arose: what it names.
 struct FailureContext {
-  enum Phase { case sql, start, stream }
+  enum Phase: Equatable {
+    case sql
+    /// The rows of this table are being read.
+    case rows(String)
+    case start, stream
+  }
+
   var phase: Phase
   var slot: String
   var publication: String
   var target: String
-  /// The position that the relay had reached, where there is one.
-  var lsn: LSN?
+  /// Of the transaction that is being read: its commit LSN.
+  var transaction: LSN?
 }
 
 enum PostgresFailure {
   static func relayError(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
-    let place = context.lsn.map { " at \($0)" } ?? ""
-    func error(_ kind: RelayError.Kind, _ remedy: String?) -> RelayError {
-      let subject =
-        switch context.phase {
-        case .sql: "Postgres (\(context.target)) refused a statement"
-        case .start: "slot \"\(context.slot)\" cannot be streamed from"
-        case .stream: "the stream of slot \"\(context.slot)\" ended\(place)"
-        }
-      return RelayError(kind, "\(subject): \(server.text)", code: server.sqlstate, remedy: remedy)
-    }
-    let state = server.sqlstate ?? ""
-    switch state {
-    case "55006": return slotActive(server, context)
-    case "42704": return missingObject(server, context, error)
-    case "55000": return wrongState(server, context, error)
-    case "58P01" where context.phase != .sql: return error(.slotLost, slotLostRemedy)
-    case "42501": return error(.sourceDenied, deniedRemedy(server.message))
-    case "3D000": return error(.sourceDenied, "Correct dbname in postgres.conninfo, or create the database.")
-    case "53300":
-      return error(
-        .sourceUnavailable,
-        "Raise max_connections or max_wal_senders, or close connections that are not used.")
-    case "53400":
-      return error(
-        .sourceUnavailable,
-        "Raise max_replication_slots (needs a restart), or drop a slot that is not used: "
-          + "SELECT slot_name, active, wal_status FROM pg_replication_slots;")
-    case "XX000" where server.message.contains("invalid memory alloc request size"):
-      return error(
-        .serverUnsuitable,
-        "A committed value is larger than the server can send. Publish it by hand, skip it with "
-          + "SELECT pg_replication_slot_advance(\(SQLText.literal(context.slot)), 'LSN'); and limit the "
-          + "payload with a CHECK (octet_length(...)).")
-    case "42601", "0A000", "22023", "08P01", "42P17":
-      return error(.serverUnsuitable, "outboxd needs PostgreSQL 14 or later.")
-    case _ where state.hasPrefix("28"): return error(.sourceDenied, authenticationRemedy)
-    default:
-      // 08*, 57P*, 53*, EOF without a SQLSTATE, and whatever has no name here: it is tried again, loudly.
-      return error(.sourceUnavailable, nil)
+    guard let state = server.sqlstate else { return withoutState(server, context) }
+    let rule = SQLStateRule.of(state)
+    switch rule?.verdict {
+    case .transient: return error(.sourceUnavailable, server, context, transientRemedy(state))
+    case .denied: return error(.sourceDenied, server, context, deniedRemedy(state, server.message))
+    case .data:
+      guard context.phase.isOfRows else { return unsuitable(server, context, rule) }
+      return rowError(server, context)
+    case .unsuitable: return unsuitable(server, context, rule)
+    case .internal: return internalError(server, context)
+    case .inUse: return slotActive(server, context)
+    case .missing: return missingObject(server, context)
+    case .wrongState: return wrongState(server, context)
+    case .missingFile: return missingFile(server, context)
+    case nil: return unsuitable(server, context, nil)
     }
   }
+
+  private static func error(
+    _ kind: RelayError.Kind, _ server: ServerMessage, _ context: FailureContext, _ remedy: String?
+  ) -> RelayError {
+    let subject =
+      switch context.phase {
+      case .sql: "Postgres (\(context.target)) refused a statement"
+      case .rows(let table): "the rows of table \(table) cannot be read"
+      case .start: "slot \"\(context.slot)\" cannot be streamed from"
+      case .stream: "the stream of slot \"\(context.slot)\" ended" + place(server, context)
+      }
+    return RelayError(kind, "\(subject): \(server.text)", code: server.sqlstate, remedy: remedy)
+  }
+
+  private static func place(_ server: ServerMessage, _ context: FailureContext) -> String {
+    guard let transaction = context.transaction else { return "" }
+    let change = server.changeLSN.map { ", at the change at \($0)" } ?? ""
+    return " in the transaction that commits at \(transaction)\(change)"
+  }
+
+  /// libpq's own errors, and a connection that ended without a word.
+  private static func withoutState(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
+    error(
+      .sourceUnavailable, server, context,
+      isOutOfMemory(server.message) ? memoryRemedy(context.phase == .stream ? "twice" : "three times") : nil)
+  }
+
+  private static func unsuitable(
+    _ server: ServerMessage, _ context: FailureContext, _ rule: SQLStateRule?
+  ) -> RelayError {
+    let reason =
+      rule?.reason ?? "PostgreSQL does not define this SQLSTATE: an extension or a trigger raised it"
+    let remedy =
+      server.sqlstate == "08P01"
+      ? poolerRemedy
+      : "Examine it with outboxd check, and correct the server or the database (SQLSTATE "
+        + "\(server.sqlstate ?? ""): \(reason)). outboxd needs PostgreSQL 15 or later."
+    return error(.serverUnsuitable, server, context, remedy)
+  }
+
+  /// Reading the row again leads to the same error, and what is in the WAL cannot be corrected.
+  private static func rowError(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
+    var error = error(.rowRejected, server, context, nil)
+    error.commitLSN = context.transaction
+    let isEncoding = server.sqlstate == "22021" || server.sqlstate == "22P05"
+    let limit = "limit its size with a CHECK (octet_length(…) < …)"
+    switch context.phase {
+    case .rows:
+      error.remedy =
+        isEncoding
+        ? "Correct or delete the row whose text has no form in UTF-8; every column of the table is read."
+        : "Correct or delete the row, or \(limit)."
+    default:
+      error.remedy =
+        isEncoding
+        ? "Write text that is valid in the database's encoding and has a form in UTF-8, in every column of the outbox, "
+          + "or use a database of encoding UTF8. What is in the WAL already cannot be corrected."
+        : "Write smaller values, and \(limit). What is in the WAL already cannot be corrected."
+    }
+    return error
+  }
+
+  private static func internalError(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
+    // The server has no translations of it.
+    if server.message.contains("invalid memory alloc request size"), context.phase.isOfRows {
+      return rowError(server, context)
+    }
+    guard context.phase != .sql else { return error(.sourceUnavailable, server, context, nil) }
+    var error = error(
+      .serverUnsuitable, server, context,
+      "Look into the server's log, and repair what it names; then start outboxd again. "
+        + (context.phase.isOfRows && context.phase != .stream ? "" : streamRemedy))
+    error.commitLSN = context.transaction
+    return error
+  }
+
+  /// Where the stream itself is at fault, and no gap shows in the catalog.
+  static let streamRemedy =
+    "If it halts at the same place again: outboxd recover --tables publishes the rows of the tables, and goes on behind."
 
   static func slotActive(slot: String, pid: Int?, code: String?) -> RelayError {
     let holder = pid.map { " by process \($0)" } ?? ""
@@ -111,97 +137,134 @@ enum PostgresFailure {
     return slotActive(slot: context.slot, pid: Int(String(digits.reversed())), code: server.sqlstate)
   }
 
-  private static func missingObject(
-    _ server: ServerMessage, _ context: FailureContext,
-    _ error: (RelayError.Kind, String?) -> RelayError
-  ) -> RelayError {
+  private static func missingObject(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
     // The text may be in the server's language: then the phase decides.
     if server.message.contains("publication")
       || (context.phase == .stream && !server.message.contains("slot"))
     {
-      return error(.publicationMissing, publicationGoneRemedy)
+      return error(.publicationMissing, server, context, publicationGoneRemedy)
     }
-    if context.phase == .sql && !server.message.contains("slot") { return error(.serverUnsuitable, nil) }
-    return error(.slotMissing, "See what is there: SELECT * FROM pg_replication_slots; and restart outboxd.")
+    if !context.phase.isOfSlot && !server.message.contains("slot") {
+      return unsuitable(server, context, SQLStateRule.of("42"))
+    }
+    return error(
+      .slotMissing, server, context,
+      "See what is there: SELECT * FROM pg_replication_slots; and restart outboxd.")
   }
 
   static let publicationGoneRemedy =
     "Create the publication again (outboxd init prints the SQL). Changes that were committed while it did not exist "
     + "cannot be decoded. \(GapRemedy.recover) Should it see no gap, as the journal was off: outboxd recover --tables."
 
-  private static func wrongState(
-    _ server: ServerMessage, _ context: FailureContext,
-    _ error: (RelayError.Kind, String?) -> RelayError
-  ) -> RelayError {
+  private static func wrongState(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
     let text = server.text
     let lost = [
       "cannot read from logical replication slot", "can no longer access replication slot",
       "can no longer get changes from replication slot", "has been invalidated", "was invalidated",
     ]
-    if lost.contains(where: text.contains) { return error(.slotLost, slotLostRemedy) }
-    if text.contains("wal_level") { return error(.serverUnsuitable, walLevelRemedy) }
-    if text.contains("was not created in this database") {
-      return error(.slotUnsuitable, "Choose another name under postgres.slot, or connect to that database.")
+    if lost.contains(where: text.contains) {
+      return error(.slotLost, server, context, GapRemedy.slotLost(server.invalidationReason))
     }
-    return error(.serverUnsuitable, nil)
+    if text.contains("wal_level") { return error(.serverUnsuitable, server, context, walLevelRemedy) }
+    if text.contains("was not created in this database") {
+      return error(
+        .slotUnsuitable, server, context,
+        "Choose another name under postgres.slot, or connect to that database.")
+    }
+    return unsuitable(server, context, SQLStateRule.of("55000"))
   }
 
-  static let slotLostRemedy = GapRemedy.recover(
-    "Set max_slot_wal_keep_size so that the slot outlives an outage.")
+  /// A segment of WAL that is gone is named by 24 hexadecimal digits, whatever the language of the text. A file of
+  /// another kind (a library, the state of a slot) is no gap that recover could see.
+  private static func missingFile(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
+    guard context.phase.isOfSlot else { return error(.sourceUnavailable, server, context, nil) }
+    let words = server.message.split { !$0.isASCII || !($0.isHexDigit && !$0.isLowercase) }
+    if words.contains(where: { $0.utf8.count == 24 }) {
+      return error(.slotLost, server, context, GapRemedy.slotLost("wal_removed"))
+    }
+    return error(
+      .serverUnsuitable, server, context,
+      "Restore the file, or reinstall Postgres if it is a library of the server's. \(streamRemedy)")
+  }
+}
 
+extension FailureContext.Phase {
+  /// Rows are read: an error may be one row's.
+  fileprivate var isOfRows: Bool {
+    switch self {
+    case .rows, .stream: true
+    case .sql, .start: false
+    }
+  }
+
+  fileprivate var isOfSlot: Bool { self == .start || self == .stream }
+}
+
+// What outboxd needs.
+extension PostgresFailure {
+  /// - Parameter version: as `server_version_num` has it.
+  static func version(_ version: Int, target: String) -> RelayError? {
+    guard version < 150_000 else { return nil }
+    return RelayError(
+      .serverUnsuitable, "the server (\(target)) is PostgreSQL \(PostgresSource.version(version))",
+      remedy: "Upgrade it: outboxd needs PostgreSQL 15 or later.")
+  }
+}
+
+// What to do.
+extension PostgresFailure {
   static let walLevelRemedy =
     "ALTER SYSTEM SET wal_level = 'logical'; and restart Postgres (managed services "
     + "have a parameter of their own: rds.logical_replication, cloudsql.logical_decoding)."
 
-  private static let authenticationRemedy =
+  static let authenticationRemedy =
     "Check user and password (postgres.password_file), and that "
     + "pg_hba.conf has a line for this database, user and address; the keyword \"replication\" does not match "
     + "logical replication."
 
-  private static func deniedRemedy(_ message: String) -> String {
-    let grant = "ALTER ROLE ... WITH REPLICATION; (Amazon RDS: GRANT rds_replication TO ...;)"
-    return message.contains("replication") || message.contains("walsender")
-      ? grant : "outboxd init prints the grants that the role needs."
-  }
-}
+  static let poolerRemedy =
+    "A connection pooler or proxy seems to answer at this address. Connect to Postgres directly: name its own host and "
+    + "port in postgres.conninfo."
 
-// Failures to connect, which have no SQLSTATE: libpq gives only their text.
-extension PostgresFailure {
-  private static let deniedTexts: [(text: String, remedy: String)] = [
-    ("password authentication failed", authenticationRemedy),
-    ("authentication failed", authenticationRemedy),
-    ("no password supplied", authenticationRemedy),
-    ("no pg_hba.conf entry", authenticationRemedy),
-    ("pg_hba.conf rejects", authenticationRemedy),
-    ("replication role to start walsender", deniedRemedy("walsender")),
-    ("start WAL sender", deniedRemedy("walsender")),
-    ("permission denied", deniedRemedy("")),
-    ("is not permitted to log in", "ALTER ROLE ... WITH LOGIN;"),
-    ("certificate", "Check sslmode, sslrootcert, sslcert and sslkey in postgres.conninfo."),
-    ("does not support SSL", "Switch on ssl at the server, or set sslmode in postgres.conninfo."),
-    ("SSL error", "Check sslmode and the certificates in postgres.conninfo."),
-    ("does not exist", "Correct dbname and user in postgres.conninfo, or create them (outboxd init)."),
-  ]
-
-  static func connectionFailure(_ text: String, target: String) -> RelayError {
-    let line = oneLine(text)
-    if let denied = deniedTexts.first(where: { line.contains($0.text) }) {
-      return RelayError(
-        .sourceDenied, "Postgres (\(target)) refused the connection: \(line)", remedy: denied.remedy)
+  /// By the code alone, since the text may be in the server's language.
+  static func transientRemedy(_ state: String) -> String? {
+    switch state {
+    case "25006":
+      "Connect to the primary: name all hosts in postgres.conninfo and add target_session_attrs=read-write."
+    case "53100": "Free disk space on the server."
+    case "53200":
+      "Give the server more memory, or lower shared_buffers, work_mem or logical_decoding_work_mem."
+    case "53300":
+      "Close connections that are not used, or raise the limit that the message means: max_connections or "
+        + "max_wal_senders (both need a restart), ALTER ROLE … CONNECTION LIMIT, ALTER DATABASE … CONNECTION LIMIT."
+    case "53400":
+      "Raise max_replication_slots (needs a restart), or drop a slot that is not used: "
+        + "SELECT slot_name, active, wal_status FROM pg_replication_slots;"
+    case "55P03": "End the session that holds the lock: SELECT * FROM pg_stat_activity WHERE state <> 'idle';"
+    default: nil
     }
-    let isThere = line.contains("the database system is") || line.contains("recovery")
-    let isFull = line.contains("too many clients") || line.contains("connection slots are reserved")
-    var remedy =
-      isFull
-      ? "Raise max_connections, or close connections that are not used." : isThere ? nil : unreachableRemedy
-    if line.contains("max_wal_senders") {
-      remedy = "Raise max_wal_senders (needs a restart), or end a replication connection that is not used."
-    }
-    return RelayError(
-      .sourceUnavailable, "no connection to Postgres (\(target)): \(line)", remedy: remedy)
   }
 
-  static let unreachableRemedy = "Check host and port in postgres.conninfo, and that Postgres listens there."
+  static func deniedRemedy(_ state: String, _ message: String) -> String {
+    switch state {
+    case "3D000": return "Correct dbname in postgres.conninfo, or create the database."
+    case "42501":
+      let grant = "ALTER ROLE … WITH REPLICATION; (Amazon RDS: GRANT rds_replication TO …;)"
+      return message.contains("replication") || message.contains("walsender")
+        || message.contains("WAL sender")
+        ? grant : "outboxd init prints the grants that the role needs."
+    default: return authenticationRemedy
+    }
+  }
+
+  static func isOutOfMemory(_ text: String) -> Bool {
+    text.contains("out of memory") || text.contains("cannot allocate memory")
+  }
+
+  static func memoryRemedy(_ factor: String) -> String {
+    "Give outboxd more memory: it needs about \(factor) the size of the largest row, where columns that no event uses "
+      + "count too. Or keep such rows out of the outbox: CHECK (octet_length(…) < …)."
+  }
 
   /// Line ends and what surrounds them become a single "; ".
   static func oneLine(_ text: String) -> String {

@@ -27,7 +27,8 @@ public enum PostgresSource {
       )
     }
     try connection.start(at: start)
-    keeper?.begin(checkpoint, journal: facts.journal, publication: facts.publication)
+    keeper?.begin(
+      checkpoint, journal: facts.journal, publication: facts.publication, backend: connection.backend)
     log.notice(
       "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
       ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
@@ -43,12 +44,13 @@ public enum PostgresSource {
   ) throws(RelayError) -> (facts: ServerFacts, start: LSN) {
     let connection = try ReplicationConnection(settings, stop: stop)
     let facts = try inspect(connection, settings: settings, mappings: mappings, resume: resume)
-    let decision = StartDecision(facts: facts, settings: settings, mappings: mappings, resume: resume)
+    let decision = StartDecision(
+      facts: facts, settings: settings, mappings: mappings, resume: resume,
+      formerBackend: keeper?.session?.backend)
     let action = try decision.decide()
     for finding in decision.findings {
-      log.warning(
-        "the database is not quite as it should be", ("finding", finding.message),
-        ("remedy", finding.remedy ?? ""))
+      let remedy: [Log.Field] = finding.remedy.map { [("remedy", $0)] } ?? []
+      log.write(.warning, finding.message, remedy)
     }
     let isJournaled = keeper != nil && facts.journal.isInUse
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
@@ -107,7 +109,7 @@ public enum PostgresSource {
     var timelines = resume.map { [$0.timeline] } ?? []
     if let row = journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {
-      facts.timelineHistory = connection.timelineHistory(identity.timeline)
+      facts.timelineHistory = try connection.timelineHistory(identity.timeline)
     }
     return facts
   }

@@ -36,6 +36,9 @@ final class ReplicationConnection {
   private(set) var socketReads: UInt64 = 0
   private var knownReads: UInt64 = 0
 
+  /// The commit LSN of the transaction that is being read, for messages. Whoever decodes them sets it.
+  var transaction: LSN?
+
   /// Bytes of complete messages so far.
   private(set) var receivedBytes: UInt64 = 0
   private var receivedMessages: UInt64 = 0
@@ -68,6 +71,8 @@ final class ReplicationConnection {
   }
 
   var descriptor: Int32 { PQsocket(sql.handle) }
+  /// The server's process at the other end.
+  var backend: Int { Int(PQbackendPID(sql.handle)) }
 }
 
 // Commands.
@@ -93,10 +98,14 @@ extension ReplicationConnection {
     return Identity(systemIdentifier: system, timeline: timeline, walEnd: walEnd, database: database)
   }
 
-  /// Nil where the server has no such file: it is no fault by itself.
-  func timelineHistory(_ timeline: UInt32) -> [TimelineSwitch]? {
-    guard let result = try? sql.query("TIMELINE_HISTORY \(timeline)") else { return nil }
-    return result[0, "content"].map(TimelineSwitch.parse)
+  /// Nil where the server has no such file: it is no fault by itself. Any other error is one: a history that could not
+  /// be read must not look like a history that has parted.
+  func timelineHistory(_ timeline: UInt32) throws(RelayError) -> [TimelineSwitch]? {
+    do throws(RelayError) {
+      return try sql.query("TIMELINE_HISTORY \(timeline)")[0, "content"].map(TimelineSwitch.parse)
+    } catch  where error.code == "58P01" {
+      return nil
+    }
   }
 
   /// - Parameter messages: whether logical messages come too.
@@ -109,7 +118,7 @@ extension ReplicationConnection {
     guard let result = try sql.nextResult(deadline: deadline) else { throw sql.lost() }
     defer { PQclear(result) }
     guard PQresultStatus(result) == PGRES_COPY_BOTH else {
-      throw sql.error(of: result, phase: .start, lsn: lsn)
+      throw sql.error(of: result, phase: .start)
     }
     // Only now: libpq wants the commands before it in blocking mode.
     guard PQsetnonblocking(sql.handle, 1) == 0 else { throw sql.lost() }
@@ -164,7 +173,7 @@ extension ReplicationConnection {
 
   private func consume() throws(RelayError) {
     socketReads &+= 1
-    guard PQconsumeInput(sql.handle) == 1 else { throw sql.lost() }
+    guard PQconsumeInput(sql.handle) == 1 else { throw lost() }
   }
 
   /// Empties the socket into libpq's buffer, which grows. A socket that is emptied bit by bit, between rows, lets
@@ -207,14 +216,14 @@ extension ReplicationConnection {
     // SAFETY: libpq copies `count` bytes from the buffer, which lives for the call.
     let sent = PQputCopyData(
       sql.handle, message.baseAddress?.assumingMemoryBound(to: CChar.self), Int32(message.count))
-    guard sent >= 0 else { throw sql.lost() }
+    guard sent >= 0 else { throw lost() }
     try flush()
     return sent == 1
   }
 
   func flush() throws(RelayError) {
     let result = PQflush(sql.handle)
-    guard result >= 0 else { throw sql.lost() }
+    guard result >= 0 else { throw lost() }
     wantsWrite = result == 1
   }
 
@@ -246,13 +255,19 @@ extension ReplicationConnection {
     return nil
   }
 
+  private func lost() -> RelayError {
+    var error = sql.lost()
+    if let transaction { error.message += " (in the transaction that commits at \(transaction))" }
+    return error
+  }
+
   private func ended(_ count: Int32) -> RelayError {
-    guard count == -1, let result = PQgetResult(sql.handle) else { return sql.lost() }
+    guard count == -1, let result = PQgetResult(sql.handle) else { return lost() }
     // SAFETY: the result is this function's own.
     defer { PQclear(result) }
     let status = PQresultStatus(result)
     if status == PGRES_FATAL_ERROR || status == PGRES_NONFATAL_ERROR {
-      return sql.error(of: result, phase: .stream)
+      return sql.error(of: result, phase: .stream, transaction: transaction)
     }
     return RelayError(
       .sourceUnavailable, "the server ended the stream of slot \"\(settings.slot)\" (it is shutting down?)")

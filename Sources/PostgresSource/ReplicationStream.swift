@@ -22,7 +22,7 @@ public final class ReplicationStream: ChangeSource {
   private var decoder = PgOutputDecoder()
 
   /// Between a BEGIN and its COMMIT.
-  private var isInTransaction = false
+  private var isInTransaction: Bool { connection.transaction != nil }
   /// The highest position seen in a keepalive or a commit: the server must not be told more.
   private var seenLSN: LSN
   private var sentLSN: LSN
@@ -104,9 +104,9 @@ public final class ReplicationStream: ChangeSource {
     case .walData(let payload):
       let change = try decoder.decode(payload)
       switch change {
-      case .begin: isInTransaction = true
+      case .begin(let commitLSN, _, _): connection.transaction = commitLSN
       case .commit(_, let endLSN, _):
-        isInTransaction = false
+        connection.transaction = nil
         seenLSN = max(seenLSN, endLSN)
       case .relation:
         // A table's shape comes again after each change of the publication, before the next row. Rows may have been

@@ -54,6 +54,7 @@ public final class SQLConnection {
     slot = settings.slot
     publication = settings.publication
     serverVersion = Int(PQserverVersion(handle))
+    if let fault = PostgresFailure.version(serverVersion, target: target) { throw fault }
     // Objects of the same name in other schemas must not take the place of the system's. And from 18 on a warning
     // is all that tells of a publication that is missing.
     try query(
@@ -80,9 +81,12 @@ public final class SQLConnection {
     }
     // Notices of plain statements ("already exists, skipping") are for nobody; libpq would print them.
     PQsetNoticeReceiver(handle, ignoreNotice, nil)
+    // The only way to the SQLSTATE of a login that is refused.
+    PQsetErrorVerbosity(handle, PQERRORS_VERBOSE)
     do throws(RelayError) {
       let deadline = MonotonicTime.now().advanced(milliseconds: parameters.timeout)
       try establish(handle, target: parameters.target, deadline: deadline, stop: stop)
+      PQsetErrorVerbosity(handle, PQERRORS_DEFAULT)
       return handle
     } catch {
       PQfinish(handle)
@@ -100,7 +104,8 @@ public final class SQLConnection {
       switch try wait(PQsocket(handle), events, until: deadline, stop: stop) {
       case .ready: break
       case .timedOut:
-        throw PostgresFailure.connectionFailure("timeout expired", target: target)
+        throw ConnectionFailure(String(cString: PQerrorMessage(handle)) + "\ntimeout expired").error(
+          target: target)
       }
       switch PQconnectPoll(handle) {
       case PGRES_POLLING_OK: return
@@ -109,7 +114,7 @@ public final class SQLConnection {
       default: failed = true
       }
     }
-    throw PostgresFailure.connectionFailure(String(cString: PQerrorMessage(handle)), target: target)
+    throw ConnectionFailure(String(cString: PQerrorMessage(handle))).error(target: target)
   }
 }
 
@@ -174,11 +179,12 @@ extension SQLConnection {
   }
 
   func error(
-    of result: OpaquePointer, phase: FailureContext.Phase, lsn: LSN? = nil
+    of result: OpaquePointer, phase: FailureContext.Phase, transaction: LSN? = nil
   ) -> RelayError {
     PostgresFailure.relayError(
       ServerMessage(result),
-      FailureContext(phase: phase, slot: slot, publication: publication, target: target, lsn: lsn))
+      FailureContext(
+        phase: phase, slot: slot, publication: publication, target: target, transaction: transaction))
   }
 
   /// The connection is gone: libpq says why.
@@ -187,7 +193,8 @@ extension SQLConnection {
     let text = PostgresFailure.oneLine(String(cString: PQerrorMessage(handle)))
     return RelayError(
       .sourceUnavailable,
-      "the connection to Postgres (\(target)) was lost: \(text.isEmpty ? "no reason given" : text)")
+      "the connection to Postgres (\(target)) was lost: \(text.isEmpty ? "no reason given" : text)",
+      remedy: PostgresFailure.isOutOfMemory(text) ? PostgresFailure.memoryRemedy("twice") : nil)
   }
 
   private static func rows(of result: OpaquePointer) -> SQLResult {

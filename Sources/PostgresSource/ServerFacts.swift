@@ -70,6 +70,8 @@ public struct SlotFacts: Equatable, Sendable {
   public var slotType = "logical"
   public var database: String?
   public var isTemporary = false
+  /// Transactions come at PREPARE TRANSACTION.
+  public var isTwoPhase = false
   public var isActive = false
   public var activePID: Int?
   public var restartLSN: LSN?

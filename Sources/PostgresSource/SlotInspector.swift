@@ -30,7 +30,7 @@ struct SlotInspector {
       }
     let result = try connection.query(
       """
-      SELECT plugin, slot_type, database, temporary, active, active_pid, restart_lsn, confirmed_flush_lsn,
+      SELECT plugin, slot_type, database, temporary, two_phase, active, active_pid, restart_lsn, confirmed_flush_lsn,
         wal_status, safe_wal_size, \(invalidation) AS invalidation
       FROM pg_replication_slots WHERE slot_name = \(SQLText.literal(name))
       """)
@@ -38,6 +38,7 @@ struct SlotInspector {
     var slot = SlotFacts(plugin: result[0, "plugin"], database: result[0, "database"])
     slot.slotType = result[0, "slot_type"] ?? ""
     slot.isTemporary = result[0, "temporary"] == "t"
+    slot.isTwoPhase = result[0, "two_phase"] == "t"
     slot.isActive = result[0, "active"] == "t"
     slot.activePID = result[0, "active_pid"].flatMap { Int($0) }
     slot.restartLSN = result[0, "restart_lsn"].flatMap { LSN($0) }
@@ -56,14 +57,10 @@ struct SlotInspector {
       FROM pg_publication WHERE pubname = \(name)
       """)
     guard !head.rows.isEmpty else { return nil }
-    let restrictions =
-      connection.serverVersion >= 150_000
-      ? "pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed, "
-        + "array_to_string(t.attnames, chr(10)) AS columns"
-      : "false AS filtered, false AS listed, NULL AS columns"
     let tables = try connection.query(
       """
-      SELECT t.schemaname, t.tablename, \(restrictions)
+      SELECT t.schemaname, t.tablename, pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed,
+        array_to_string(t.attnames, chr(10)) AS columns
       FROM pg_publication_tables t
       JOIN pg_publication p ON p.pubname = t.pubname
       JOIN pg_namespace n ON n.nspname = t.schemaname
@@ -105,11 +102,8 @@ struct SlotInspector {
   /// Each table that a publication names, and each that belongs to a schema which it names: by oid and transaction of
   /// the entry, so that one that was taken out and put back shows.
   private var memberships: String {
-    let named =
-      "SELECT prpubid AS publication, prrelid AS relation, oid || '.' || xmin AS membership "
+    "SELECT prpubid AS publication, prrelid AS relation, oid || '.' || xmin AS membership "
       + "FROM pg_publication_rel"
-    guard connection.serverVersion >= 150_000 else { return named }
-    return named
       + " UNION ALL SELECT n.pnpubid, c.oid, n.oid || '.' || n.xmin FROM pg_publication_namespace n "
       + "JOIN pg_class c ON c.relnamespace = n.pnnspid AND c.relkind IN ('r', 'p') WHERE NOT EXISTS "
       + "(SELECT FROM pg_publication_rel r WHERE r.prpubid = n.pnpubid AND r.prrelid = c.oid)"

@@ -24,14 +24,24 @@ public struct StartDecision {
   public let mappings: [OutboxMapping]
   /// Where this process had got to before the connection was lost.
   public let resume: Checkpoint?
+  /// The server's process of this process' former connection.
+  let formerBackend: Int?
 
   public init(
     facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], resume: Checkpoint? = nil
+  ) {
+    self.init(facts: facts, settings: settings, mappings: mappings, resume: resume, formerBackend: nil)
+  }
+
+  init(
+    facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], resume: Checkpoint?,
+    formerBackend: Int?
   ) {
     self.facts = facts
     self.settings = settings
     self.mappings = mappings
     self.resume = resume
+    self.formerBackend = formerBackend
   }
 
   /// - Throws: the first of `faults`.
@@ -48,7 +58,7 @@ public struct StartDecision {
   public var faults: [RelayError] { Self.checks.compactMap { $0(self) } }
 
   private static let checks: [@Sendable (StartDecision) -> RelayError?] = [
-    { $0.versionFault }, { $0.recoveryFault }, { $0.journalFault }, { $0.systemFault },
+    { $0.recoveryFault }, { $0.journalFault }, { $0.systemFault },
     { $0.behindFault }, { $0.timelineFault }, { $0.walLevelFault }, { $0.missingSlotFault },
     { $0.unsuitableSlotFault }, { $0.lostSlotFault }, { $0.activeSlotFault }, { $0.movedSlotFault },
     { $0.tableFault }, { $0.publicationFault }, { $0.publicationChangeFault },
@@ -75,13 +85,6 @@ public struct StartDecision {
 
 // The server and its history.
 extension StartDecision {
-  private var versionFault: RelayError? {
-    guard facts.serverVersion < 140_000 else { return nil }
-    return RelayError(
-      .serverUnsuitable, "the server's version is \(facts.serverVersion / 10_000)",
-      remedy: "outboxd needs PostgreSQL 14 or later.")
-  }
-
   /// A standby may be promoted at any moment: this is waited for.
   private var recoveryFault: RelayError? {
     guard facts.isInRecovery, facts.serverVersion < 160_000 || facts.journal != .off else { return nil }
@@ -188,6 +191,8 @@ extension StartDecision {
       reason = "belongs to database \"\(slot.database ?? "")\", not to \"\(facts.database)\""
     } else if slot.isTemporary {
       reason = "is temporary"
+    } else if slot.isTwoPhase {
+      return twoPhaseFault
     } else {
       return nil
     }
@@ -196,6 +201,24 @@ extension StartDecision {
       "slot \"\(settings.slot)\" \(reason); outboxd needs a permanent logical slot of pgoutput",
       remedy: "Set another name under postgres.slot, or drop it if it is nobody's: "
         + "SELECT pg_drop_replication_slot(\(slotName));")
+  }
+
+  /// Such a slot sends a prepared transaction before it is certain that it commits, whatever the stream asks for.
+  private var twoPhaseFault: RelayError {
+    let quoted = SQLText.identifier(settings.slot)
+    // Proven for a slot from which prepared transactions are still to come.
+    let remedy =
+      facts.serverVersion >= 180_000
+      ? "With psql \"dbname=\(facts.database) replication=database\": ALTER_REPLICATION_SLOT \(quoted) "
+        + "(TWO_PHASE false); the slot keeps its place, and nothing is skipped."
+      : "SELECT pg_drop_replication_slot(\(slotName)); and then, "
+        + (checkpoint == nil
+          ? "as outboxd has published nothing from it: outboxd backfill creates it and publishes the rows of the tables."
+          : "as outboxd has published from it: outboxd recover creates it and publishes what was skipped.")
+    return RelayError(
+      .slotUnsuitable,
+      "slot \"\(settings.slot)\" is a two-phase slot (two_phase is true): it sends transactions at PREPARE TRANSACTION, "
+        + "before they are committed, and outboxd publishes committed ones only", remedy: remedy)
   }
 
   private var lostSlotFault: RelayError? {
@@ -209,11 +232,20 @@ extension StartDecision {
       "slot \"\(settings.slot)\" was invalidated (\(reason)); it stood at "
         + "\(since.map { "\($0)" } ?? "an unknown LSN"), and what was committed from there to the WAL's end at "
         + "\(facts.walEnd) was not published",
-      remedy: PostgresFailure.slotLostRemedy)
+      remedy: GapRemedy.slotLost(slot.invalidationReason))
   }
 
   private var activeSlotFault: RelayError? {
     guard let slot = facts.slot, slot.isActive else { return nil }
+    if let formerBackend, formerBackend == slot.activePID {
+      let timeout =
+        facts.walSenderTimeout > 0 ? "after wal_sender_timeout (\(facts.walSenderTimeout / 1000) s)" : "late"
+      return RelayError(
+        .sourceUnavailable,
+        "slot \"\(settings.slot)\" is still held by process \(formerBackend), this outboxd's former connection: the "
+          + "server has not noticed yet that it is gone, and ends it \(timeout)",
+        remedy: "None is needed. To go on at once: SELECT pg_terminate_backend(\(formerBackend));")
+    }
     return PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
   }
 

@@ -301,7 +301,7 @@ extension TableSource {
       guard status == PGRES_TUPLES_OK || status == PGRES_COMMAND_OK else {
         // SAFETY: the result is this function's own.
         defer { PQclear(result) }
-        throw refused(connection.error(of: result, phase: .sql))
+        throw refused(connection.error(of: result, phase: .rows(tableName)))
       }
       answer = TableBatch(result)
     }
@@ -336,6 +336,11 @@ extension TableSource {
       // The server gets the next ones together while these are sent.
       try fetch()
     }
+  }
+
+  /// Of the table that is being read, for messages.
+  private var tableName: String {
+    shapes.indices.contains(tableIndex) ? "\(shapes[tableIndex].schema).\(shapes[tableIndex].table)" : ""
   }
 
   private func refused(_ error: RelayError) -> RelayError {

@@ -183,7 +183,13 @@ public final class Relay {
   ) throws(RelayError) -> Bool {
     let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
     for count in 1...Self.turnLimit {
-      guard let change = try source.next() else { return false }
+      let change: Change?
+      do throws(RelayError) {
+        change = try source.next()
+      } catch {
+        throw rejected(error)
+      }
+      guard let change else { return false }
       try handle(change, source, sink, delivered)
       if parked != nil { return false }
       if isStopping, !isReading { return true }

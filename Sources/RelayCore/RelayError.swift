@@ -13,7 +13,7 @@ public struct RelayError: Error, Equatable, Sendable {
     case slotActive
     case slotMissing
     case slotLost
-    /// The slot exists and is not what it should be: other plugin, database, or temporary.
+    /// The slot exists and is unsuitable: another plugin or database, temporary, or two-phase.
     case slotUnsuitable
     /// The slot stands beyond the checkpoint: events were skipped.
     case slotMoved
@@ -34,7 +34,7 @@ public struct RelayError: Error, Equatable, Sendable {
     // The row and the record.
     /// The table lacks a column that the mapping needs.
     case tableUnsuitable
-    /// The row cannot become a valid event.
+    /// The row cannot become a valid event, or the server cannot send it.
     case rowRejected
     /// Kafka refuses the record for good.
     case recordRejected

@@ -120,7 +120,14 @@ struct RecoveryText {
   /// What is wrong, what is in doubt, what is done about it.
   private var lines: [(String, String)] {
     guard plan.action != .nothing else {
-      return [("state", "nothing is in doubt on slot \"\(slot)\": outboxd run goes on by itself")]
+      return [
+        ("state", "nothing is in doubt on slot \"\(slot)\": outboxd run goes on by itself"),
+        (
+          "else",
+          "if outboxd run halts all the same because it cannot read the stream (exit codes 11, 17, 18, 21): outboxd "
+            + "recover --tables publishes the rows of the tables, and goes on behind that place"
+        ),
+      ]
     }
     var list: [(String, String)] = []
     if let fault = plan.fault { list.append(("fault", fault.message)) }
