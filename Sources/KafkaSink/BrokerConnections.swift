@@ -13,6 +13,11 @@ final class BrokerConnections: Sendable {
   /// server and the broker that it turns out to be may be connected each by itself.
   private let connected = Mutex<Set<pthread_t>>([])
 
+  private let attached = Atomic(false)
+
+  /// librdkafka has begun to make a client of the configuration that was given to `watch`.
+  var wereAttached: Bool { attached.load(ordering: .relaxed) }
+
   /// Connections that can be used. For any thread.
   var count: Int { connected.withLock(\.count) }
 
@@ -23,6 +28,8 @@ final class BrokerConnections: Sendable {
     // It is refused only where something of that name watches already.
     rd_kafka_conf_interceptor_add_on_new(configuration, Self.name, watchStates, this)
   }
+
+  fileprivate func noteAttached() { attached.store(true, ordering: .relaxed) }
 
   fileprivate func note(isConnected: Bool) {
     connected.withLock { connected in
@@ -40,7 +47,9 @@ private func watchStates(
   _ client: OpaquePointer?, _ configuration: OpaquePointer?, _ opaque: UnsafeMutableRawPointer?,
   _ text: UnsafeMutablePointer<CChar>?, _ textSize: Int
 ) -> rd_kafka_resp_err_t {
-  rd_kafka_interceptor_add_on_broker_state_change(client, BrokerConnections.name, noteState, opaque)
+  // SAFETY: as in `noteState`.
+  if let opaque { Unmanaged<BrokerConnections>.fromOpaque(opaque).takeUnretainedValue().noteAttached() }
+  return rd_kafka_interceptor_add_on_broker_state_change(client, BrokerConnections.name, noteState, opaque)
 }
 
 /// Called on the thread of the broker, but with its first state on that of whoever adds it. librdkafka holds locks

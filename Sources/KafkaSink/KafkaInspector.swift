@@ -90,11 +90,9 @@ private final class Connection {
         ("allow.auto.create.topics", "false"),
       ])
     self.milliseconds = Int32(clamping: milliseconds)
-    messageLimit = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
+    messageLimit = handle.number("message.max.bytes")
     let deadline = MonotonicTime.now().advanced(milliseconds: milliseconds)
-    var health = KafkaHealth(
-      metrics: RelayMetrics(),
-      mechanism: settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? "")
+    var health = KafkaHealth(metrics: RelayMetrics(), mechanism: KafkaProperties.mechanism(settings) ?? "")
     // The answer comes from librdkafka's cache, so asking often costs nothing.
     while true {
       if let cluster = rd_kafka_clusterid(handle.client, 100) {

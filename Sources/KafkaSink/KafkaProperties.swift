@@ -73,19 +73,37 @@ public enum KafkaProperties {
   /// The default of queue.buffering.max.messages. Mostly there are fewer: see `InFlightWindow`.
   static let queueMessages = 16_384
 
-  /// How many records librdkafka's queue takes. Where that stands in a file, or is 0 for "no limit", it is librdkafka
-  /// that says when it is full.
-  static func queueLimit(_ settings: KafkaSettings) -> Int {
-    let name = "queue.buffering.max.messages"
-    guard settings.propertyFiles[name] == nil else { return .max }
-    guard let text = settings.properties[name] else { return queueMessages }
-    return Int(text).flatMap { $0 > 0 ? $0 : nil } ?? .max
-  }
-
   /// The default of queue.buffering.max.kbytes: room for the largest message at least.
   static func queueKilobytes(_ settings: KafkaSettings) -> Int {
-    let largest = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
-    return max(16_384, min(largest, 1_000_000_000) / 1024 + 1)
+    max(16_384, number("message.max.bytes", settings) / 1024 + 1)
+  }
+
+  /// What the operator has written for a property, under any of its names. Reads the file where it is in one.
+  static func text(of canonical: String, _ settings: KafkaSettings) -> String? {
+    let catalogue = PropertyCatalogue.shared
+    if let value = settings.properties.first(where: { catalogue.canonical($0.key) == canonical })?.value {
+      return value
+    }
+    guard let path = settings.propertyFiles.first(where: { catalogue.canonical($0.key) == canonical })?.value,
+      case .success(let value) = SecretFile.read(path)
+    else { return nil }
+    return value
+  }
+
+  /// The number that librdkafka makes of a property, within the property's range: librdkafka's default where it is not
+  /// set or is refused. What the operator has written may be any number at all, and must not be reckoned with.
+  static func number(_ name: String, _ settings: KafkaSettings) -> Int {
+    guard let configuration = rd_kafka_conf_new() else { return 0 }
+    defer { rd_kafka_conf_destroy(configuration) }
+    if let text = text(of: name, settings) { _ = set(name, text, in: configuration) }
+    return number(name, in: configuration)
+  }
+
+  /// The SASL mechanism in force, in capitals. Nil without SASL.
+  static func mechanism(_ settings: KafkaSettings) -> String? {
+    guard text(of: "security.protocol", settings)?.lowercased().hasPrefix("sasl") == true else { return nil }
+    let mechanism = text(of: "sasl.mechanisms", settings) ?? ""
+    return mechanism.isEmpty ? "GSSAPI" : mechanism.uppercased()
   }
 
   /// The names of the properties whose values are secrets.
@@ -134,14 +152,18 @@ public enum KafkaProperties {
       return Fault(name, "can only be set by a program, and outboxd sets its own")
     }
     var value = settings.properties[name] ?? ""
-    if let path = settings.propertyFiles[name] {
+    let path = settings.propertyFiles[name]
+    if let path {
       switch SecretFile.read(path) {
       case .success(let text): value = text
       case .failure(let fault): return Fault(name, fault.reason, isFile: true)
       }
     }
-    if let reason = refusal(canonical: catalogue.canonical(name), value: value) { return Fault(name, reason) }
-    return syntaxFault(name: name, value: value)
+    var fault = refusal(canonical: catalogue.canonical(name), value: value).map { Fault(name, $0) }
+    fault = fault ?? syntaxFault(name: name, value: value)
+    // A file may be half-written, and is read again.
+    if path != nil { fault?.isFile = true }
+    return fault
   }
 
   /// Why a value is refused although librdkafka would take it.
@@ -192,8 +214,20 @@ public enum KafkaProperties {
     if let reason = placeFault(name: name, path: value) { return Fault(name, reason, isFile: true) }
     guard let configuration = rd_kafka_conf_new() else { return nil }
     defer { rd_kafka_conf_destroy(configuration) }
-    guard let reason = set(name, value, in: configuration) else { return nil }
-    return Fault(name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
+    if let reason = set(name, value, in: configuration) {
+      return Fault(name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
+    }
+    return numberFault(name: name, value: value, taken: self.value(of: name, in: configuration) ?? value)
+  }
+
+  /// librdkafka takes 4294968296 for 1000 and 1e6 for 1, without a word.
+  private static func numberFault(name: String, value: String, taken: String) -> Fault? {
+    guard taken != value, let number = Int(taken),
+      let first = value.utf8.first(where: { $0 != UInt8(ascii: " ") }),
+      UInt8(ascii: "0")...UInt8(ascii: "9") ~= first || "+-".utf8.contains(first), Int(value) != number
+    else { return nil }
+    return Fault(
+      name, "is refused: \"\(value)\" is not a whole number in its range (librdkafka would take \(taken))")
   }
 
   private static let fileProperties: Set = [
@@ -212,19 +246,16 @@ public enum KafkaProperties {
   }
 
   private static func queueFault(_ settings: KafkaSettings) -> Fault? {
-    let largest = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
-    guard let text = settings.properties["queue.buffering.max.kbytes"], let kilobytes = Int(text),
-      kilobytes < (largest + 1023) / 1024
-    else { return nil }
-    return Fault(
-      "queue.buffering.max.kbytes",
-      "must be at least \((largest + 1023) / 1024): a record of message.max.bytes (\(largest)) must fit")
+    let name = "queue.buffering.max.kbytes"
+    let largest = number("message.max.bytes", settings)
+    let needed = (largest + 1023) / 1024
+    guard text(of: name, settings) != nil, number(name, settings) < needed else { return nil }
+    return Fault(name, "must be at least \(needed): a record of message.max.bytes (\(largest)) must fit")
   }
 
   private static func tokenFault(_ settings: KafkaSettings) -> Fault? {
-    let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"]
-    guard mechanism?.uppercased() == "OAUTHBEARER" else { return nil }
-    guard settings.properties["sasl.oauthbearer.method"]?.lowercased() == "oidc" else {
+    guard mechanism(settings) == "OAUTHBEARER" else { return nil }
+    guard text(of: "sasl.oauthbearer.method", settings)?.lowercased() == "oidc" else {
       return Fault("sasl.oauthbearer.method", "must be oidc: outboxd has no other source of tokens")
     }
     guard features.contains("oidc") else {
@@ -236,182 +267,36 @@ public enum KafkaProperties {
 
   /// Builds a producer without brokers, which opens certificates and finds contradictions, and drops it.
   private static func rehearse(_ settings: KafkaSettings) -> [Fault] {
-    // With Kerberos, librdkafka runs kinit as soon as there is a producer.
-    let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? ""
-    let protocolName = settings.properties["security.protocol"]?.lowercased() ?? ""
-    if protocolName.hasPrefix("sasl"), mechanism.isEmpty || mechanism.uppercased() == "GSSAPI" { return [] }
     var offline = settings
     for name in ["bootstrap.servers", "metadata.broker.list"] {
       offline.properties[name] = nil
       offline.propertyFiles[name] = nil
     }
+    var overriding: [(name: String, value: String)] = []
+    if mechanism(settings) == "GSSAPI" {
+      // librdkafka runs this command as soon as there is a client. Its template is looked through all the same.
+      let command = "sasl.kerberos.kinit.cmd"
+      overriding = [(command, "exit 0; " + (text(of: command, settings) ?? defaultValue(of: command)))]
+    }
     do throws(RelayError) {
-      let configuration = try configuration(offline)
-      rd_kafka_destroy(try producer(configuration))
+      rd_kafka_destroy(try client(RD_KAFKA_PRODUCER, configuration(offline, overriding: overriding)))
       return []
     } catch {
       let names = settings.properties.keys.sorted() + settings.propertyFiles.keys.sorted()
       let culprit =
         names.first { error.message.contains($0) }
         ?? names.first { $0.hasPrefix("sasl.mechanism") && error.message.contains("mechanism") }
-      return [Fault(culprit ?? "security.protocol", "is refused: \(error.message)")]
+      return [
+        Fault(
+          culprit ?? "security.protocol", "is refused: \(error.message)",
+          isFile: error.kind != .configurationInvalid)
+      ]
     }
   }
 
-  // MARK: Building
-
-  /// A configuration with the defaults and the operator's properties, ours to destroy or hand over.
-  /// - Throws: `configurationInvalid`; `sinkDenied` where a file cannot be read.
-  static func configuration(
-    _ settings: KafkaSettings, base: [(name: String, value: String)]? = nil,
-    overriding: [(name: String, value: String)] = []
-  ) throws(RelayError) -> OpaquePointer {
-    guard let configuration = rd_kafka_conf_new() else {
-      throw RelayError(.sinkFailed, "librdkafka could not make a configuration")
-    }
-    do throws(RelayError) {
-      for (name, value) in try effective(settings, base: base ?? defaults(settings), overriding: overriding) {
-        if let reason = set(name, value, in: configuration) {
-          throw RelayError(.configurationInvalid, "kafka.properties: \(name) is refused: \(reason)")
-        }
-      }
-    } catch {
-      rd_kafka_conf_destroy(configuration)
-      throw error
-    }
-    rd_kafka_conf_set_events(
-      configuration, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_LOG)
-    CertificateReason.install(in: configuration)
-    return configuration
-  }
-
-  /// A configuration for reading, from the properties that are not for producers alone.
-  /// - Throws: `configurationInvalid`; `sinkDenied` where a file cannot be read.
-  static func consumerConfiguration(
-    _ settings: KafkaSettings, overriding: [(name: String, value: String)] = []
-  ) throws(RelayError) -> OpaquePointer {
-    let catalogue = PropertyCatalogue.shared
-    let ours = Set(defaults(settings).map(\.name)).subtracting(["client.id", "allow.auto.create.topics"])
-    var reading = settings
-    reading.properties = settings.properties.filter {
-      catalogue.entries[$0.key]?.isForConsumers != false && !ours.contains(catalogue.canonical($0.key))
-    }
-    return try configuration(reading, base: [("client.id", "outboxd")], overriding: overriding)
-  }
-
-  private static func effective(
-    _ settings: KafkaSettings, base: [(name: String, value: String)],
-    overriding: [(name: String, value: String)]
-  ) throws(RelayError) -> [(name: String, value: String)] {
-    let catalogue = PropertyCatalogue.shared
-    var result: [String: String] = ["log.queue": "true"]
-    for (name, value) in base { result[name] = value }
-    for (name, value) in settings.properties { result[catalogue.canonical(name)] = value }
-    for (name, path) in settings.propertyFiles {
-      switch SecretFile.read(path) {
-      case .success(let text): result[catalogue.canonical(name)] = text
-      case .failure(let fault):
-        throw RelayError(
-          .sinkDenied, "kafka.properties: \(name) \(fault.reason)",
-          remedy: "Mend the file; it is read again at the next attempt.")
-      }
-    }
-    for (name, value) in overriding { result[name] = value }
-    return result.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-  }
-
-  /// Takes the configuration over, also when it throws.
-  /// - Throws: `configurationInvalid`, or `sinkDenied` where a certificate or key cannot be used.
-  static func producer(_ configuration: OpaquePointer) throws(RelayError) -> OpaquePointer {
-    try client(RD_KAFKA_PRODUCER, configuration)
-  }
-
-  static func client(
-    _ type: rd_kafka_type_t, _ configuration: OpaquePointer
-  ) throws(RelayError) -> OpaquePointer {
-    var handle: OpaquePointer?
-    let reason = withErrorText { text, size in
-      handle = rd_kafka_new(type, configuration, text, size)
-    }
-    if let handle { return handle }
-    // librdkafka takes the configuration only when it succeeds.
-    rd_kafka_conf_destroy(configuration)
-    throw RelayError(
-      reason.hasPrefix("ssl") ? .sinkDenied : .configurationInvalid,
-      "librdkafka refuses the configuration: \(reason)",
-      remedy: "Mend the named property under kafka.properties.")
-  }
-
-  /// Nil: the property is set. Otherwise librdkafka's reason.
-  static func set(_ name: String, _ value: String, in configuration: OpaquePointer) -> String? {
-    var result = RD_KAFKA_CONF_OK
-    let reason = withErrorText { text, size in
-      result = rd_kafka_conf_set(configuration, name, value, text, size)
-    }
-    return result == RD_KAFKA_CONF_OK ? nil : reason
-  }
-
-  static func value(of name: String, in configuration: OpaquePointer) -> String? {
-    var size = 0
-    guard rd_kafka_conf_get(configuration, name, nil, &size) == RD_KAFKA_CONF_OK else { return nil }
-    return withUnsafeTemporaryAllocation(of: CChar.self, capacity: size + 1) { buffer in
-      guard let base = buffer.baseAddress,
-        rd_kafka_conf_get(configuration, name, base, &size) == RD_KAFKA_CONF_OK
-      else { return nil }
-      // SAFETY: librdkafka has written at most `size` bytes with their NUL into `size + 1`.
-      return String(cString: base)
-    }
-  }
-
-  /// The text that a C function left in the buffer it was given.
-  static func withErrorText(_ body: (UnsafeMutablePointer<CChar>?, Int) -> Void) -> String {
-    withUnsafeTemporaryAllocation(of: CChar.self, capacity: 1024) { buffer in
-      buffer.initialize(repeating: 0)
-      body(buffer.baseAddress, buffer.count)
-      buffer[buffer.count - 1] = 0
-      // SAFETY: the buffer is initialised, and its last byte is NUL.
-      return buffer.baseAddress.map { String(cString: $0) } ?? ""
-    }
-  }
-}
-
-/// A small file that holds a secret.
-enum SecretFile {
-  struct Unreadable: Error, Equatable { var reason: String }
-
-  static let limit = 1 << 20
-
-  /// The content without its trailing newline.
-  static func read(_ path: String) -> Result<String, Unreadable> {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else {
-      return .failure(Unreadable(reason: "is in the file \(path), which cannot be read: \(systemReason())"))
-    }
-    defer { close(descriptor) }
-    var bytes = [UInt8](repeating: 0, count: limit + 1)
-    var count = 0
-    while count < bytes.count {
-      let chunk = bytes.withUnsafeMutableBytes { buffer in
-        // SAFETY: `count` is below the buffer's size, and read(2) writes at most what is left of it.
-        Glibc.read(descriptor, buffer.baseAddress?.advanced(by: count), buffer.count - count)
-      }
-      if chunk < 0 {
-        return .failure(Unreadable(reason: "is in the file \(path), which cannot be read: \(systemReason())"))
-      }
-      if chunk == 0 { break }
-      count += chunk
-    }
-    guard count <= limit else {
-      return .failure(Unreadable(reason: "is in the file \(path), which is larger than 1 MiB"))
-    }
-    bytes.removeSubrange(count...)
-    if bytes.last == UInt8(ascii: "\n") { bytes.removeLast() }
-    if bytes.last == UInt8(ascii: "\r") { bytes.removeLast() }
-    return .success(String(decoding: bytes, as: UTF8.self))
-  }
-
-  private static func systemReason() -> String {
-    // SAFETY: strerror returns a NUL-terminated text that is copied before another call.
-    String(cString: strerror(errno))
+  private static func defaultValue(of name: String) -> String {
+    guard let configuration = rd_kafka_conf_new() else { return "" }
+    defer { rd_kafka_conf_destroy(configuration) }
+    return value(of: name, in: configuration) ?? ""
   }
 }

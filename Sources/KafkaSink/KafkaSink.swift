@@ -62,7 +62,7 @@ public final class KafkaSink: RecordSink {
   /// - Throws: `configurationInvalid` with all faults of the properties; `sinkDenied` where a file with a
   ///   secret, certificate or key cannot be used.
   public init(settings: KafkaSettings, metrics: RelayMetrics, log: Log) throws(RelayError) {
-    let faults = KafkaProperties.check(settings)
+    let faults = KafkaProperties.faults(settings)
     if !faults.isEmpty {
       throw RelayError(
         faults.allSatisfy(\.isFile) ? .sinkDenied : .configurationInvalid,
@@ -73,19 +73,13 @@ public final class KafkaSink: RecordSink {
     self.log = log
     missingTopic = settings.missingTopic
     broker = settings.commandBroker
-    messageLimit = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
-    byteBudget =
-      1024
-      * (settings.properties["queue.buffering.max.kbytes"].flatMap { Int($0) }
-        ?? KafkaProperties.queueKilobytes(settings))
-    window = InFlightWindow(highest: KafkaProperties.queueLimit(settings))
+    messageLimit = handle.number("message.max.bytes")
+    byteBudget = 1024 * handle.number("queue.buffering.max.kbytes")
+    window = InFlightWindow(highest: handle.queueLimit)
     topics = TopicTable(client: handle.client)
-    let mechanism = settings.properties["sasl.mechanism"] ?? settings.properties["sasl.mechanisms"] ?? ""
-    health = KafkaHealth(metrics: metrics, mechanism: mechanism)
+    health = KafkaHealth(metrics: metrics, mechanism: KafkaProperties.mechanism(settings) ?? "")
     arguments = ProduceArguments()
-    isHastened = ["queue.buffering.max.ms", "linger.ms"].allSatisfy {
-      settings.properties[$0] == nil && settings.propertyFiles[$0] == nil
-    }
+    isHastened = KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
     earlierTopics = metrics.topics
     if let cluster = rd_kafka_clusterid(handle.client, Self.patience) {
       rd_kafka_mem_free(handle.client, cluster)

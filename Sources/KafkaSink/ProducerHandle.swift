@@ -24,7 +24,7 @@ final class ProducerHandle {
     do throws(RelayError) {
       let configuration = try KafkaProperties.configuration(settings, overriding: overriding)
       brokers.watch(configuration)
-      client = try KafkaProperties.producer(configuration)
+      client = try KafkaProperties.client(RD_KAFKA_PRODUCER, configuration, watchedBy: brokers)
     } catch {
       close(descriptor)
       throw error
@@ -48,6 +48,17 @@ final class ProducerHandle {
     rd_kafka_queue_destroy(queue)
     rd_kafka_destroy(client)
     close(descriptor)
+  }
+
+  /// The whole number that is in force for a property.
+  func number(_ name: String) -> Int {
+    rd_kafka_conf(client).map { KafkaProperties.number(name, in: $0) } ?? 0
+  }
+
+  /// How many records librdkafka's queue takes. 0 stands for no limit.
+  var queueLimit: Int {
+    let limit = number("queue.buffering.max.messages")
+    return limit > 0 ? limit : .max
   }
 
   /// Must come before the queue is emptied: what arrives in between then wakes the descriptor again.

@@ -47,7 +47,7 @@ final class TailReader {
 
   /// - Throws: `configurationInvalid`, `sinkDenied` where a file cannot be read.
   init(_ settings: KafkaSettings) throws(RelayError) {
-    let largest = settings.properties["message.max.bytes"].flatMap { Int($0) } ?? 1_000_000
+    let largest = KafkaProperties.number("message.max.bytes", settings)
     client = try KafkaProperties.client(
       RD_KAFKA_CONSUMER,
       KafkaProperties.consumerConfiguration(

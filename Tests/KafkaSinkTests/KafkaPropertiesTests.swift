@@ -71,6 +71,8 @@ import Testing
         != nil)
     let oidc = faults([
       "sasl.mechanism": "OAUTHBEARER", "security.protocol": "SASL_SSL", "sasl.oauthbearer.method": "oidc",
+      "sasl.oauthbearer.client.id": "outboxd", "sasl.oauthbearer.client.secret": "secret",
+      "sasl.oauthbearer.token.endpoint.url": "https://127.0.0.1:1/token",
     ])
     #expect(oidc.isEmpty == KafkaProperties.features.contains("oidc"))
     #expect(faults(["sasl.mechanism": "NOPE", "security.protocol": "SASL_SSL"])["sasl.mechanism"] != nil)
@@ -93,20 +95,6 @@ import Testing
     try Data("6".utf8).write(to: URL(fileURLWithPath: path))
     defer { try? FileManager.default.removeItem(atPath: path) }
     #expect(faults([:], files: ["max.in.flight": path])["max.in.flight"] != nil)
-  }
-
-  @Test func `the window never exceeds what librdkafka's queue takes`() {
-    let name = "queue.buffering.max.messages"
-    var settings = KafkaSettings()
-    #expect(KafkaProperties.queueLimit(settings) == 16_384)
-    settings.properties = [name: "10"]
-    #expect(KafkaProperties.queueLimit(settings) == 10)
-    // No limit, to librdkafka.
-    settings.properties = [name: "0"]
-    #expect(KafkaProperties.queueLimit(settings) == .max)
-    settings.properties = [:]
-    settings.propertyFiles = [name: "/run/limit"]
-    #expect(KafkaProperties.queueLimit(settings) == .max)
   }
 
   @Test func theDefaultsAreTakenByLibrdkafka() throws {
