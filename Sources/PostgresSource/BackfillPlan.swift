@@ -71,7 +71,7 @@ extension PostgresSource {
     try journal.begin(
       start,
       in: Checkpoint(lsn: place, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
-      publication: facts.publication, keepsSnapshot: true)
+      publication: facts.publicationRecord(at: place), keepsSnapshot: true)
     return start
   }
 }

@@ -67,7 +67,7 @@ struct CheckpointJournal {
     var row = JournalRow(
       Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline), updatedAt: result[0, "updated_at"])
     row.snapshot = result[0, "snapshot"]
-    row.publication = result[0, "publication"]
+    row.publication = result[0, "publication"].flatMap { PublicationRecord($0) }
     row.startLSN = result[0, "start_lsn"].flatMap { LSN($0) }
     row.startSnapshot = result[0, "start_snapshot"]
     return .row(row)
@@ -95,7 +95,7 @@ struct CheckpointJournal {
   ///   - keepsSnapshot: what was proven before still holds: the same cluster, and transactions that it still has.
   ///   - entry: what becomes of the slot's start, by which a backfill goes.
   func begin(
-    _ start: SlotStart, in checkpoint: Checkpoint, publication: PublicationFacts?, proven: Bool = false,
+    _ start: SlotStart, in checkpoint: Checkpoint, publication: PublicationRecord?, proven: Bool = false,
     keepsSnapshot: Bool = false, start entry: StartEntry = .given
   ) throws(RelayError) {
     let snapshot = proven ? start.snapshot.map { ProvenSnapshot(text: $0, lsn: start.lsn) } : nil
@@ -110,7 +110,7 @@ struct CheckpointJournal {
       """
       INSERT INTO outboxd.checkpoint (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, publication,
         start_lsn, start_snapshot, updated_at)
-      VALUES (\(values(checkpoint, snapshot)), \(publication.map { SQLText.literal($0.fingerprint) } ?? "NULL"),
+      VALUES (\(values(checkpoint, snapshot)), \(publication.map { SQLText.literal($0.text) } ?? "NULL"),
         \(lsn), \(startSnapshot), clock_timestamp())
       ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, \(kept)\(keptStart)system_identifier = excluded.system_identifier,
         timeline = excluded.timeline, publication = excluded.publication, updated_at = excluded.updated_at
@@ -118,26 +118,26 @@ struct CheckpointJournal {
   }
 
   /// Goes back to a place of the history that the server still has. The slot's start stays what it was.
-  func rewind(to checkpoint: Checkpoint, publication: PublicationFacts?) throws(RelayError) {
+  func rewind(to checkpoint: Checkpoint, publication: PublicationRecord?) throws(RelayError) {
     try connection.query(
       """
       UPDATE outboxd.checkpoint SET lsn = '\(checkpoint.lsn)'::pg_lsn, timeline = \(checkpoint.timeline),
         snapshot = CASE WHEN snapshot_lsn <= '\(checkpoint.lsn)'::pg_lsn THEN snapshot END,
         snapshot_lsn = CASE WHEN snapshot_lsn <= '\(checkpoint.lsn)'::pg_lsn THEN snapshot_lsn END,
-        publication = \(publication.map { SQLText.literal($0.fingerprint) } ?? "NULL"),
+        publication = \(publication.map { SQLText.literal($0.text) } ?? "NULL"),
         updated_at = clock_timestamp()
       WHERE slot = \(slotLiteral)
       """)
   }
 
-  /// Remembers the publication as it is at a start.
-  func writePublication(_ publication: PublicationFacts?) throws(RelayError) {
+  /// Remembers the publication as it is.
+  func writePublication(_ publication: PublicationRecord?) throws(RelayError) {
     guard let publication else { return }
-    let fingerprint = SQLText.literal(publication.fingerprint)
+    let text = SQLText.literal(publication.text)
     try connection.query(
       """
-      UPDATE outboxd.checkpoint SET publication = \(fingerprint)
-      WHERE slot = \(slotLiteral) AND publication IS DISTINCT FROM \(fingerprint)
+      UPDATE outboxd.checkpoint SET publication = \(text)
+      WHERE slot = \(slotLiteral) AND publication IS DISTINCT FROM \(text)
       """)
   }
 

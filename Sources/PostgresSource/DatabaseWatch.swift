@@ -150,8 +150,9 @@ extension DatabaseWatch {
       guard lsn >= next.lsn else { return }
       // Asked after the snapshot was taken: what is visible in it was committed under the publication of the start.
       let inspector = SlotInspector(connection: journal.connection, settings: keeper.settings)
-      if let before = session.publication {
-        guard let now = try inspector.publicationIdentity(), PublicationCheck.isWhole(now, since: before)
+      if session.publication != nil {
+        guard let now = try inspector.publicationIdentity(),
+          session.change(to: now, of: keeper.settings.publication)?.isWhole == true
         else {
           publicationTime = MonotonicTime(nanoseconds: 0)
           return
@@ -203,25 +204,33 @@ extension DatabaseWatch {
   private func guardPublication(
     _ connection: SQLConnection, _ session: JournalKeeper.Session
   ) throws(RelayError) {
-    let inspector = SlotInspector(connection: connection, settings: keeper.settings)
-    let publication = try inspector.publication()
-    let check = PublicationCheck(
-      name: keeper.settings.publication, publication: publication,
-      tables: try inspector.tables(keeper.mappings), mappings: keeper.mappings)
-    if let fault = check.fault {
-      keeper.post(fault)
-    } else if let publication, let before = session.publication,
-      let fault = PublicationCheck.change(name: keeper.settings.publication, from: before, to: publication)
-    {
-      keeper.post(fault)
-    } else if let publication, publication != session.publication {
-      // Never at a fault: the next start, too, must see that something may have been left out.
-      if keeper.keepsJournal {
-        try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(
-          publication)
-      }
-      keeper.note(publication, in: session)
+    var check = try publicationCheck(connection, session)
+    // Several statements may have read of two moments: what is wrong is so at the second reading, too.
+    if fault(check, session) != nil { check = try publicationCheck(connection, session) }
+    if let fault = fault(check, session) { return keeper.post(fault) }
+    guard let publication = check.publication else { return }
+    let record = publication.record(after: session.publication, passed: keeper.durableLSN)
+    // Never at a fault: the next start, too, must see that something may have been left out.
+    if keeper.keepsJournal, record != session.publication {
+      try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(record)
     }
+    keeper.note(record, seenAt: publication.seenAt, in: session)
+  }
+
+  private func publicationCheck(
+    _ connection: SQLConnection, _ session: JournalKeeper.Session
+  ) throws(RelayError) -> PublicationCheck {
+    let inspector = SlotInspector(connection: connection, settings: keeper.settings)
+    return PublicationCheck(
+      name: keeper.settings.publication, publication: try inspector.publication(since: session.publication),
+      tables: try inspector.tables(keeper.mappings), mappings: keeper.mappings, before: session.publication)
+  }
+
+  private func fault(_ check: PublicationCheck, _ session: JournalKeeper.Session) -> RelayError? {
+    check.fault
+      ?? check.publication.flatMap {
+        session.change(to: $0, of: keeper.settings.publication)?.fault(since: session.seenAt)
+      }
   }
 }
 

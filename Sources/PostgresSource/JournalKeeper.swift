@@ -47,7 +47,9 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   struct Session: Equatable {
     var systemIdentifier: UInt64
     var timeline: UInt32
-    var publication: PublicationFacts?
+    var publication: PublicationRecord?
+    /// The publication was found whole when the WAL had got here.
+    var seenAt: LSN
     /// The server's process that streams.
     var backend: Int?
   }
@@ -108,24 +110,24 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   }
 
   /// A session begins at `checkpoint`, which the journal, where it is in use, already has.
-  func begin(
-    _ checkpoint: Checkpoint, journal: JournalFacts, publication: PublicationFacts?, backend: Int? = nil
-  ) {
+  func begin(_ checkpoint: Checkpoint, _ facts: ServerFacts, backend: Int? = nil) {
     let fault: RelayError? = shared.withLock { shared in
-      var change: RelayError?
-      if let former = shared.session, former.systemIdentifier == checkpoint.systemIdentifier,
-        let before = former.publication, let publication
-      {
-        change = PublicationCheck.change(name: settings.publication, from: before, to: publication)
-      }
+      var former = shared.session
+      if former?.systemIdentifier != checkpoint.systemIdentifier { former = nil }
+      let before = facts.publicationRecord ?? former?.publication
       shared.session = Session(
         systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline,
-        publication: publication, backend: backend)
-      shared.fault = change
-      return change
+        publication: facts.publication?.record(after: before, passed: checkpoint.lsn),
+        seenAt: facts.publication?.seenAt ?? .zero, backend: backend)
+      shared.fault = former.flatMap { former in
+        facts.publication.flatMap {
+          former.change(to: $0, of: settings.publication)?.fault(since: former.seenAt)
+        }
+      }
+      return shared.fault
     }
     hasFault.store(fault != nil, ordering: .releasing)
-    isInUse.store(journal.isInUse, ordering: .releasing)
+    isInUse.store(facts.journal.isInUse, ordering: .releasing)
     durable.store(checkpoint.lsn.rawValue, ordering: .releasing)
     wanted.store(checkpoint.lsn.rawValue, ordering: .releasing)
   }
@@ -188,9 +190,13 @@ extension JournalKeeper {
 extension JournalKeeper {
   var session: Session? { shared.withLock { $0.session } }
 
-  /// The publication has changed without leaving anything out: later changes count from here.
-  func note(_ publication: PublicationFacts, in session: Session) {
-    shared.withLock { if $0.session == session { $0.session?.publication = publication } }
+  /// The publication was found whole: later changes count from here.
+  func note(_ record: PublicationRecord, seenAt: LSN, in session: Session) {
+    shared.withLock { shared in
+      guard shared.session == session else { return }
+      shared.session?.publication = record
+      shared.session?.seenAt = seenAt
+    }
   }
 
   /// What is to be written, nil when there is nothing new.

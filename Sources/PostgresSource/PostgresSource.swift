@@ -27,14 +27,15 @@ public enum PostgresSource {
       )
     }
     try connection.start(at: start)
-    keeper?.begin(
-      checkpoint, journal: facts.journal, publication: facts.publication, backend: connection.backend)
+    keeper?.begin(checkpoint, facts, backend: connection.backend)
     log.notice(
       "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
       ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
       ("journal", facts.journal.isInUse ? "on" : "off"))
     return ReplicationStream(
-      connection, facts: facts, settings: settings, startLSN: start, walEnd: identity.walEnd, keeper: keeper)
+      connection, facts: facts, settings: settings, mappings: mappings, startLSN: start,
+      walEnd: identity.walEnd,
+      keeper: keeper)
   }
 
   /// Judges the server, creates the slot if that is safe, and has the journal know the start.
@@ -43,7 +44,8 @@ public enum PostgresSource {
     stop: StopSignal, log: Log
   ) throws(RelayError) -> (facts: ServerFacts, start: LSN) {
     let connection = try ReplicationConnection(settings, stop: stop)
-    let facts = try inspect(connection, settings: settings, mappings: mappings, resume: resume)
+    let facts = try inspect(
+      connection, settings: settings, mappings: mappings, resume: resume, known: keeper?.session?.publication)
     let decision = StartDecision(
       facts: facts, settings: settings, mappings: mappings, resume: resume,
       formerBackend: keeper?.session?.backend)
@@ -63,7 +65,7 @@ public enum PostgresSource {
       if isJournaled {
         try journal.boundStatements()
         try journal.write(checkpoint(lsn), snapshot: nil)
-        try journal.writePublication(facts.publication)
+        try journal.writePublication(facts.publicationRecord(at: lsn))
       }
       return (facts, lsn)
     case .createSlot:
@@ -74,7 +76,8 @@ public enum PostgresSource {
       log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
       if isJournaled {
         try journal.boundStatements()
-        try journal.begin(start, in: checkpoint(start.lsn), publication: facts.publication)
+        try journal.begin(
+          start, in: checkpoint(start.lsn), publication: facts.publicationRecord(at: start.lsn))
       }
       return (facts, start.lsn)
     }
@@ -92,7 +95,7 @@ public enum PostgresSource {
   /// another relay may move meanwhile.
   private static func inspect(
     _ connection: ReplicationConnection, settings: PostgresSettings, mappings: [OutboxMapping],
-    resume: Checkpoint?
+    resume: Checkpoint?, known: PublicationRecord? = nil
   ) throws(RelayError) -> ServerFacts {
     let inspector = SlotInspector(connection: connection.sql, settings: settings)
     let server = try inspector.settingsFacts()
@@ -104,7 +107,8 @@ public enum PostgresSource {
       serverVersion: connection.sql.serverVersion, systemIdentifier: identity.systemIdentifier,
       timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
       walLevel: server.walLevel, isInRecovery: server.isInRecovery, walSenderTimeout: server.timeout,
-      slot: slot, publication: try inspector.publication(), tables: try inspector.tables(mappings),
+      slot: slot, publication: try inspector.publication(since: journal.row?.publication ?? known),
+      tables: try inspector.tables(mappings),
       journal: journal)
     var timelines = resume.map { [$0.timeline] } ?? []
     if let row = journal.row { timelines.append(row.checkpoint.timeline) }

@@ -8,6 +8,8 @@ struct PublicationCheck {
   let publication: PublicationFacts?
   let tables: [TableFacts]
   let mappings: [OutboxMapping]
+  /// What was remembered of it; nil: nothing.
+  var before: PublicationRecord?
 
   var fault: RelayError? {
     guard let publication else {
@@ -17,6 +19,9 @@ struct PublicationCheck {
           + "publish_via_partition_root = true); If it existed before, what was committed without it was left out: "
           + "outboxd recover publishes it.")
     }
+    for mapping in mappings where table(of: mapping) == nil {
+      if let fault = renamedFault(mapping) { return fault }
+    }
     return flagFault(publication) ?? missingTableFault(publication) ?? extraTableFault(publication)
       ?? filterFault(publication) ?? columnFault(publication)
   }
@@ -24,8 +29,8 @@ struct PublicationCheck {
   /// The tables themselves. Columns are the row plan's affair.
   var tableFault: RelayError? {
     for mapping in mappings {
-      guard let table = tables.first(where: { $0.schema == mapping.schema && $0.name == mapping.table })
-      else {
+      guard let table = table(of: mapping) else {
+        if let fault = renamedFault(mapping) { return fault }
         return RelayError(
           .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
           remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
@@ -53,32 +58,6 @@ struct PublicationCheck {
       }
     }
     return nil
-  }
-
-  /// Whether rows may have been left out between two looks at a publication that is as it should be each time. A
-  /// table that was dropped and created again is a new member, which is no fault.
-  static func change(name: String, from before: PublicationFacts, to now: PublicationFacts) -> RelayError? {
-    guard let reason = change(from: before, to: now) else { return nil }
-    return RelayError(
-      .publicationUnsuitable,
-      "publication \"\(name)\" \(reason) while outboxd ran: rows committed in between may not have been published",
-      remedy: GapRemedy.recover)
-  }
-
-  /// What happened to it, to follow its name; nil where nothing can have been left out.
-  static func change(from before: PublicationFacts, to now: PublicationFacts) -> String? {
-    if before.oid != now.oid { return "was dropped and created again" }
-    if before.version != now.version { return "was altered" }
-    if now.memberships.contains(where: { (before.memberships[$0.key] ?? $0.value) != $0.value }) {
-      return "had a table or schema taken out and added again, or its columns or row filter changed"
-    }
-    return nil
-  }
-
-  /// Whether everything that the publication carried before, it has carried all the time. A table that is missing now
-  /// is no change of the above, and its rows may be left out already.
-  static func isWhole(_ now: PublicationFacts, since before: PublicationFacts) -> Bool {
-    change(from: before, to: now) == nil && before.memberships.keys.allSatisfy { now.memberships[$0] != nil }
   }
 
   /// What may stay as it is.
@@ -118,8 +97,12 @@ struct PublicationCheck {
 
   private var quoted: String { SQLText.identifier(name) }
 
-  private var tableList: String {
+  var tableList: String {
     mappings.map { SQLText.qualified($0.schema, $0.table) }.joined(separator: ", ")
+  }
+
+  func table(of mapping: OutboxMapping) -> TableFacts? {
+    tables.first { $0.schema == mapping.schema && $0.name == mapping.table }
   }
 
   private func flagFault(_ publication: PublicationFacts) -> RelayError? {
@@ -147,6 +130,9 @@ struct PublicationCheck {
       !publication.tables.contains { $0.schema == mapping.schema && $0.name == mapping.table }
     }
     guard let first = missing.first else { return nil }
+    for mapping in missing {
+      if let fault = replacedFault(mapping) { return fault }
+    }
     let names = missing.map(\.qualifiedName).joined(separator: ", ")
     return RelayError(
       .publicationUnsuitable, "publication \"\(name)\" does not publish \(names)",
@@ -218,30 +204,12 @@ struct PublicationCheck {
 extension StartDecision {
   private var publicationCheck: PublicationCheck {
     PublicationCheck(
-      name: settings.publication, publication: facts.publication, tables: facts.tables, mappings: mappings)
+      name: settings.publication, publication: facts.publication, tables: facts.tables, mappings: mappings,
+      before: facts.publicationRecord)
   }
 
   var tableFault: RelayError? { publicationCheck.tableFault }
   var publicationFault: RelayError? { publicationCheck.fault }
-
-  /// The publication was touched since the journal saw it last: decoding sees it as it was at each place of the WAL.
-  var publicationChangeFault: RelayError? {
-    guard let row = facts.journal.row, let reason = Self.publicationChange(facts) else { return nil }
-    return RelayError(
-      .publicationUnsuitable,
-      "publication \"\(settings.publication)\" \(reason) since outboxd last relayed: rows that were committed "
-        + "between checkpoint \(checkpoint ?? row.checkpoint.lsn) and the WAL's end at \(facts.walEnd) may have been "
-        + "left out",
-      remedy: GapRemedy.recover)
-  }
-
-  /// What happened to the publication since the journal saw it last; nil where nothing was left out.
-  static func publicationChange(_ facts: ServerFacts) -> String? {
-    guard let row = facts.journal.row, row.checkpoint.systemIdentifier == facts.systemIdentifier,
-      let before = row.publication.flatMap({ PublicationFacts(fingerprint: $0) }), let now = facts.publication
-    else { return nil }
-    return PublicationCheck.change(from: before, to: now)
-  }
 
   /// What does not stop the relay, and ought to be known.
   public var findings: [Finding] {

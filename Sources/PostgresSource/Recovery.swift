@@ -8,6 +8,9 @@ public struct Recovery: Sendable {
   public let settings: PostgresSettings
   public let facts: ServerFacts
   public let plan: RecoveryPlan
+  /// What is read where the plan is to read tables.
+  public let reads: [TableRead]
+  public let tables: [RecoveredTable]
 
   /// Reads the facts and decides. Changes nothing.
   /// - Throws: `slotActive` where outboxd runs; what a recovery cannot mend; what a connection throws.
@@ -20,7 +23,10 @@ public struct Recovery: Sendable {
     let earlier = try earlierSnapshot(facts, settings, stop)
     let plan = try RecoveryPlan.decide(
       facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier)
-    return Recovery(settings: settings, facts: facts, plan: plan)
+    var reads: [TableRead] = []
+    if case .tables = plan.action { reads = facts.reads(mappings) }
+    let tables = reads.isEmpty ? [] : try Self.tables(reads, settings, stop)
+    return Recovery(settings: settings, facts: facts, plan: plan, reads: reads, tables: tables)
   }
 
   /// What mends a gap moves the checkpoint, which a relay that runs would not see.
@@ -111,21 +117,24 @@ public struct Recovery: Sendable {
     try journal.boundStatements()
     switch plan.action {
     case .nothing: break
-    case .rewind(let lsn): try journal.rewind(to: checkpoint(lsn), publication: facts.publication)
+    case .rewind(let lsn):
+      try journal.rewind(to: checkpoint(lsn), publication: facts.publicationRecord(at: lsn))
     case .wal:
       guard let cut else { return }
       try journal.begin(
-        cut, in: checkpoint(cut.lsn), publication: facts.publication, keepsSnapshot: true, start: .kept)
+        cut, in: checkpoint(cut.lsn), publication: facts.publicationRecord(at: cut.lsn), keepsSnapshot: true,
+        start: .kept)
     case .tables:
       guard let cut else { return }
       // The publication of before the cut: what touched it since shows at the next start.
+      let place = plan.place ?? cut.lsn
       try journal.begin(
-        cut, in: checkpoint(plan.place ?? cut.lsn), publication: facts.publication, proven: true,
+        cut, in: checkpoint(place), publication: facts.publicationRecord(at: place), proven: true,
         keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .unknown)
     case .adopt(let place, _):
       guard let adopted = place.map({ SlotStart(lsn: $0, snapshot: nil) }) ?? cut else { return }
       try journal.begin(
-        adopted, in: checkpoint(adopted.lsn), publication: facts.publication,
+        adopted, in: checkpoint(adopted.lsn), publication: facts.publicationRecord(at: adopted.lsn),
         keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .given)
     }
   }

@@ -157,9 +157,7 @@ public struct RecoveryPlan: Equatable, Sendable {
 
   /// What the slot still has is not given up. Nil: behind a publication that is no more nothing can be decoded.
   private static func adoptedPlace(_ facts: ServerFacts, _ common: LSN?) -> LSN? {
-    if let before = facts.journal.row?.publication.flatMap({ PublicationFacts(fingerprint: $0) }),
-      common != nil, before.oid != facts.publication?.oid
-    {
+    if let before = facts.journal.row?.publication, common != nil, before.oid != facts.publication?.oid {
       return nil
     }
     guard let confirmed = facts.slot?.confirmedFlushLSN else { return nil }

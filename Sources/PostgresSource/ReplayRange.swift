@@ -105,14 +105,15 @@ extension PostgresSource {
     log.info(
       "replaying from the WAL", ("slot", temporary.slot), ("from", "\(reached)"),
       ("through", "\(plan.through)"))
-    let served = ServerFacts(
+    var served = ServerFacts(
       serverVersion: connection.sql.serverVersion, systemIdentifier: identity.systemIdentifier,
       timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
-      walSenderTimeout: server.timeout)
+      walSenderTimeout: server.timeout, journal: facts.journal)
+    served.publication = try SlotInspector(connection: watcher.sql, settings: settings).publicationIdentity()
     return RangeStream(
       ReplicationStream(
-        connection, facts: served, settings: temporary, startLSN: reached, walEnd: identity.walEnd,
-        keeper: nil),
+        connection, facts: served, settings: temporary, mappings: mappings, startLSN: reached,
+        walEnd: identity.walEnd, keeper: nil),
       origin: plan.from, through: plan.through, anchor: ReplaySlots.anchor(of: settings.slot))
   }
 

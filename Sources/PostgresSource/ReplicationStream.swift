@@ -18,6 +18,9 @@ public final class ReplicationStream: ChangeSource {
   private let connection: ReplicationConnection
   private let slot: String
   private let keeper: JournalKeeper?
+  private let mappings: [OutboxMapping]
+  /// What was known of the publication at the start.
+  private let record: PublicationRecord?
   private let status: UnsafeMutableRawBufferPointer
   private var decoder = PgOutputDecoder()
 
@@ -50,10 +53,12 @@ public final class ReplicationStream: ChangeSource {
   var answerLimit = 10_000
 
   init(
-    _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings, startLSN: LSN,
-    walEnd: LSN, keeper: JournalKeeper?
+    _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings,
+    mappings: [OutboxMapping], startLSN: LSN, walEnd: LSN, keeper: JournalKeeper?
   ) {
     self.connection = connection
+    self.mappings = mappings
+    record = facts.publicationRecord(at: startLSN)
     self.keeper = keeper
     slot = settings.slot
     systemIdentifier = facts.systemIdentifier
@@ -93,7 +98,16 @@ public final class ReplicationStream: ChangeSource {
   // The descriptor of a look is always writable.
   public var wantsWrite: Bool { awaitedLook == nil && connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
-  public var relation: Relation { decoder.relation }
+  /// As it was when the row was committed: a table that was renamed since is known by its OID.
+  public var relation: Relation {
+    var relation = decoder.relation
+    let names = (keeper?.session?.publication ?? record)?.names(of: relation.id) ?? []
+    relation.outbox =
+      names.lazy.compactMap { name in
+        self.mappings.first { $0.schema == name.schema && $0.table == name.name }
+      }.first
+    return relation
+  }
 
   /// - Throws: `sourceUnavailable` when the connection is gone; `slotLost`, `slotMissing`,
   ///   `publicationMissing`, `serverUnsuitable`, `sourceDenied` as the server says; `streamMalformed`.

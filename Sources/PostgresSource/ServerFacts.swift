@@ -92,6 +92,7 @@ public struct SlotFacts: Equatable, Sendable {
 
 public struct PublicationFacts: Equatable, Sendable {
   public struct Table: Equatable, Sendable {
+    public var oid: UInt32 = 0
     public var schema: String
     public var name: String
     public var hasRowFilter: Bool
@@ -112,8 +113,14 @@ public struct PublicationFacts: Equatable, Sendable {
   public var oid: UInt32
   /// Changes whenever the publication itself is altered (its flags, its owner).
   public var version = ""
-  /// The membership of each table and schema, by its oid. One that is taken out and added again has another.
-  public var memberships: [UInt32: String] = [:]
+  /// Each table that it names, and each that belongs to a schema which it names, by OID.
+  public var members: [UInt32: PublicationRecord.Member] = [:]
+  /// The names that tables of the journal's record have now which are no members any more.
+  public var others: [UInt32: TableName] = [:]
+  /// The transaction that gave a table of `members` or `others` its name: it created, renamed or moved it.
+  public var nameTransactions: [UInt32: String] = [:]
+  /// Everything that led to this had been committed when the WAL had got here.
+  public var seenAt = LSN.zero
   public var publishesInserts = true
   public var publishesUpdates = false
   public var publishesDeletes = false
@@ -128,25 +135,6 @@ public struct PublicationFacts: Equatable, Sendable {
     self.oid = oid
     self.tables = tables
   }
-
-  /// What a fingerprint says. Nil where the text is none.
-  init?(fingerprint: String) {
-    let words = fingerprint.split(separator: " ")
-    guard words.count >= 2, let oid = UInt32(words[0]) else { return nil }
-    self.init(oid: oid, tables: [])
-    version = String(words[1])
-    for word in words.dropFirst(2) {
-      let parts = word.split(separator: ":", maxSplits: 1)
-      guard parts.count == 2, let relation = UInt32(parts[0]) else { return nil }
-      memberships[relation] = String(parts[1])
-    }
-  }
-
-  /// `oid version relation:membership …`: the same as long as nobody touched the publication.
-  public var fingerprint: String {
-    let members = memberships.sorted { $0.key < $1.key }.map { " \($0.key):\($0.value)" }.joined()
-    return "\(oid) \(version)" + members
-  }
 }
 
 public struct TableFacts: Equatable, Sendable {
@@ -160,6 +148,7 @@ public struct TableFacts: Equatable, Sendable {
     public var isNullable: Bool
   }
 
+  public var oid: UInt32 = 0
   public var schema: String
   public var name: String
   /// `r` for a table, `p` for a partitioned one; views, foreign tables and others cannot be published.
@@ -186,8 +175,8 @@ public struct JournalRow: Equatable, Sendable {
   /// A `pg_snapshot`. Every row of an outbox that is visible in it and was committed after the slot's start is
   /// published. It lists no subtransactions: only what lies below its `xmin` is visible for certain.
   public var snapshot: String?
-  /// `PublicationFacts.fingerprint` at the last start.
-  public var publication: String?
+  /// The publication as it was seen last.
+  public var publication: PublicationRecord?
   /// Where the slot began.
   public var startLSN: LSN?
   /// A `pg_snapshot`: the rows visible in it were committed before `startLSN`, and no others. Exported with the

@@ -49,7 +49,8 @@ struct SlotInspector {
     return slot
   }
 
-  func publication() throws(RelayError) -> PublicationFacts? {
+  /// - Parameter record: what was known of it before: where its tables are now is part of the facts.
+  func publication(since record: PublicationRecord? = nil) throws(RelayError) -> PublicationFacts? {
     let name = SQLText.literal(settings.publication)
     let head = try connection.query(
       """
@@ -59,37 +60,28 @@ struct SlotInspector {
     guard !head.rows.isEmpty else { return nil }
     let tables = try connection.query(
       """
-      SELECT t.schemaname, t.tablename, pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed,
-        array_to_string(t.attnames, chr(10)) AS columns
-      FROM pg_publication_tables t
-      JOIN pg_publication p ON p.pubname = t.pubname
-      JOIN pg_namespace n ON n.nspname = t.schemaname
-      JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename
+      SELECT c.oid, n.nspname, c.relname, pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed,
+        (SELECT string_agg(a.attname, chr(10)) FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum = ANY (t.attrs)) AS columns
+      FROM pg_publication p CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) AS t
+      JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_publication_rel pr ON pr.prpubid = p.oid AND pr.prrelid = c.oid
-      WHERE t.pubname = \(name) ORDER BY 1, 2
+      WHERE p.pubname = \(name) ORDER BY 2, 3
       """)
     var facts = PublicationFacts(
       oid: head[0, "oid"].flatMap { UInt32($0) } ?? 0,
       tables: tables.rows.indices.map { row in
         var table = PublicationFacts.Table(
-          schema: tables[row, "schemaname"] ?? "", name: tables[row, "tablename"] ?? "",
+          schema: tables[row, "nspname"] ?? "", name: tables[row, "relname"] ?? "",
           hasRowFilter: tables[row, "filtered"] == "t", hasColumnList: tables[row, "listed"] == "t")
+        table.oid = tables[row, "oid"].flatMap { UInt32($0) } ?? 0
         if table.hasColumnList {
           table.columns = tables[row, "columns"]?.split(separator: "\n").map(String.init)
         }
         return table
       })
     facts.version = head[0, "version"] ?? ""
-    let members = try connection.query(
-      """
-      SELECT m.relation, m.membership FROM (\(memberships)) AS m JOIN pg_publication p ON p.oid = m.publication
-      WHERE p.pubname = \(name)
-      """)
-    for row in members.rows.indices {
-      if let relation = members[row, "relation"].flatMap({ UInt32($0) }) {
-        facts.memberships[relation] = members[row, "membership"]
-      }
-    }
+    try readMembers(into: &facts, since: record)
     facts.publishesInserts = head[0, "pubinsert"] == "t"
     facts.publishesUpdates = head[0, "pubupdate"] == "t"
     facts.publishesDeletes = head[0, "pubdelete"] == "t"
@@ -97,27 +89,6 @@ struct SlotInspector {
     facts.viaRoot = head[0, "pubviaroot"] == "t"
     facts.isForAllTables = head[0, "puballtables"] == "t"
     return facts
-  }
-
-  /// Each table that a publication names, and each that belongs to a schema which it names: by oid and transaction of
-  /// the entry, so that one that was taken out and put back shows.
-  private var memberships: String {
-    "SELECT prpubid AS publication, prrelid AS relation, oid || '.' || xmin AS membership "
-      + "FROM pg_publication_rel"
-      + " UNION ALL SELECT n.pnpubid, c.oid, n.oid || '.' || n.xmin FROM pg_publication_namespace n "
-      + "JOIN pg_class c ON c.relnamespace = n.pnnspid AND c.relkind IN ('r', 'p') WHERE NOT EXISTS "
-      + "(SELECT FROM pg_publication_rel r WHERE r.prpubid = n.pnpubid AND r.prrelid = c.oid)"
-  }
-
-  /// What `PublicationCheck.change` compares, and no more: cheap enough for every second.
-  func publicationIdentity() throws(RelayError) -> PublicationFacts? {
-    let result = try connection.query(
-      """
-      SELECT p.oid || ' ' || p.xmin || coalesce((SELECT string_agg(' ' || m.relation || ':' || m.membership, '')
-        FROM (\(memberships)) AS m WHERE m.publication = p.oid), '') AS fingerprint
-      FROM pg_publication p WHERE p.pubname = \(SQLText.literal(settings.publication))
-      """)
-    return result[0, "fingerprint"].flatMap { PublicationFacts(fingerprint: $0) }
   }
 
   /// Joins `base`, the type of the attribute `a`; of a domain, however deep, the type below.
@@ -135,7 +106,7 @@ struct SlotInspector {
     for mapping in mappings {
       let result = try connection.query(
         """
-        SELECT c.relkind, c.relpersistence, c.relispartition, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
+        SELECT c.oid AS relation, c.relkind, c.relpersistence, c.relispartition, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
           base.oid AS type_oid, base.typname AS type_name,
           NOT a.attnotnull AS nullable,
           has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
@@ -147,6 +118,7 @@ struct SlotInspector {
         """)
       guard !result.rows.isEmpty else { continue }
       var table = TableFacts(schema: mapping.schema, name: mapping.table)
+      table.oid = result[0, "relation"].flatMap { UInt32($0) } ?? 0
       table.kind = result[0, "relkind"] ?? ""
       table.persistence = result[0, "relpersistence"] ?? ""
       table.isReadable = result[0, "readable"] == "t"

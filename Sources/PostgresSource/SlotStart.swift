@@ -80,7 +80,8 @@ extension PostgresSource {
         start,
         in: Checkpoint(
           lsn: start.lsn, systemIdentifier: identity.systemIdentifier, timeline: identity.timeline),
-        publication: try SlotInspector(connection: connection.sql, settings: names).publication())
+        publication: try SlotInspector(connection: connection.sql, settings: names).publication()?
+          .record(after: nil, passed: start.lsn))
     }
     return start
   }

@@ -33,6 +33,13 @@ final class TableBatch {
     return ColumnValue(format: isText ? .text : .binary, bytes: LentBytes(start: start, count: length))
   }
 
+  /// The answer is one row that begins with a `t`, in text.
+  var isTrue: Bool {
+    guard count == 1 else { return false }
+    // SAFETY: row 0 exists, and a text value has a first byte of its own: NUL where it is empty.
+    return PQgetvalue(result, 0, 0)?.pointee == CChar(UInt8(ascii: "t"))
+  }
+
   /// A value of eight bytes: bigint, timestamp or timestamptz.
   func int64(_ row: Int, _ column: Int) throws(RelayError) -> Int64 {
     Int64(bitPattern: try integer(row, column, UInt64.self))

@@ -1,6 +1,18 @@
 // Owns: the catalog queries about tables whose rows are read.
 // Must not know: the statement that reads them.
-import RelayCore
+public import RelayCore
+
+/// An outbox whose rows are read.
+public struct TableRead: Equatable, Sendable {
+  public var mapping: OutboxMapping
+  /// Nil: the table that has the outbox's name.
+  public var oid: UInt32?
+  /// Tables that may hold rows of it as well, each with the name that it published them under: partitions that may have
+  /// been detached, tables that had the outbox's name before. Those that do not exist any more are left out.
+  public var others: [UInt32: TableName] = [:]
+
+  public init(_ mapping: OutboxMapping) { self.mapping = mapping }
+}
 
 struct TableCatalog {
   let connection: SQLConnection
@@ -25,22 +37,59 @@ struct TableCatalog {
       nextTransaction: result[0, "next"].flatMap { UInt64($0) } ?? 3)
   }
 
+  /// The tables that hold rows of the outboxes: theirs, and behind each the others that still exist.
+  /// - Throws: as `shape`.
+  func shapes(_ reads: [TableRead]) throws(RelayError) -> [TableShape] {
+    var shapes: [TableShape] = []
+    for read in reads { shapes.append(try shape(read.mapping, read.oid.map(String.init))) }
+    let names = reads.reduce(into: [UInt32: (OutboxMapping, TableName)]()) { names, read in
+      for (oid, name) in read.others { names[oid] = (read.mapping, name) }
+    }
+    for oid in try apart(Array(names.keys), from: shapes.map(\.oid)) {
+      guard let (mapping, name) = names[oid] else { continue }
+      shapes.append(try shape(mapping, String(oid), formerName: name))
+    }
+    return shapes
+  }
+
+  /// Those of `relations` that exist as tables of their own, and whose rows no other table of both lists has.
+  private func apart(_ relations: [UInt32], from heads: [UInt32]) throws(RelayError) -> [UInt32] {
+    guard !relations.isEmpty else { return [] }
+    func list(_ oids: [UInt32]) -> String { oids.sorted().map(String.init).joined(separator: ", ") }
+    let result = try connection.query(
+      """
+      WITH RECURSIVE tree AS (
+        SELECT inhrelid FROM pg_inherits WHERE inhparent IN (\(list(heads + relations))) AND NOT inhdetachpending
+        UNION
+        SELECT i.inhrelid FROM tree JOIN pg_inherits i ON i.inhparent = tree.inhrelid AND NOT i.inhdetachpending)
+      SELECT c.oid FROM pg_class c WHERE c.oid IN (\(list(relations))) AND c.oid NOT IN (\(list(heads)))
+        AND c.relkind IN ('r', 'p') AND NOT (c.relispartition AND c.oid IN (SELECT inhrelid FROM tree)) ORDER BY c.oid
+      """)
+    return result.rows.indices.compactMap { result[$0, "oid"].flatMap { UInt32($0) } }
+  }
+
+  /// - Parameters:
+  ///   - oid: of the table; nil: the one that has the mapping's name.
+  ///   - formerName: the name that the rows were published under, where the table is not the mapping's now.
   /// - Throws: `tableUnsuitable` where there is no such table, `sourceDenied` where the role may not read it.
-  func shape(_ mapping: OutboxMapping) throws(RelayError) -> TableShape {
-    let table = SQLText.literal(SQLText.qualified(mapping.schema, mapping.table))
+  func shape(
+    _ mapping: OutboxMapping, _ oid: String? = nil, formerName: TableName? = nil
+  ) throws(RelayError) -> TableShape {
+    let table =
+      oid ?? "to_regclass(\(SQLText.literal(SQLText.qualified(mapping.schema, mapping.table))))"
     let result = try connection.query(columnQuery(table))
     guard !result.rows.isEmpty, let oid = result[0, "relation"].flatMap({ UInt32($0) }) else {
       throw RelayError(
         .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
         remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
     }
-    guard result[0, "readable"] == "t" else { throw denied(mapping, role: result[0, "role"] ?? "...") }
+    let name = TableName(result[0, "nspname"] ?? "", result[0, "relname"] ?? "")
+    guard result[0, "readable"] == "t" else { throw denied(name, mapping, role: result[0, "role"] ?? "...") }
     let isPartitioned = result[0, "relkind"] == "p"
     var shape = TableShape(
-      schema: mapping.schema, table: mapping.table, oid: oid, isPartitioned: isPartitioned, columns: [],
-      storage: "", estimatedRows: 0)
-    let listed = publication?.tables.first { $0.schema == mapping.schema && $0.name == mapping.table }?
-      .columns
+      schema: name.schema, table: name.name, oid: oid, isPartitioned: isPartitioned, outbox: mapping,
+      formerName: formerName, columns: [], storage: "", estimatedRows: 0)
+    let listed = publication?.tables.first { $0.oid == oid }?.columns
     for row in result.rows.indices {
       guard let name = result[row, "attname"] else { continue }
       let type = result[row, "type_oid"].flatMap { UInt32($0) } ?? 0
@@ -58,6 +107,8 @@ struct TableCatalog {
     }
     let storage = try connection.query(Self.storageQuery(table))
     shape.storage = storage[0, "storage"] ?? ""
+    shape.partitions =
+      storage[0, "leaves"]?.split(separator: ",").compactMap { UInt32($0) }.filter { $0 != oid } ?? []
     shape.updates = storage[0, "updates"].flatMap { Int64($0) } ?? 0
     shape.estimatedRows = storage[0, "estimate"].flatMap { Int64($0) } ?? -1
     return shape
@@ -69,12 +120,14 @@ struct TableCatalog {
     return usual.first { name in columns.rows.indices.contains { columns[$0, "attname"] == name } }
   }
 
-  private func denied(_ mapping: OutboxMapping, role: String) -> RelayError {
+  private func denied(_ table: TableName, _ mapping: OutboxMapping, role: String) -> RelayError {
     let grantee = SQLText.identifier(role)
+    let of =
+      table == TableName(mapping.schema, mapping.table) ? "" : ", which has rows of \(mapping.qualifiedName)"
     return RelayError(
-      .sourceDenied, "the role \"\(role)\" may not read \(mapping.qualifiedName)",
-      remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(mapping.schema)) TO \(grantee); GRANT SELECT ON "
-        + "\(SQLText.qualified(mapping.schema, mapping.table)) TO \(grantee);")
+      .sourceDenied, "the role \"\(role)\" may not read \(table.qualified)\(of)",
+      remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(table.schema)) TO \(grantee); GRANT SELECT ON "
+        + "\(table.sql) TO \(grantee);")
   }
 
   /// A generated column is published from 18 on where the publication says so, and only a stored one. A serial counts
@@ -86,7 +139,7 @@ struct TableCatalog {
         + "\(SQLText.literal(settings.publication))), false) AS generated"
       : "SELECT false AS generated"
     return """
-      SELECT c.oid AS relation, c.relkind, current_user::text AS role, a.attname,
+      SELECT c.oid AS relation, n.nspname, c.relname, c.relkind, current_user::text AS role, a.attname,
         has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
         a.attgenerated = '' OR (a.attgenerated = 's' AND p.generated) AS published,
         t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
@@ -95,12 +148,12 @@ struct TableCatalog {
             WHERE s.classid = 'pg_class'::regclass AND s.refclassid = 'pg_class'::regclass AND s.refobjid = c.oid
               AND s.refobjsubid = a.attnum AND s.deptype IN ('a', 'i')
               AND q.seqcache = 1 AND q.seqincrement > 0 AND NOT q.seqcycle) AS serial
-      FROM pg_class c CROSS JOIN (\(generated)) AS p
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN (\(generated)) AS p
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
       \(SlotInspector.joinedBaseType)
-      WHERE c.oid = to_regclass(\(table)) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
+      WHERE c.oid = \(table) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
       """
   }
 
@@ -109,10 +162,11 @@ struct TableCatalog {
     SELECT md5(string_agg(leaf || ':' || coalesce(pg_relation_filenode(leaf), 0), ',' ORDER BY leaf)
         || current_setting('track_commit_timestamp')
         || (SELECT oldest_commit_ts_xid FROM pg_control_checkpoint())) AS storage,
+      string_agg(leaf::text, ',') AS leaves,
       sum(pg_stat_get_tuples_updated(leaf)) AS updates,
       CASE WHEN bool_and(reltuples >= 0) THEN sum(reltuples)::bigint ELSE -1 END AS estimate
-    FROM (SELECT c.oid AS leaf, c.reltuples FROM pg_class c WHERE c.relkind = 'r' AND (c.oid = to_regclass(\(table))
-      OR c.oid IN (SELECT relid FROM pg_partition_tree(to_regclass(\(table)))))) AS leaves
+    FROM (SELECT c.oid AS leaf, c.reltuples FROM pg_class c WHERE c.relkind = 'r' AND (c.oid = \(table)
+      OR c.oid IN (SELECT relid FROM pg_partition_tree(\(table))))) AS leaves
     """
   }
 }

@@ -29,10 +29,17 @@ struct TableShape: Equatable {
     var hasBinaryForm: Bool
   }
 
+  /// The name that it has now.
   var schema: String
   var table: String
   var oid: UInt32
   var isPartitioned: Bool
+  /// Partitions that hold its rows.
+  var partitions: [UInt32] = []
+  /// The outbox that the rows belong to.
+  var outbox: OutboxMapping?
+  /// The name that the rows were published under, where that is another one.
+  var formerName: TableName?
   /// Those of the publication, in the order of the table.
   var columns: [Column]
   /// A column that a sequence fills, one value at a time.
@@ -50,9 +57,21 @@ struct TableShape: Equatable {
   }
 
   var relation: Relation {
-    Relation(
-      id: oid, schema: schema, table: table,
+    var relation = Relation(
+      id: oid, schema: formerName?.schema ?? schema, table: formerName?.name ?? table,
       columns: columns.map { Relation.Column(name: $0.name, type: $0.type) })
+    relation.outbox = outbox
+    return relation
+  }
+
+  /// Whether the table that the name stands for when its rows are read is this one still, with all its partitions that
+  /// exist: `t` or `f`. The lock that reading takes keeps it so.
+  var check: String {
+    let partitions = partitions.map(String.init).joined(separator: ",")
+    return
+      "SELECT to_regclass(\(SQLText.literal(SQLText.qualified(schema, table))))::oid IS NOT DISTINCT FROM \(oid) "
+      + "AND NOT EXISTS (SELECT FROM unnest('{\(partitions)}'::oid[]) AS p (id) WHERE pg_relation_filenode(id) IS NOT "
+      + "NULL AND id NOT IN (SELECT relid FROM pg_partition_tree(\(oid)))) AS same"
   }
 }
 

@@ -6,14 +6,24 @@ import Glibc
 public import RelayCore
 
 extension PostgresSource {
-  /// Opens the tables of `mappings`, in their order, for reading once from beginning to end. The rows are those that
+  /// Opens the tables of `mappings`: `openTables` of those that have their names.
+  public static func openTables(
+    _ range: TableRange, resume position: String?, settings: PostgresSettings, mappings: [OutboxMapping],
+    stop: StopSignal, log: Log
+  ) throws(RelayError) -> TableSource {
+    try openTables(
+      range, resume: position, settings: settings, reads: mappings.map { TableRead($0) }, stop: stop, log: log
+    )
+  }
+
+  /// Opens the tables of outboxes, in their order, for reading once from beginning to end. The rows are those that
   /// exist now: what was deleted from a table cannot be read from it.
   /// - Parameter position: what `TableSource.position(after:)` said; nil for the beginning. Where a table's rows have
   ///   moved since (VACUUM FULL, a new partition), that table is read from its beginning.
   /// - Throws: `sourceDenied` where the role may not read a table, `tableUnsuitable`, `usage` for a position that is
   ///   none, `sourceUnavailable`, `interrupted`.
   public static func openTables(
-    _ range: TableRange, resume position: String?, settings: PostgresSettings, mappings: [OutboxMapping],
+    _ range: TableRange, resume position: String?, settings: PostgresSettings, reads: [TableRead],
     stop: StopSignal, log: Log
   ) throws(RelayError) -> TableSource {
     let connection = try SQLConnection(settings, applicationName: "outboxd tables", stop: stop)
@@ -32,8 +42,7 @@ extension PostgresSource {
     let publication = try SlotInspector(connection: connection, settings: settings).publication()
     let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
     let server = try catalog.server()
-    var shapes: [TableShape] = []
-    for mapping in mappings { shapes.append(try catalog.shape(mapping)) }
+    let shapes = try catalog.shapes(reads)
     for shape in shapes where shape.updates > 0 && (range.visibleIn != nil || range.endTransaction != nil) {
       log.warning(
         "rows of the table were updated, and look as if they had been inserted then: so that none is left out, all rows "
@@ -234,7 +243,9 @@ extension TableSource {
   /// Goes to the place of an interrupted read.
   func go(to position: String, log: Log) throws(RelayError) {
     guard let parsed = TablePlace.parse(position),
-      let index = shapes.firstIndex(where: { "\($0.schema).\($0.table)" == parsed.table })
+      // A table that was renamed has its storage still.
+      let index = shapes.firstIndex(where: { !$0.storage.isEmpty && $0.storage == parsed.storage })
+        ?? shapes.firstIndex(where: { "\($0.schema).\($0.table)" == parsed.table })
     else {
       throw RelayError(
         .usage, "\"\(position)\" is no place in the configured tables",
@@ -259,12 +270,13 @@ extension TableSource {
       request = .end
       return try ask("COMMIT")
     }
-    let select = query(shapes[tableIndex]).select(after: startPlace)
+    let shape = shapes[tableIndex]
+    let select = query(shape).select(after: startPlace)
     let close = if case .none = request { "" } else { "CLOSE outboxd_rows; " }
     request = .declare
     isAnnounced = false
     batchSize = Self.firstBatch
-    try ask("\(close)DECLARE outboxd_rows NO SCROLL CURSOR FOR \(select)")
+    try ask("\(close)DECLARE outboxd_rows NO SCROLL CURSOR FOR \(select); \(shape.check)")
   }
 
   private func fetch() throws(RelayError) {
@@ -322,7 +334,10 @@ extension TableSource {
     switch request {
     case .none: break
     case .end: isAtEnd = true
-    case .declare: try fetch()
+    case .declare:
+      // A name stands for another table at any time, and only here it is known which one is read.
+      guard answer?.isTrue == true else { throw replaced(shapes[tableIndex]) }
+      try fetch()
     case .fetch(let asked):
       guard let answer, answer.count > 0 else {
         tableIndex += 1
@@ -341,6 +356,13 @@ extension TableSource {
   /// Of the table that is being read, for messages.
   private var tableName: String {
     shapes.indices.contains(tableIndex) ? "\(shapes[tableIndex].schema).\(shapes[tableIndex].table)" : ""
+  }
+
+  private func replaced(_ shape: TableShape) -> RelayError {
+    RelayError(
+      .failed,
+      "table \(shape.schema).\(shape.table) was renamed or replaced, or a partition of it was detached, since this read "
+        + "began: rows would be left out", remedy: "Begin again.")
   }
 
   private func refused(_ error: RelayError) -> RelayError {

@@ -97,6 +97,8 @@ public struct Relation: Equatable, Sendable {
   public var schema: String
   public var table: String
   public var columns: [Column]
+  /// The outbox that the table is or was, where the source knows it by something that outlasts its name.
+  public var outbox: OutboxMapping?
 
   public init(id: UInt32, schema: String, table: String, columns: [Column]) {
     self.id = id

@@ -40,8 +40,10 @@ struct EventEncoder: ~Copyable {
   }
 
   private func compile(_ relation: Relation) -> Result<RowPlan, RelayError> {
+    // By the name of that time, which redelivery finds again; a table that was renamed since has none of the names.
     guard
       let mapping = mappings.first(where: { $0.schema == relation.schema && $0.table == relation.table })
+        ?? relation.outbox
     else {
       return .failure(
         RelayError(

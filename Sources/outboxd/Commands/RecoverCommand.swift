@@ -75,6 +75,7 @@ enum RecoverCommand {
     let range = recovery.range(before: cut, since: options.since)
     let replay = recovery.replay(before: cut)
     let (settings, mappings) = (configuration.postgres, configuration.outboxes)
+    let reads = recovery.reads
     let job = Job(
       command: "recover", verb: "recovering", configuration: configuration,
       options: RelayOptions(hasPositions: replay != nil), target: options.isDryRun ? .count : .kafka,
@@ -85,7 +86,7 @@ enum RecoverCommand {
             replay, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
         }
         return try PostgresSource.openTables(
-          range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+          range, resume: position, settings: settings, reads: reads, stop: stop, log: log)
       })
     var outcome = try JobRunner.run(job, environment: invocation.environment)
     if outcome.isComplete, let cut {
@@ -109,11 +110,13 @@ enum RecoverCommand {
 struct RecoveryText {
   private let plan: RecoveryPlan
   private let slot: String
+  private let tables: [RecoveredTable]
   private let since: PostgresMicroseconds?
 
   init(_ recovery: Recovery, _ since: PostgresMicroseconds?) {
     plan = recovery.plan
     slot = recovery.settings.slot
+    tables = recovery.tables
     self.since = since
   }
 
@@ -133,6 +136,9 @@ struct RecoveryText {
     if let fault = plan.fault { list.append(("fault", fault.message)) }
     list.append(("in doubt", range))
     list.append(("remedy", remedy))
+    list += tables.map { table in
+      ("reads", table.name + (table.outbox.map { ", which had rows of \($0)" } ?? ""))
+    }
     return list
   }
 
@@ -189,6 +195,12 @@ struct RecoveryText {
       .init("from_lsn", .optional(plan.from?.description)),
       .init("through_lsn", .optional(plan.through?.description)),
       .init("lowest_transaction", lowest.map { .unsigned($0) } ?? .null),
+      .init(
+        "tables",
+        .array(
+          tables.map {
+            .object([.init("table", .text($0.name)), .init("former_outbox", .optional($0.outbox))])
+          })),
       .init("since", .optional(since.map { RFC3339.string(microseconds: $0) })),
       .init("start_lsn", .optional(cut.map { (plan.place ?? $0.lsn).description })),
     ]
