@@ -15,7 +15,7 @@ struct ConnectionParameters {
   /// - Throws: `configurationInvalid` where libpq cannot read the string, `sourceDenied` where the password
   ///   file cannot be read.
   init(
-    _ settings: PostgresSettings, replication: Bool, applicationName: String
+    _ settings: PostgresSettings, replication: Bool, encoding: String = "UTF8", applicationName: String
   ) throws(RelayError) {
     let options = try ConnectionOption.parse(settings.conninfo)
     var chosen = options.compactMap { option in option.value.map { (option.keyword, $0) } }
@@ -47,7 +47,7 @@ struct ConnectionParameters {
     fill("keepalives_count", "3")
     fill("application_name", applicationName)
     // Names and payloads are read as UTF-8, whatever the operator's terminal uses.
-    set("client_encoding", "UTF8")
+    set("client_encoding", encoding)
     if replication { set("replication", "database") }
     if let file = settings.passwordFile { set("password", try Self.password(in: file)) }
     values = chosen.map { (keyword: $0.0, value: $0.1) }

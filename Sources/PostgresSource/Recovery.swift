@@ -18,7 +18,7 @@ public struct Recovery: Sendable {
     settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal
   ) throws(RelayError) -> Recovery {
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: stop)
-    if let slot = facts.slot, slot.isActive { throw inUse(settings, slot) }
+    if let slot = facts.slot, slot.isActive { throw inUse(settings, slot, command: "outboxd recover") }
     let anchor = try PostgresSource.anchor(settings: settings, stop: stop)
     let earlier = try earlierSnapshot(facts, settings, stop)
     let plan = try RecoveryPlan.decide(
@@ -29,11 +29,11 @@ public struct Recovery: Sendable {
     return Recovery(settings: settings, facts: facts, plan: plan, reads: reads, tables: tables)
   }
 
-  /// What mends a gap moves the checkpoint, which a relay that runs would not see.
-  private static func inUse(_ settings: PostgresSettings, _ slot: SlotFacts) -> RelayError {
-    var error = PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
+  /// What moves the checkpoint is not seen by a relay that runs.
+  static func inUse(_ settings: PostgresSettings, _ slot: SlotFacts?, command: String) -> RelayError {
+    var error = PostgresFailure.slotActive(slot: settings.slot, pid: slot?.activePID, code: nil)
     error.remedy =
-      "Stop outboxd, then run outboxd recover again. If it is not outboxd that reads the slot: "
+      "Stop outboxd, then run \(command) again. If it is not outboxd that reads the slot: "
       + PostgresFailure.freeTheSlot(settings.slot)
     return error
   }
@@ -111,7 +111,7 @@ public struct Recovery: Sendable {
     try requireSameServer(connection)
     let inspector = SlotInspector(connection: connection.sql, settings: settings)
     if let slot = try inspector.slot(), slot.isActive {
-      throw Self.inUse(settings, slot)
+      throw Self.inUse(settings, slot, command: "outboxd recover")
     }
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()

@@ -59,9 +59,11 @@ final class ReplicationConnection {
   /// Messages may have become larger than they were on average.
   private static let encryptedReadLimit = 128
 
-  init(_ settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
+  /// - Parameter encoding: of texts. SQL_ASCII: the database's own, unconverted.
+  init(_ settings: PostgresSettings, encoding: String = "UTF8", stop: StopSignal) throws(RelayError) {
     self.settings = settings
-    sql = try SQLConnection(settings, replication: true, applicationName: "outboxd", stop: stop)
+    sql = try SQLConnection(
+      settings, replication: true, encoding: encoding, applicationName: "outboxd", stop: stop)
     PQsetNoticeReceiver(sql.handle, receiveNotice, Unmanaged.passUnretained(notices).toOpaque())
   }
 
@@ -108,12 +110,14 @@ extension ReplicationConnection {
     }
   }
 
-  /// - Parameter messages: whether logical messages come too.
-  func start(at lsn: LSN, messages: Bool = false) throws(RelayError) {
+  /// - Parameters:
+  ///   - messages: whether logical messages come too.
+  ///   - binary: false: every value comes as text.
+  func start(at lsn: LSN, messages: Bool = false, binary: Bool = true) throws(RelayError) {
     let publication = SQLText.literal(SQLText.identifier(settings.publication))
     try sql.send(
       "START_REPLICATION SLOT \(SQLText.identifier(settings.slot)) LOGICAL \(lsn) (proto_version '1', "
-        + "publication_names \(publication), messages '\(messages)', binary 'true')")
+        + "publication_names \(publication), messages '\(messages)', binary '\(binary)')")
     let deadline = MonotonicTime.now().advanced(milliseconds: SQLConnection.defaultTimeout)
     guard let result = try sql.nextResult(deadline: deadline) else { throw sql.lost() }
     defer { PQclear(result) }

@@ -44,10 +44,11 @@ public final class SQLConnection {
   }
 
   init(
-    _ settings: PostgresSettings, replication: Bool, applicationName: String, stop: StopSignal
+    _ settings: PostgresSettings, replication: Bool, encoding: String = "UTF8", applicationName: String,
+    stop: StopSignal
   ) throws(RelayError) {
     let parameters = try ConnectionParameters(
-      settings, replication: replication, applicationName: applicationName)
+      settings, replication: replication, encoding: encoding, applicationName: applicationName)
     handle = try Self.connect(parameters, stop: stop)
     self.stop = stop
     target = parameters.target
@@ -60,6 +61,12 @@ public final class SQLConnection {
     try query(
       "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), "
         + "pg_catalog.set_config('client_min_messages', 'warning', false)")
+  }
+
+  /// Of the database: `UTF8`, `WIN1252` and so on.
+  var serverEncoding: String {
+    // SAFETY: the handle is alive; libpq owns the text.
+    PQparameterStatus(handle, "server_encoding").map { String(cString: $0) } ?? ""
   }
 
   deinit {

@@ -6,7 +6,8 @@ import RelayCore
 
 enum CommandTable {
   static let all: [CommandDescription] = [
-    run, initialize, check, status, replay, backfill, recover, slot, config, demo, completions, version, help,
+    run, initialize, check, status, replay, backfill, recover, skip, slot, config, demo, completions, version,
+    help,
     mockBroker,
   ]
 
@@ -227,6 +228,39 @@ enum CommandTable {
     ],
     exitCodes: [1, 12, 17, 18, 19, 20, 22, 23, 24, 75, 77, 130],
     run: { invocation throws(RelayError) in try RecoverCommand.run(invocation) })
+
+  private static let skip = CommandDescription(
+    name: "skip", summary: "Give up one transaction that cannot be published, and go on after it.",
+    details: """
+      For a relay that halted at a transaction which nothing can correct. All events of the transaction are
+      given up: they are written to a file first, as JSON lines, and a row of outboxd.job keeps the reason.
+      Then the checkpoint moves past the transaction. outboxd must be stopped. Refused while an earlier
+      transaction with events is not acknowledged. Kafka may have those of its events that were sent before
+      the relay halted.
+      A line has the table, the commit LSN, the index and the commit time of a row, each column as Postgres'
+      text (bytea as \\x and hexadecimal digits; bytes that are not UTF-8 as base64), and the Kafka record
+      that the row would become, or the reason why it cannot.
+      """,
+    options: configurationOptions + [
+      CommandOption(
+        name: "lsn", value: "LSN", help: "Of the transaction's commit, as outboxd run names it."),
+      CommandOption(name: "reason", value: "TEXT", help: "Why it is given up. Needed; outboxd.job keeps it."),
+      CommandOption(
+        name: "to-file", value: "FILE", isFile: true,
+        help: "A new file for the events. Default: outboxd-skipped-LSN.jsonl here."),
+      CommandOption(name: "dry-run", help: "Read the transaction and name its events; change nothing."),
+      jsonOption,
+    ],
+    examples: [
+      CommandExample(
+        command: "outboxd skip --lsn 0/16B3748 --reason 'INC-42: unreadable topic' --dry-run",
+        meaning: "what would be given up"),
+      CommandExample(
+        command: "outboxd skip --lsn 0/16B3748 --reason 'INC-42: unreadable topic' && outboxd run",
+        meaning: "give it up, and go on"),
+    ],
+    exitCodes: [1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 75, 77, 130],
+    run: { invocation throws(RelayError) in try SkipCommand.run(invocation) })
 
   private static let config = CommandDescription(
     name: "config", summary: "Print the effective configuration, without secrets.",

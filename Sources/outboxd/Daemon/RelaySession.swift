@@ -157,15 +157,10 @@ final class RelaySession {
   private func withWayOut(_ error: RelayError) -> RelayError {
     guard let commitLSN = error.commitLSN else { return error }
     var error = error
-    let slot = configuration.postgres.slot
-    let next = LSN(commitLSN.rawValue &+ 1)
-    let statement =
-      keeper.keepsJournal
-      ? "UPDATE outboxd.checkpoint SET lsn = '\(next)' WHERE slot = '\(slot)';"
-      : "SELECT pg_replication_slot_advance('\(slot)', '\(next)');"
     error.remedy =
-      (error.remedy.map { $0 + " " } ?? "")
-      + "To give up this transaction with all its events, and go on after it: \(statement) and start outboxd again."
+      (error.remedy.map { $0 + ($0.hasSuffix(".") ? " " : ". ") } ?? "")
+      + "To give up this transaction with all its events, and go on after it: outboxd skip --lsn \(commitLSN) "
+      + "--reason '…'"
     return error
   }
 
