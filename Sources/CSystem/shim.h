@@ -25,6 +25,13 @@ static inline int outboxd_bytes_waiting(int descriptor) {
   return ioctl(descriptor, FIONREAD, &count) == 0 ? count : -1;
 }
 
+/// 1 where the peer has ended the connection, also while unread bytes wait.
+static inline int outboxd_is_hung_up(int descriptor) {
+  // 0x2000 is POLLRDHUP, which the C library has only for _GNU_SOURCE.
+  struct pollfd entry = {.fd = descriptor, .events = 0x2000, .revents = 0};
+  return poll(&entry, 1, 0) > 0;
+}
+
 /// Places in `tcp_info` of linux/tcp.h, in words: that struct cannot be imported beside the C library's shorter one of
 /// the same name.
 enum { OUTBOXD_BYTES_RECEIVED = 32, OUTBOXD_SHORTEST_ROUND_TRIP = 37, OUTBOXD_TCP_INFO_WORDS };
@@ -85,6 +92,27 @@ static inline int outboxd_watch_signals(void) {
   sigaddset(&set, SIGHUP);
   if (pthread_sigmask(SIG_BLOCK, &set, 0) != 0) return -1;
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/// Blocks the same signals as `outboxd_watch_signals`, so that one that comes before it waits, also for process 1, for
+/// whom the system drops what has no handler.
+static inline void outboxd_block_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  pthread_sigmask(SIG_BLOCK, &set, 0);
+}
+
+/// Gives the signals of `outboxd_watch_signals` their usual meaning again, in the calling thread.
+static inline void outboxd_unblock_signals(void) {
+  sigset_t set;
+  sigemptyset(&set);
+  sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGINT);
+  sigaddset(&set, SIGHUP);
+  pthread_sigmask(SIG_UNBLOCK, &set, 0);
 }
 
 /// The number of the next signal that has come, or 0.

@@ -89,6 +89,9 @@ struct KafkaHealth {
   mutating func publish() {
     let up = metrics.kafkaBrokersUp.load(ordering: .relaxed)
     if up != brokersUp { metrics.kafkaBrokersUp.store(brokersUp, ordering: .relaxed) }
+    if up == 0, brokersUp > 0, metrics.hasReachedSink.exchange(true, ordering: .relaxed) {
+      metrics.sinkReconnects.wrappingAdd(1, ordering: .relaxed)
+    }
     var hold = topicHold
     if hold == nil, brokersUp == 0 { hold = Self.awayText(reason) }
     guard hold != publishedHold else { return }

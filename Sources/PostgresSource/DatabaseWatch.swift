@@ -10,9 +10,13 @@ import Synchronization
 struct DatabaseWatch {
   private let keeper: JournalKeeper
   private var connection: SQLConnection?
-  private var backOff = Self.firstBackOff
+  /// Short also in the end: a server that shuts down ends the connections one by one, and while there is none it tells
+  /// only those who ask for one.
+  private var backOff = BackOff(first: 500, limit: 2_000)
+  private var sessions: UInt64 = 0
   /// The connection was lost, and no attempt was made yet to have another.
   private var wasLost = false
+  private var told: (reason: String, time: MonotonicTime)?
   private var connectTime = MonotonicTime(nanoseconds: 0)
   private var statusTime = MonotonicTime(nanoseconds: 0)
   private var publicationTime = MonotonicTime(nanoseconds: 0)
@@ -29,13 +33,11 @@ struct DatabaseWatch {
   private var snapshotSession: JournalKeeper.Session?
 
   // All in milliseconds.
-  private static let firstBackOff = 500
-  private static let lastBackOff = 15_000
+  private static let tellInterval = 60_000
   private static let writeInterval = 1_000
   /// An idle stream moves a little by the journal's own writes. Writing at once each time would never end.
   private static let idleWriteInterval = 10_000
   private static let idleBytes: UInt64 = 256 * 1024
-  private static let statusInterval = 5_000
   private static let historyInterval = 10_000
   private static let pruneInterval = 3_600_000
 
@@ -45,8 +47,17 @@ struct DatabaseWatch {
     while !keeper.end.isRequested {
       let now = MonotonicTime.now()
       do throws(RelayError) {
-        if connection == nil && now >= connectTime && keeper.session != nil { try connect() }
-        if let connection { try turn(connection, now) }
+        let sessions = keeper.sessionCount
+        if sessions != self.sessions {
+          self.sessions = sessions
+          backOff.reset()
+          connectTime = now
+        }
+        if connection == nil, sessions > 0, now >= connectTime || keeper.someoneWaits { try connect() }
+        if let connection {
+          try turn(connection, now)
+          tellRecovery()
+        }
       } catch {
         handle(error)
       }
@@ -68,9 +79,7 @@ struct DatabaseWatch {
     }
     keeper.drainWake()
     guard entries.2.revents != 0, let connection, !keeper.end.isRequested else { return }
-    if PQconsumeInput(connection.handle) == 0 || PQstatus(connection.handle) == CONNECTION_BAD {
-      handle(connection.lost())
-    }
+    if let end = connection.end() { handle(end) }
   }
 
   private mutating func connect() throws(RelayError) {
@@ -79,22 +88,22 @@ struct DatabaseWatch {
       try CheckpointJournal(connection: new, slot: keeper.settings.slot).boundStatements()
       connection = new
       wasLost = false
-      backOff = Self.firstBackOff
+      backOff.succeeded()
     } catch {
-      connectTime = MonotonicTime.now().advanced(milliseconds: backOff)
-      backOff = min(backOff * 2, Self.lastBackOff)
+      connectTime = MonotonicTime.now().advanced(milliseconds: backOff.delay())
       throw error
     }
   }
 
   private mutating func turn(_ connection: SQLConnection, _ now: MonotonicTime) throws(RelayError) {
     guard let session = keeper.session else { return }
-    try writeIfDue(connection, session, now)
+    // Before the journal, which may be locked.
     if now >= statusTime {
-      statusTime = now.advanced(milliseconds: Self.statusInterval)
+      statusTime = now.advanced(milliseconds: SlotReading.interval)
       try measure(connection)
       try lookForAnchor(connection)
     }
+    try writeIfDue(connection, session, now)
     let look = keeper.wantedLook
     // A session that has begun meanwhile may have asked.
     guard let newest = keeper.session else { return }
@@ -168,19 +177,16 @@ extension DatabaseWatch {
 extension DatabaseWatch {
   private mutating func measure(_ connection: SQLConnection) throws(RelayError) {
     let metrics = keeper.metrics
+    let time = MonotonicTime.now()
     guard let status = try SlotStatus.read(slot: keeper.settings.slot, on: connection) else {
-      metrics.slotLagBytes.store(-1, ordering: .relaxed)
-      metrics.slotRetainedBytes.store(-1, ordering: .relaxed)
-      metrics.slotSafeBytes.store(-1, ordering: .relaxed)
-      metrics.walStatus = ""
+      metrics.slot = SlotReading(time: time)
       return
     }
-    metrics.slotLagBytes.store(status.lagBytes, ordering: .relaxed)
-    metrics.slotRetainedBytes.store(status.retainedBytes, ordering: .relaxed)
-    metrics.slotSafeBytes.store(status.safeBytes ?? -1, ordering: .relaxed)
+    metrics.slot = SlotReading(
+      time: time, lagBytes: status.lagBytes, retainedBytes: status.retainedBytes, safeBytes: status.safeBytes,
+      walStatus: status.walStatus)
     guard status.walStatus != walStatus else { return }
     walStatus = status.walStatus
-    metrics.walStatus = walStatus
     if walStatus == "unreserved" || walStatus == "lost" {
       keeper.log.warning(
         "the slot is losing its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
@@ -239,32 +245,49 @@ extension DatabaseWatch {
   private mutating func handle(_ error: RelayError) {
     guard error.kind != .interrupted else { return }
     if keeper.pending != nil { keeper.metrics.journalFailures.add(1, ordering: .relaxed) }
+    keeper.failed()
     let code = error.code ?? ""
-    if code.hasPrefix("42") || code == "3F000" {
+    if connection != nil, code.hasPrefix("42") || code == "3F000" {
       // The tables or the rights on them are gone: without them nothing could be confirmed any more.
       keeper.post(
         RelayError(
           .journalUnusable, error.message, code: error.code,
           remedy: "Run what outboxd init prints (schema, tables and grants), or set postgres.journal: off."))
-    } else if wasLost && meansServerGone(error) {
+    } else if connection == nil, error.meansServerEnds || (wasLost && error.code == nil) {
       // A server that shuts down waits until the slot has confirmed everything, and the journal that must come
       // first can no longer be written: only the end of the stream lets the server go.
-      wasLost = false
       keeper.post(error)
     }
+    tell(error)
+    guard connection != nil else {
+      wasLost = false
+      return
+    }
+    connection = nil
+    wasLost = error.kind == .sourceUnavailable
+    // Tried again at once: whether that succeeds tells a lost connection from a server that goes.
+    connectTime = MonotonicTime.now().advanced(milliseconds: wasLost ? 0 : backOff.delay())
+  }
+
+  /// The second connection is there, and so is the journal where something had to be written.
+  private mutating func tellRecovery() {
+    guard let told, keeper.pending == nil || lastWrite > told.time else { return }
+    self.told = nil
+    keeper.metrics.watchFault = nil
+    keeper.log.notice(
+      "the second connection, for journal and watch, is back", ("slot", keeper.settings.slot))
+  }
+
+  private mutating func tell(_ error: RelayError) {
+    let now = MonotonicTime.now()
+    keeper.metrics.watchFault = error.message
+    if let told, told.reason == error.message, now < told.time.advanced(milliseconds: Self.tellInterval) {
+      return
+    }
+    told = (error.message, now)
     let codeField: [Log.Field] = error.code.map { [("code", $0)] } ?? []
     keeper.log.write(
       .warning, "the second connection, for journal and watch, failed",
       [("slot", keeper.settings.slot), ("reason", error.message)] + codeField)
-    guard connection != nil else { return }
-    connection = nil
-    wasLost = error.kind == .sourceUnavailable
-    // Tried again at once: whether that succeeds tells a lost connection from a server that goes.
-    connectTime = MonotonicTime.now().advanced(milliseconds: wasLost ? 0 : backOff)
-  }
-
-  private func meansServerGone(_ error: RelayError) -> Bool {
-    error.kind == .sourceUnavailable && !error.message.contains("too many clients")
-      && !error.message.contains("connection slots are reserved")
   }
 }

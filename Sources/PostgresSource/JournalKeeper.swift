@@ -16,6 +16,8 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   let metrics: RelayMetrics
   /// Milliseconds between two looks at the publication.
   let publicationInterval: Int
+  /// How often the last checkpoint is tried to be written: the one failure may be a connection that was lost.
+  private static let failureLimit: UInt64 = 2
   /// Milliseconds between two looks at the anchor.
   let anchorInterval: Int
 
@@ -29,6 +31,10 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   let looksWanted = Atomic<UInt64>(0)
   private let looksMade = Atomic<UInt64>(0)
   private let hasFault = Atomic<Bool>(false)
+  /// How many sessions have begun.
+  private let sessions = Atomic<UInt64>(0)
+  /// How often the thread could not do what it had to.
+  private let failures = Atomic<UInt64>(0)
   private let shared = Mutex(Shared())
   /// Wakes the thread.
   let wakeDescriptor: Int32
@@ -127,9 +133,14 @@ public final class JournalKeeper: CheckpointStore, Sendable {
       return shared.fault
     }
     hasFault.store(fault != nil, ordering: .releasing)
+    // From here on a reading is due.
+    if metrics.slot == nil { metrics.slot = SlotReading() }
+    if settings.replayWindow != nil, metrics.anchor == nil { metrics.anchor = AnchorReading() }
     isInUse.store(facts.journal.isInUse, ordering: .releasing)
     durable.store(checkpoint.lsn.rawValue, ordering: .releasing)
     wanted.store(checkpoint.lsn.rawValue, ordering: .releasing)
+    sessions.wrappingAdd(1, ordering: .releasing)
+    eventfd_write(wakeDescriptor, 1)
   }
 
   /// False where checkpoints are kept by the slot alone.
@@ -171,12 +182,21 @@ extension JournalKeeper {
 
   public func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN {
     guard isInUse.load(ordering: .relaxed) else { return checkpoint }
+    let failuresBefore = failures.load(ordering: .acquiring)
     wanted.store(checkpoint.rawValue, ordering: .releasing)
     isUrgent.store(true, ordering: .releasing)
     eventfd_write(wakeDescriptor, 1)
     while durable.load(ordering: .acquiring) < checkpoint.rawValue {
-      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 60_000)
-      if left == 0 { break }
+      metrics.turned()
+      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 1000)
+      let isHopeless = failures.load(ordering: .acquiring) &- failuresBefore >= Self.failureLimit
+      if left == 0 || isHopeless {
+        log.warning(
+          "the last checkpoint was not written to the journal: events after the journal's checkpoint are sent again at "
+            + "the next start, unless they are found in Kafka", ("slot", settings.slot),
+          ("checkpoint", "\(checkpoint)"), ("journaled", "\(durableLSN)"))
+        break
+      }
       var entry = pollfd(fd: doneDescriptor, events: Int16(POLLIN), revents: 0)
       _ = poll(&entry, 1, Int32(left))
       drain(doneDescriptor)
@@ -189,6 +209,7 @@ extension JournalKeeper {
 // The thread's side.
 extension JournalKeeper {
   var session: Session? { shared.withLock { $0.session } }
+  var sessionCount: UInt64 { sessions.load(ordering: .acquiring) }
 
   /// The publication was found whole: later changes count from here.
   func note(_ record: PublicationRecord, seenAt: LSN, in session: Session) {
@@ -230,6 +251,12 @@ extension JournalKeeper {
   func post(_ fault: RelayError) {
     shared.withLock { $0.fault = fault }
     hasFault.store(true, ordering: .releasing)
+  }
+
+  /// The journal could not be written, or not even be reached.
+  func failed() {
+    failures.wrappingAdd(1, ordering: .releasing)
+    eventfd_write(doneDescriptor, 1)
   }
 
   func drainWake() { drain(wakeDescriptor) }

@@ -1,6 +1,13 @@
 // Owns: the translation of the server's errors into `RelayError`, by `SQLStateRule` and by where they arose.
 // Must not know: what the relay does about an error; `RelayError.Kind.reaction` does. Failures to connect.
-import RelayCore
+public import RelayCore
+
+extension RelayError {
+  /// Postgres takes nobody now: it shuts down, starts up, or comes back from a crash (57P03).
+  public var meansServerEnds: Bool { code == "57P03" }
+  /// Postgres has ended the connection: all of them, or an administrator this one (57P01, and 57P02 in a crash).
+  public var wasEndedByServer: Bool { code == "57P01" || code == "57P02" }
+}
 
 /// Where an error arose: what it names.
 struct FailureContext {

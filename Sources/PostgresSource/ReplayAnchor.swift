@@ -81,7 +81,7 @@ struct ReplayAnchor {
     let new = try SQLConnection(keeper.settings, applicationName: "outboxd anchor", stop: keeper.end)
     try new.query("SELECT set_config('statement_timeout', '\(Self.statementTimeout)', false)")
     connection = new
-    backOff.reset()
+    backOff.succeeded()
     return new
   }
 }
@@ -148,10 +148,8 @@ extension ReplayAnchor {
     let retained = facts.anchor?.restartLSN.map { restart in
       facts.walEnd > restart ? facts.walEnd.rawValue - restart.rawValue : 0
     }
-    keeper.metrics.anchorRetainedBytes.store(
-      retained.map { Int64(clamping: $0) } ?? -1, ordering: .relaxed)
-    keeper.metrics.anchorLSN.store(
-      facts.anchor?.confirmedFlushLSN?.rawValue ?? 0, ordering: .relaxed)
+    keeper.metrics.anchor = AnchorReading(
+      retainedBytes: retained.map { Int64(clamping: $0) }, lsn: facts.anchor?.confirmedFlushLSN)
   }
 }
 
@@ -218,8 +216,7 @@ extension ReplayAnchor {
     try connection.query("SELECT pg_drop_replication_slot(\(SQLText.literal(name)))")
     dropTime = .now()
     settledAt = nil
-    keeper.metrics.anchorRetainedBytes.store(-1, ordering: .relaxed)
-    keeper.metrics.anchorLSN.store(0, ordering: .relaxed)
+    keeper.metrics.anchor = AnchorReading()
     keeper.log.warning(
       "gave up the anchor: there is no WAL to replay from until a new one has grown", ("slot", name),
       ("reason", reason),

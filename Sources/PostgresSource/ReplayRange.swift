@@ -101,6 +101,7 @@ extension PostgresSource {
       throw gone(facts, from: reached, copy?.confirmedFlushLSN.map { "the WAL is kept from \($0) on now" })
     }
     let server = try SlotInspector(connection: watcher.sql, settings: settings).settingsFacts()
+    let idle = try SQLConnection(settings, applicationName: "outboxd replay", stop: stop)
     try connection.start(at: reached)
     log.info(
       "replaying from the WAL", ("slot", temporary.slot), ("from", "\(reached)"),
@@ -114,7 +115,7 @@ extension PostgresSource {
       ReplicationStream(
         connection, facts: served, settings: temporary, mappings: mappings, startLSN: reached,
         walEnd: identity.walEnd, keeper: nil),
-      origin: plan.from, through: plan.through, anchor: ReplaySlots.anchor(of: settings.slot))
+      origin: plan.from, through: plan.through, anchor: ReplaySlots.anchor(of: settings.slot), watcher: idle)
   }
 
   /// Nothing else runs on this connection: see `open`. A temporary slot belongs to the session that makes it.

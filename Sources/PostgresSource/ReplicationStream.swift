@@ -179,8 +179,10 @@ extension ReplicationStream {
     }
     let position = max(sentLSN, min(flushed, seenLSN))
     let newsTime = lastSent.advanced(milliseconds: Self.newsInterval)
+    let isOverdue = now >= lastSent.advanced(milliseconds: reportInterval)
     if replyRequested || now >= reportTime || (position > sentLSN && now >= newsTime) {
-      try send(position, now: now)
+      // Where nothing could be confirmed for so long, the answer tells how far the server is.
+      try send(position, requestReply: isOverdue, now: now)
     } else if position > sentLSN {
       reportTime = min(reportTime, newsTime)
     }

@@ -21,7 +21,19 @@ public struct SQLResult: Equatable, Sendable {
   }
 }
 
-private func ignoreNotice(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {}
+/// What the server said as it ended the connection. An idle client gets it as a notice.
+private final class LastWords {
+  var fatal: ServerMessage?
+}
+
+/// Notices of plain statements ("already exists, skipping") are for nobody; libpq would print them.
+private func hearNotice(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {
+  guard let context, let result else { return }
+  let notice = ServerMessage(result)
+  guard notice.severity == "FATAL" || notice.severity == "PANIC" else { return }
+  // SAFETY: the context is the LastWords of the connection that calls, which holds it as long as it lives.
+  Unmanaged<LastWords>.fromOpaque(context).takeUnretainedValue().fatal = notice
+}
 
 /// A connection that blocks, though never longer than asked and never past a stop. Confined to one thread.
 public final class SQLConnection {
@@ -33,6 +45,7 @@ public final class SQLConnection {
   public let serverVersion: Int
   private let slot: String
   private let publication: String
+  private let lastWords = LastWords()
 
   /// Connects, within `connect_timeout`.
   /// - Throws: `sourceUnavailable`, `sourceDenied`, `configurationInvalid`, or `interrupted` when a stop was
@@ -55,6 +68,7 @@ public final class SQLConnection {
     slot = settings.slot
     publication = settings.publication
     serverVersion = Int(PQserverVersion(handle))
+    PQsetNoticeReceiver(handle, hearNotice, Unmanaged.passUnretained(lastWords).toOpaque())
     if let fault = PostgresFailure.version(serverVersion, target: target) { throw fault }
     // Objects of the same name in other schemas must not take the place of the system's. And from 18 on a warning
     // is all that tells of a publication that is missing.
@@ -86,8 +100,7 @@ public final class SQLConnection {
     guard let handle = PQconnectStartParams(keywordList, valueList, 0) else {
       throw RelayError(.sourceUnavailable, "no memory for a connection to Postgres")
     }
-    // Notices of plain statements ("already exists, skipping") are for nobody; libpq would print them.
-    PQsetNoticeReceiver(handle, ignoreNotice, nil)
+    PQsetNoticeReceiver(handle, hearNotice, nil)
     // The only way to the SQLSTATE of a login that is refused.
     PQsetErrorVerbosity(handle, PQERRORS_VERBOSE)
     do throws(RelayError) {
@@ -194,14 +207,42 @@ extension SQLConnection {
         phase: phase, slot: slot, publication: publication, target: target, transaction: transaction))
   }
 
-  /// The connection is gone: libpq says why.
+  /// The connection is gone: the server has said why, or libpq does.
   func lost() -> RelayError {
+    if let fatal = fatal {
+      return RelayError(
+        .sourceUnavailable, "Postgres (\(target)) ended the connection: \(fatal.text)", code: fatal.sqlstate)
+    }
     // SAFETY: the handle is alive; its error message is a text that libpq owns.
     let text = PostgresFailure.oneLine(String(cString: PQerrorMessage(handle)))
     return RelayError(
       .sourceUnavailable,
       "the connection to Postgres (\(target)) was lost: \(text.isEmpty ? "no reason given" : text)",
       remedy: PostgresFailure.isOutOfMemory(text) ? PostgresFailure.memoryRemedy("twice") : nil)
+  }
+
+  /// What the server said before the end: to a client that waits for a result, or to an idle one.
+  private var fatal: ServerMessage? {
+    _ = PQisBusy(handle)
+    guard lastWords.fatal == nil, PQstatus(handle) == CONNECTION_BAD else { return lastWords.fatal }
+    while let result = PQgetResult(handle) {
+      // SAFETY: the result is this function's own. On a connection that is gone nothing is waited for.
+      defer { PQclear(result) }
+      let message = ServerMessage(result)
+      if message.sqlstate != nil { return message }
+    }
+    return nil
+  }
+
+  /// Why this connection, on which nothing runs, has come to its end. Nil: it has not. Never blocks.
+  func end() -> RelayError? {
+    let socket = PQsocket(handle)
+    guard socket >= 0, PQstatus(handle) == CONNECTION_OK else { return lost() }
+    var entry = pollfd(fd: socket, events: Int16(POLLIN), revents: 0)
+    guard poll(&entry, 1, 0) > 0 else { return nil }
+    guard PQconsumeInput(handle) == 1 else { return lost() }
+    _ = PQisBusy(handle)
+    return lastWords.fatal == nil ? nil : lost()
   }
 
   private static func rows(of result: OpaquePointer) -> SQLResult {
@@ -226,7 +267,8 @@ extension SQLConnection {
     // Without a socket the connection is gone: libpq's next call says why.
     guard socket >= 0 else { return .ready }
     while true {
-      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 60_000)
+      stop?.turned()
+      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 1000)
       var entries = (
         pollfd(fd: socket, events: events, revents: 0),
         // A negative descriptor is one that poll(2) leaves out.

@@ -160,7 +160,22 @@ public final class TableSource: BoundedSource {
 
   public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
     places.forget(before: flushed)
+    if isHungUp { throw ended() }
     if wantsWrite { try flush() }
+  }
+
+  /// While rows wait for their sink nothing is read, and the end of the connection would not be seen.
+  private var isHungUp: Bool { !isAtEnd && outboxd_is_hung_up(descriptor) == 1 }
+
+  /// What the server said last, behind the rows that nobody has read yet.
+  private func ended() -> RelayError {
+    while PQconsumeInput(connection.handle) == 1 {}
+    while let result = PQgetResult(connection.handle) {
+      // SAFETY: the result is this function's own.
+      defer { PQclear(result) }
+      if PQresultStatus(result) == PGRES_FATAL_ERROR { return connection.error(of: result, phase: .sql) }
+    }
+    return connection.lost()
   }
 
   public func position(after checkpoint: LSN) -> String? {

@@ -3,7 +3,8 @@
 import Glibc
 import Synchronization
 
-/// The log of the process. A line costs a lock and a `write(2)`; nothing is logged per row.
+/// The log of the process. A line costs a lock and a `write(2)`; nothing is logged per row. Nobody waits for the reader
+/// of standard error: what is not taken at once is dropped, counted, and told of when lines are taken again.
 public final class Log: Sendable {
   public enum Level: Int, Comparable, CaseIterable, Sendable {
     case debug = 0, info, notice, warning, error
@@ -26,19 +27,32 @@ public final class Log: Sendable {
     var suppressed: Int
   }
 
+  private struct Pending {
+    /// Of a line that was taken in part.
+    var rest: [UInt8] = []
+    /// Lines that were dropped and not told of yet.
+    var dropped: UInt64 = 0
+  }
+
   public let level: Level
   public let format: Format
-  private let descriptor: Int32
+  private let output: NonBlockingOutput
+  private let pending = Mutex(Pending())
+  private let metrics: RelayMetrics?
   private let repeats = Mutex<[String: Repeat]>([:])
 
   /// Of lines with the same level and message, this many are printed in `repeatWindow` milliseconds.
   static let repeatLimit = 5
   static let repeatWindow = 10_000
 
-  public init(level: Level = .info, format: Format = .text, descriptor: Int32 = 2) {
+  /// - Parameter metrics: where dropped lines are counted.
+  public init(
+    level: Level = .info, format: Format = .text, descriptor: Int32 = 2, metrics: RelayMetrics? = nil
+  ) {
     self.level = level
     self.format = format
-    self.descriptor = descriptor
+    self.metrics = metrics
+    output = NonBlockingOutput(descriptor)
   }
 
   public func debug(_ message: String, _ fields: Field...) { write(.debug, message, fields) }
@@ -64,14 +78,46 @@ public final class Log: Sendable {
     case .some(let suppressed) where suppressed > 0: fields.append(("suppressed", String(suppressed)))
     default: break
     }
-    var line = LogLine.render(
-      time: postgresNow(), level: level, message: message, fields: fields, format: format)
-    line.append("\n")
-    // A log that cannot be written must not stop the relay: the result is of no use.
-    line.withUTF8 { bytes in
-      // SAFETY: the buffer lives for the duration of the closure, and write(2) reads `count` bytes of it.
-      _ = Glibc.write(descriptor, bytes.baseAddress, bytes.count)
+    let line = line(level, message, fields)
+    let isWritten = pending.withLock { pending in
+      if deliver(line, &pending) { return true }
+      pending.dropped += 1
+      return false
     }
+    if !isWritten { metrics?.logLinesDropped.wrappingAdd(1, ordering: .relaxed) }
+  }
+
+  private func line(_ level: Level, _ message: String, _ fields: [Field]) -> String {
+    LogLine.render(time: postgresNow(), level: level, message: message, fields: fields, format: format) + "\n"
+  }
+
+  /// False: the line must be dropped. What is left of the one before comes first, then how many were dropped.
+  private func deliver(_ line: String, _ pending: inout Pending) -> Bool {
+    guard put([], &pending) else { return false }
+    if pending.dropped > 0 {
+      let report = self.line(
+        .warning, "log lines were dropped: nobody was reading standard error",
+        [("lines", String(pending.dropped))])
+      guard put(Array(report.utf8), &pending) else { return false }
+      pending.dropped = 0
+    }
+    return pending.rest.isEmpty && put(Array(line.utf8), &pending)
+  }
+
+  /// Writes the rest of the line before, or `bytes` where there is none. True: nothing of the former is left, and of the
+  /// latter something is written.
+  private func put(_ bytes: [UInt8], _ pending: inout Pending) -> Bool {
+    let isRest = bytes.isEmpty
+    let bytes = isRest ? pending.rest : bytes
+    if bytes.isEmpty { return true }
+    let count = bytes.withUnsafeBytes { output.write($0) }
+    if count < 0 {
+      // A log that cannot be written must not stop the relay.
+      pending.rest = []
+      return false
+    }
+    if isRest || count > 0 { pending.rest = Array(bytes[count...]) }
+    return isRest ? pending.rest.isEmpty : count > 0
   }
 
   /// Nil: the line is one repeat too many. Otherwise how many were left out before it.

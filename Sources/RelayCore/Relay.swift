@@ -58,6 +58,8 @@ public final class Relay {
   private let selection: EventSelection?
   private var failure: RelayError?
   private var durable = LSN.zero
+  /// The newest checkpoint when it was last seen that all of an older one was confirmed, and when that was.
+  private var unconfirmed: (lsn: LSN, since: MonotonicTime)?
 
   public init(
     mappings: [OutboxMapping], database: String, store: any CheckpointStore, metrics: RelayMetrics,
@@ -103,6 +105,7 @@ public final class Relay {
   public func reset(to checkpoint: LSN) {
     ledger.reset(to: checkpoint)
     durable = .zero
+    unconfirmed = nil
   }
 
   /// Relays until a stop is requested, or a source of a closed range is at its end. Returns at the end of a
@@ -148,11 +151,13 @@ public final class Relay {
         log.error("draining stopped", error, level: .warning)
         break
       }
+      metrics.turned()
       if ledger.outstanding == 0 { break }
       wait(nil, until: deadline, beyondStop: true)
     }
     let isDrained = ledger.outstanding == 0
     durable = max(durable, store.finish(ledger.checkpoint, deadline: deadline))
+    metrics.turned(until: max(.now(), deadline))
     source?.finish(flushed: durable, deadline: deadline)
     publish(source)
     return isDrained
@@ -456,7 +461,9 @@ public final class Relay {
 
   private func publish(_ source: (any ChangeSource)?) {
     tally.publish(to: metrics)
-    metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+    let now = MonotonicTime.now()
+    metrics.turned(until: now)
+    noteUnconfirmed(now)
     metrics.inFlightEvents.store(ledger.outstanding, ordering: .relaxed)
     metrics.inFlightTransactions.store(ledger.transactions, ordering: .relaxed)
     metrics.confirmedLSN.store(durable.rawValue, ordering: .relaxed)
@@ -465,6 +472,12 @@ public final class Relay {
     if let source {
       metrics.receivedBytes.store(source.receivedBytes, ordering: .relaxed)
     }
+  }
+
+  private func noteUnconfirmed(_ now: MonotonicTime) {
+    if let unconfirmed, durable < unconfirmed.lsn { return }
+    unconfirmed = ledger.checkpoint > durable ? (ledger.checkpoint, now) : nil
+    metrics.unconfirmedSince.store(unconfirmed?.since.nanoseconds ?? 0, ordering: .relaxed)
   }
 
   // MARK: Waiting

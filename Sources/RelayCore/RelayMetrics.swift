@@ -27,7 +27,11 @@ public final class RelayMetrics: Sendable {
   public let receivedBytes = Atomic<UInt64>(0)
   public let queueFull = Atomic<UInt64>(0)
   public let producerRebuilds = Atomic<UInt64>(0)
+  /// Streams that began again after one had ended.
   public let sourceReconnects = Atomic<UInt64>(0)
+  /// How often a broker was connected again after none was.
+  public let sinkReconnects = Atomic<UInt64>(0)
+  public let logLinesDropped = Atomic<UInt64>(0)
   public let rowsRejected = Atomic<UInt64>(0)
   public let recordsRejected = Atomic<UInt64>(0)
   public let journalWrites = Atomic<UInt64>(0)
@@ -51,17 +55,13 @@ public final class RelayMetrics: Sendable {
   public let oldestUnacknowledged = Atomic<Int64>(.max)
   /// Wall clock, microseconds since 2000; 0 when nothing was delivered yet.
   public let lastDelivery = Atomic<Int64>(0)
-  /// Monotonic nanoseconds of the loop's last turn: what `/livez` looks at.
+  /// Monotonic nanoseconds of the last turn of the relay's thread, or of the time when it turns again at the latest:
+  /// what `/livez` looks at.
   public let lastTurn = Atomic<UInt64>(0)
-
-  // Slot, by the watch on the database. −1: not known.
-  public let slotLagBytes = Atomic<Int64>(-1)
-  public let slotRetainedBytes = Atomic<Int64>(-1)
-  public let slotSafeBytes = Atomic<Int64>(-1)
-  /// WAL that the server keeps for the anchor.
-  public let anchorRetainedBytes = Atomic<Int64>(-1)
-  /// Where replay from the WAL can begin; 0: nowhere.
-  public let anchorLSN = Atomic<UInt64>(0)
+  /// Monotonic nanoseconds since when something is acknowledged that is not confirmed; 0: nothing is.
+  public let unconfirmedSince = Atomic<UInt64>(0)
+  /// Whether a broker was ever connected.
+  public let hasReachedSink = Atomic<Bool>(false)
 
   /// Commit to acknowledge: the count of each bucket of `latencyBounds`, and one more for what is above.
   public let latency: LatencyHistogram
@@ -70,8 +70,16 @@ public final class RelayMetrics: Sendable {
   private struct Shared {
     var hold: String?
     var fault: RelayError?
-    var walStatus = ""
+    var busyWith: String?
+    var watchFault: String?
+    var slot: SlotReading?
+    var anchor: AnchorReading?
     var topics: [String: UInt64] = [:]
+  }
+
+  /// The relay's thread is there, and is again at `time` at the latest.
+  public func turned(until time: MonotonicTime = .now()) {
+    lastTurn.store(time.nanoseconds, ordering: .relaxed)
   }
 
   public init() {
@@ -90,10 +98,28 @@ public final class RelayMetrics: Sendable {
     set { shared.withLock { $0.fault = newValue } }
   }
 
-  /// `pg_replication_slots.wal_status`; empty when it is not known.
-  public var walStatus: String {
-    get { shared.withLock { $0.walStatus } }
-    set { shared.withLock { $0.walStatus = newValue } }
+  /// What the relay's thread does before it relays: "comparing with Kafka what was sent before". Nil: nothing.
+  public var busyWith: String? {
+    get { shared.withLock { $0.busyWith } }
+    set { shared.withLock { $0.busyWith = newValue } }
+  }
+
+  /// Why the second connection to Postgres does not do its work. Nil: it does.
+  public var watchFault: String? {
+    get { shared.withLock { $0.watchFault } }
+    set { shared.withLock { $0.watchFault = newValue } }
+  }
+
+  /// The slot as it was read last, however long ago.
+  public var slot: SlotReading? {
+    get { shared.withLock { $0.slot } }
+    set { shared.withLock { $0.slot = newValue } }
+  }
+
+  /// The same of the anchor.
+  public var anchor: AnchorReading? {
+    get { shared.withLock { $0.anchor } }
+    set { shared.withLock { $0.anchor = newValue } }
   }
 
   /// Events delivered for each topic; topics beyond the sink's cap are summed as `other`.

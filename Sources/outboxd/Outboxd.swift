@@ -4,6 +4,7 @@ import Glibc
 @main
 struct Outboxd {
   static func main() {
+    if CommandLine.arguments.dropFirst().first == RunCommand.name { SignalWatch.block() }
     exit(
       CommandLineProgram.run(
         Array(CommandLine.arguments.dropFirst()), environment: CommandLineProgram.processEnvironment()))

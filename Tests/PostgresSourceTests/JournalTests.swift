@@ -140,8 +140,8 @@ import Testing
     let stream = try database.open(try database.keeper())
     try eventually("the slot is measured", within: 20) {
       try stream.step(.zero, until: .now())
-      return database.metrics.slotRetainedBytes.load(ordering: .relaxed) > 0
-        && database.metrics.walStatus == "reserved"
+      let slot = database.metrics.slot
+      return slot?.retainedBytes ?? 0 > 0 && slot?.walStatus == "reserved"
     }
     try server.stop(.immediate)
   }

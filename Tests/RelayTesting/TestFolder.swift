@@ -97,7 +97,7 @@ public enum TestTools {
     "\(stem)-\(getpid())-\(ChildProcess.nextNumber())"
   }
 
-  static func say(_ line: String) {
+  public static func say(_ line: String) {
     FileHandle.standardError.write(Data("tests: \(line)\n".utf8))
   }
 }

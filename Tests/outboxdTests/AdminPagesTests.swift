@@ -42,16 +42,85 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
     held.hold = "the topic t is missing"
     held.fault = RelayError(.sinkFailed, "down", code: "X", remedy: "wait")
     #expect(try reasons(held) == ["the topic t is missing", "down [X] Remedy: wait"])
+    // Without a producer there is no stream either.
+    let refused = metrics(connected: false)
+    refused.fault = RelayError(.sinkDenied, "the login is refused")
+    #expect(try reasons(refused) == ["the login is refused"])
+    refused.fault = nil
+    refused.postgresConnected.store(true, ordering: .relaxed)
+    refused.busyWith = "comparing with Kafka"
+    #expect(try reasons(refused) == ["comparing with Kafka"])
   }
 
-  @Test("Alive is whoever turns; an outage is no reason to be restarted")
+  @Test(
+    "A reading older than three intervals is absent, and told as a reason with its age; the stream tells the lag"
+  )
+  func staleReadings() throws {
+    let now = MonotonicTime.now()
+    let metrics = metrics()
+    metrics.slot = SlotReading(
+      time: now, lagBytes: 1936, retainedBytes: 5000, safeBytes: 7000, walStatus: "reserved")
+    metrics.anchor = AnchorReading(time: now, retainedBytes: 10, lsn: LSN(5))
+    metrics.confirmedLSN.store(1000, ordering: .relaxed)
+    metrics.receivedLSN.store(20_001_000, ordering: .relaxed)
+    metrics.watchFault = "too many connections for role"
+    let current = now.advanced(milliseconds: 15_000)
+    #expect(answer(metrics, "/readyz", now: current).status == 200)
+    #expect(answer(metrics, "/metrics", now: current).body.contains("\noutboxd_slot_lag_bytes 1936\n"))
+    let late = now.advanced(milliseconds: 15_500)
+    let text = answer(metrics, "/metrics", now: late).body
+    #expect(text.contains("\noutboxd_slot_lag_bytes 20000000\n"))
+    for name in ["slot_retained_bytes", "slot_safe_wal_bytes", "slot_wal_status"] {
+      #expect(!text.contains("outboxd_\(name)"), "\(name)")
+    }
+    #expect(text.contains("outboxd_reading_age_seconds{reading=\"slot\"} 15.5\n"))
+    #expect(text.contains("outboxd_anchor_lsn 5\n"))
+    let status = try object(answer(metrics, "/status", now: late))
+    let reason = "the slot was last read 15 s ago, on the second connection: too many connections for role"
+    #expect(status["reasons"] as? [String] == [reason])
+    let postgres = try #require(status["postgres"] as? [String: Any])
+    #expect(postgres["wal_status"] is NSNull && postgres["slot_lag_bytes"] as? Int == 20_000_000)
+    #expect(answer(metrics, "/readyz", now: late).status == 503)
+    // Without a stream nothing tells it.
+    metrics.postgresConnected.store(false, ordering: .relaxed)
+    #expect(!answer(metrics, "/metrics", now: late).body.contains("outboxd_slot_lag_bytes"))
+    let later = now.advanced(milliseconds: 181_000)
+    #expect(!answer(metrics, "/metrics", now: later).body.contains("outboxd_anchor_lsn"))
+    #expect(answer(metrics, "/readyz", now: later).body.contains("the anchor was last read 181 s ago"))
+  }
+
+  @Test("What is acknowledged and not confirmed has an age, and after half a minute it is a reason")
+  func unconfirmed() throws {
+    let now = MonotonicTime.now()
+    let metrics = metrics()
+    metrics.unconfirmedSince.store(now.nanoseconds, ordering: .relaxed)
+    metrics.watchFault = "canceling statement due to lock timeout"
+    let early = now.advanced(milliseconds: 29_000)
+    #expect(answer(metrics, "/readyz", now: early).status == 200)
+    #expect(answer(metrics, "/metrics", now: early).body.contains("\noutboxd_unconfirmed_age_seconds 29.0\n"))
+    let late = answer(metrics, "/readyz", now: now.advanced(milliseconds: 31_000))
+    #expect(late.status == 503)
+    #expect(
+      late.body.contains(
+        "nothing was confirmed to Postgres for 31 s, as the journal is not written: canceling statement due to lock "
+          + "timeout"))
+  }
+
+  @Test("Alive is whoever turns, or has said when it turns again, in every role")
   func liveness() {
     let now = MonotonicTime.now().advanced(milliseconds: 1_000_000)
     let stuck = metrics()
     stuck.lastTurn.store(now.nanoseconds - 61_000_000_000, ordering: .relaxed)
-    #expect(answer(stuck, "/livez", now: now).status == 503)
     stuck.fault = RelayError(.sourceUnavailable, "down")
-    #expect(answer(stuck, "/livez", now: now).status == 200)
+    for role in AdminPages.roles {
+      stuck.role.store(role.rawValue, ordering: .relaxed)
+      let answer = answer(stuck, "/livez", now: now)
+      #expect(answer.status == 503)
+      #expect(answer.body.contains("the relay's thread has stood still for 61 s (\(role))"))
+    }
+    stuck.turned(until: now)
+    #expect(answer(stuck, "/livez", now: now.advanced(milliseconds: 60_000)).status == 200)
+    #expect(answer(stuck, "/livez", now: now.advanced(milliseconds: 60_001)).status == 503)
     let turning = metrics()
     turning.lastTurn.store(now.nanoseconds - 59_000_000_000, ordering: .relaxed)
     #expect(answer(turning, "/livez", now: now).status == 200)
@@ -64,7 +133,7 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
     let metrics = metrics()
     metrics.receivedLSN.store(0x16_B374_D848, ordering: .relaxed)
     metrics.fault = RelayError(.slotLost, "the slot is lost", code: "55000", remedy: "SELECT 1")
-    metrics.walStatus = "lost"
+    metrics.slot = SlotReading(walStatus: "lost")
     let status = try object(answer(metrics, "/status"))
     let positions = try #require(status["lsn"] as? [String: Any])
     #expect(positions["received"] as? String == "16/B374D848" && positions["confirmed"] is NSNull)
@@ -72,7 +141,7 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
     #expect(fault["kind"] as? String == "slotLost" && fault["remedy"] as? String == "SELECT 1")
     let postgres = try #require(status["postgres"] as? [String: Any])
     #expect(postgres["slot"] as? String == "orders" && postgres["wal_status"] as? String == "lost")
-    #expect(postgres["slot_lag_bytes"] is NSNull)
+    #expect(postgres["slot_lag_bytes"] is NSNull && postgres["slot_reading_age_seconds"] is Double)
     #expect(status["role"] as? String == "active" && status["ready"] as? Bool == false)
   }
 
@@ -165,8 +234,7 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
   private func full() -> RelayMetrics {
     let metrics = metrics()
     metrics.topics = ["a\"\\\n": 7, "b": 1]
-    metrics.walStatus = "extended"
-    metrics.slotLagBytes.store(1000, ordering: .relaxed)
+    metrics.slot = SlotReading(lagBytes: 1000, walStatus: "extended")
     metrics.receivedLSN.store(0x16_B374_D848, ordering: .relaxed)
     metrics.rowsRejected.store(2, ordering: .relaxed)
     metrics.lastDelivery.store(1_500_000, ordering: .relaxed)

@@ -1,6 +1,8 @@
 // Owns: the promises of a log line: its three forms, and the limit on repeats.
 import Foundation
+import Glibc
 import RelayCore
+import Synchronization
 import Testing
 
 /// The lines that `body` makes a log write.
@@ -71,6 +73,76 @@ private func matches(_ text: String, _ pattern: String) -> Bool {
     }
     #expect(written.count == 6)
     #expect(written.last?.hasSuffix("msg=other") == true)
+  }
+
+  /// What waits in the pipe.
+  private func content(of pipe: Pipe) -> Data {
+    let reader = pipe.fileHandleForReading.fileDescriptor
+    var content = Data()
+    var piece = [UInt8](repeating: 0, count: 65536)
+    var entry = pollfd(fd: reader, events: Int16(POLLIN), revents: 0)
+    while poll(&entry, 1, 0) > 0 {
+      let count = read(reader, &piece, piece.count)
+      guard count > 0 else { break }
+      content += piece[..<count]
+    }
+    return content
+  }
+
+  /// Ends of a pipe whose reader has not read for long: its writer has nothing to say to it.
+  private func fullPipe() -> Pipe {
+    let pipe = Pipe()
+    let writer = pipe.fileHandleForWriting.fileDescriptor
+    var piece = [UInt8](repeating: 0x2E, count: 4096)
+    piece[4095] = 0x0A
+    while true {
+      var entry = pollfd(fd: writer, events: Int16(POLLOUT), revents: 0)
+      guard poll(&entry, 1, 0) > 0 else { return pipe }
+      _ = Glibc.write(writer, piece, piece.count)
+    }
+  }
+
+  @Test("Lines that nobody reads are dropped and counted, and told of when somebody reads again")
+  func unread() throws {
+    let pipe = fullPipe()
+    let metrics = RelayMetrics()
+    let log = Log(
+      format: .logfmt, descriptor: pipe.fileHandleForWriting.fileDescriptor, metrics: metrics)
+    let start = MonotonicTime.now()
+    for number in 0..<1000 { log.info("line \(number)") }
+    #expect(start.milliseconds(until: .now(), limit: .max) < 5_000)
+    let dropped = metrics.logLinesDropped.load(ordering: .relaxed)
+    #expect(dropped >= 900)
+    // Whoever shares the pipe still waits for it: the mode of what is shared was not touched.
+    #expect(fcntl(pipe.fileHandleForWriting.fileDescriptor, F_GETFL) & O_NONBLOCK == 0)
+    var text = content(of: pipe)
+    log.info("again")
+    text += content(of: pipe)
+    let written = String(decoding: text, as: UTF8.self).split(separator: "\n").filter { !$0.hasPrefix(".") }
+    #expect(written.last?.hasSuffix("msg=again") == true)
+    #expect(
+      written.dropLast().last?.hasSuffix(
+        "msg=\"log lines were dropped: nobody was reading standard error\" lines=\(dropped)") == true)
+    #expect(metrics.logLinesDropped.load(ordering: .relaxed) == dropped)
+  }
+
+  @Test("A line longer than a pipe takes arrives whole once it is read, and no line comes into its middle")
+  func longLines() throws {
+    let pipe = fullPipe()
+    let log = Log(format: .logfmt, descriptor: pipe.fileHandleForWriting.fileDescriptor)
+    _ = content(of: pipe)
+    let long = String(repeating: "x", count: 200_000)
+    log.info("long", ("text", long))
+    log.info("dropped")
+    var text = Data()
+    for turn in 0..<10 {
+      text += content(of: pipe)
+      log.info("turn \(turn)")
+    }
+    let written = String(decoding: text, as: UTF8.self).split(separator: "\n").filter { !$0.hasPrefix(".") }
+    #expect(written.first?.hasSuffix("msg=long text=\(long)") == true)
+    #expect(written.dropFirst().allSatisfy { $0.hasPrefix("ts=") && !$0.contains("x") })
+    #expect(!written.contains { $0.hasSuffix("msg=dropped") })
   }
 
   @Test("A log that nobody reads any more does not stop its writer")

@@ -10,11 +10,18 @@ struct AdminListener {
   /// With the port that the system chose where 0 was asked for: `127.0.0.1:9464`, `[::1]:9464`.
   let address: String
 
-  /// - Throws: `failed` where the address cannot be had.
-  static func open(_ settings: AdminSettings) throws(RelayError) -> AdminListener {
+  struct Failure: Error {
+    var error: RelayError
+    /// Another process has the port, or the address is not on this machine yet: both may change by themselves. A name
+    /// that does not resolve and a port that needs a right are faults of the configuration.
+    var mayPass: Bool
+  }
+
+  static func open(_ settings: AdminSettings) throws(Failure) -> AdminListener {
     // Every address: one socket for both families, or IPv4 alone where the machine has no IPv6.
     let hosts = settings.host.isEmpty ? ["::", "0.0.0.0"] : [settings.host]
     var reason = ""
+    var mayPass = false
     for host in hosts {
       var hints = addrinfo()
       hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
@@ -30,25 +37,27 @@ struct AdminListener {
       defer { freeaddrinfo(list) }
       var entry = list
       while let information = entry?.pointee {
-        if let descriptor = listen(on: information, reason: &reason) {
+        if let descriptor = listen(on: information) {
           return AdminListener(descriptor: descriptor, address: boundAddress(descriptor) ?? settings.text)
         }
+        mayPass = mayPass || errno == EADDRINUSE || errno == EADDRNOTAVAIL
+        reason = FileContents.errorText()
         entry = information.ai_next
       }
     }
-    throw RelayError(
-      .failed, "the admin server cannot listen on \(settings.text): \(reason)",
-      remedy: "Set admin.listen to a free port, to port 0 for any, or to off; "
-        + "\"ss -ltnp 'sport = :\(settings.port)'\" shows who has this one.")
+    throw Failure(
+      error: RelayError(
+        .failed, "the admin server cannot listen on \(settings.text): \(reason)",
+        remedy: "Set admin.listen to a free port, to port 0 for any, or to off; "
+          + "\"ss -ltnp 'sport = :\(settings.port)'\" shows who has this one."),
+      mayPass: mayPass)
   }
 
-  private static func listen(on information: addrinfo, reason: inout String) -> Int32? {
+  /// Nil with the reason in errno.
+  private static func listen(on information: addrinfo) -> Int32? {
     let flags = Int32(SOCK_CLOEXEC.rawValue | SOCK_NONBLOCK.rawValue)
     let descriptor = socket(information.ai_family, information.ai_socktype | flags, information.ai_protocol)
-    guard descriptor >= 0 else {
-      reason = FileContents.errorText()
-      return nil
-    }
+    guard descriptor >= 0 else { return nil }
     var one: Int32 = 1
     var zero: Int32 = 0
     let size = socklen_t(MemoryLayout<Int32>.size)
@@ -60,8 +69,9 @@ struct AdminListener {
     guard bind(descriptor, information.ai_addr, information.ai_addrlen) == 0,
       Glibc.listen(descriptor, SOMAXCONN) == 0
     else {
-      reason = FileContents.errorText()
+      let code = errno
       close(descriptor)
+      errno = code
       return nil
     }
     return descriptor

@@ -19,8 +19,10 @@ struct AdminAnswer: Equatable, Sendable {
 
 final class AdminPages: Sendable {
   static let roles: [RelayMetrics.Role] = [.starting, .active, .standby, .stopping, .halted]
-  /// In milliseconds: an active relay turns at least once a second.
+  /// In milliseconds: the relay's thread turns at least once a second, or says when it turns again.
   static let livenessLimit = 60_000
+  /// In seconds: what is confirmed at least every ten.
+  private static let confirmationLimit = 30.0
 
   private let metrics: RelayMetrics
   private let info: AdminInfo
@@ -33,35 +35,37 @@ final class AdminPages: Sendable {
   func answer(method: String, path: String, now: MonotonicTime = .now()) -> AdminAnswer {
     guard method == "GET" || method == "HEAD" else { return .text(405, "only GET and HEAD are answered") }
     switch path {
-    case "/": return index()
+    case "/": return index(now)
     case "/metrics":
-      let snapshot = MetricSnapshot.take(metrics, info)
+      let snapshot = MetricSnapshot.take(metrics, info, at: now)
       return AdminAnswer(
         status: 200, contentType: MetricsText.contentType,
         body: MetricsText.render(MetricTable.all, snapshot))
     case "/livez": return live(now: now)
-    case "/readyz", "/healthz": return ready()
-    case "/status": return .json(200, status())
+    case "/readyz", "/healthz": return ready(now)
+    case "/status": return .json(200, status(now))
     default: return .text(404, "there is no such page; see /")
     }
   }
 
-  /// Whether the loop turns. An outage of Postgres or Kafka is no reason to be restarted: between sessions,
-  /// and while something else is known to be wrong, nobody expects a turn.
+  /// Whether the relay's thread turns, in every role. An outage of Postgres or Kafka is no reason to be restarted: the
+  /// thread turns while it waits for them too.
   private func live(now: MonotonicTime) -> AdminAnswer {
     let lastTurn = MonotonicTime(nanoseconds: metrics.lastTurn.load(ordering: .relaxed))
     let isStuck =
-      role == .active && metrics.fault == nil && lastTurn.nanoseconds != 0
-      && lastTurn.advanced(milliseconds: Self.livenessLimit) < now
-    return isStuck
-      ? .json(
-        503,
-        .object([.init("live", .boolean(false)), .init("reason", .text("the relay's loop stands still"))]))
-      : .json(200, .object([.init("live", .boolean(true))]))
+      lastTurn.nanoseconds != 0 && lastTurn.advanced(milliseconds: Self.livenessLimit) < now
+    guard isStuck else { return .json(200, .object([.init("live", .boolean(true))])) }
+    let seconds = (now.nanoseconds - lastTurn.nanoseconds) / 1_000_000_000
+    return .json(
+      503,
+      .object([
+        .init("live", .boolean(false)),
+        .init("reason", .text("the relay's thread has stood still for \(seconds) s (\(role))")),
+      ]))
   }
 
-  private func ready() -> AdminAnswer {
-    let reasons = self.reasons
+  private func ready(_ now: MonotonicTime) -> AdminAnswer {
+    let reasons = reasons(now)
     guard !reasons.isEmpty else { return .json(200, .object([.init("ready", .boolean(true))])) }
     return .json(
       503,
@@ -73,25 +77,52 @@ final class AdminPages: Sendable {
   }
 
   /// Why events do not flow. Empty: they do.
-  private var reasons: [String] {
+  private func reasons(_ now: MonotonicTime) -> [String] {
     var reasons: [String] = []
+    let fault = metrics.fault
     switch role {
     case .active: break
     case .standby: reasons.append("standby: another outboxd streams from the slot \(info.slot)")
     case .starting, .stopping, .halted: reasons.append("\(role)")
     }
-    if role != .standby, !metrics.postgresConnected.load(ordering: .relaxed) {
+    // Without a producer there is no stream either: the reason is Kafka's.
+    if role != .standby, !metrics.postgresConnected.load(ordering: .relaxed),
+      fault?.kind.reaction != .rebuildSink
+    {
       reasons.append("Postgres is not connected")
     }
     if let hold = metrics.hold { reasons.append(hold) }
-    if let fault = metrics.fault, role != .standby { reasons.append(fault.description) }
+    if let busyWith = metrics.busyWith { reasons.append(busyWith) }
+    if let fault, role != .standby { reasons.append(fault.description) }
+    if role == .active { reasons += staleReasons(now) }
+    return reasons
+  }
+
+  /// What is not known now, or not confirmed, although the stream runs.
+  private func staleReasons(_ now: MonotonicTime) -> [String] {
+    var reasons: [String] = []
+    let because = metrics.watchFault.map { ": \($0)" } ?? ""
+    if let slot = metrics.slot, !slot.isCurrent(at: now) {
+      reasons.append(
+        "the slot was last read \(Int(slot.age(at: now))) s ago, on the second connection\(because)")
+    }
+    let snapshot = MetricSnapshot(metrics: metrics, info: info, process: nil, now: 0, time: now)
+    if snapshot.unconfirmedSeconds > Self.confirmationLimit {
+      reasons.append(
+        "nothing was confirmed to Postgres for \(Int(snapshot.unconfirmedSeconds)) s, as the journal is not "
+          + "written\(because)")
+    }
+    if let anchor = metrics.anchor, !anchor.isCurrent(at: now) {
+      reasons.append("the anchor was last read \(Int(anchor.age(at: now))) s ago")
+    }
     return reasons
   }
 
   // MARK: /status
 
-  private func status() -> JSONValue {
-    let reasons = self.reasons
+  private func status(_ now: MonotonicTime) -> JSONValue {
+    let reasons = reasons(now)
+    let snapshot = MetricSnapshot(metrics: metrics, info: info, process: nil, now: postgresNow(), time: now)
     return .object([
       .init("version", .text(info.version)),
       .init("role", .text("\(role)")),
@@ -99,15 +130,16 @@ final class AdminPages: Sendable {
       .init("reasons", .array(reasons.map { .text($0) })),
       .init("hold", .optional(metrics.hold)),
       .init("fault", fault),
-      .init("postgres", postgres),
+      .init("postgres", postgres(snapshot)),
       .init(
         "kafka",
         .object([
           .init("brokers_connected", .integer(Int64(metrics.kafkaBrokersUp.load(ordering: .relaxed)))),
+          .init("reconnects", .unsigned(metrics.sinkReconnects.load(ordering: .relaxed))),
           .init("producer_rebuilds", .unsigned(metrics.producerRebuilds.load(ordering: .relaxed))),
         ])),
       .init("lsn", positions),
-      .init("events", events),
+      .init("events", events(snapshot)),
       .init("libraries", .object(info.libraries.map { .init($0.name, .text($0.version)) })),
     ])
   }
@@ -120,19 +152,24 @@ final class AdminPages: Sendable {
     ])
   }
 
-  private var postgres: JSONValue {
-    func known(_ value: Int64) -> JSONValue { value < 0 ? .null : .integer(value) }
-    let walStatus = metrics.walStatus
+  private func postgres(_ snapshot: MetricSnapshot) -> JSONValue {
+    func known(_ value: Int64?) -> JSONValue { value.map { .integer($0) } ?? .null }
+    func age(_ reading: (any TimedReading)?) -> JSONValue {
+      reading.map { .number($0.age(at: snapshot.time)) } ?? .null
+    }
     return .object([
       .init("connected", .boolean(metrics.postgresConnected.load(ordering: .relaxed))),
       .init("database", .optional(info.database)),
       .init("slot", .text(info.slot)),
       .init("publication", .text(info.publication)),
-      .init("wal_status", walStatus.isEmpty ? .null : .text(walStatus)),
-      .init("slot_lag_bytes", known(metrics.slotLagBytes.load(ordering: .relaxed))),
-      .init("slot_retained_bytes", known(metrics.slotRetainedBytes.load(ordering: .relaxed))),
-      .init("slot_safe_wal_bytes", known(metrics.slotSafeBytes.load(ordering: .relaxed))),
-      .init("anchor_retained_bytes", known(metrics.anchorRetainedBytes.load(ordering: .relaxed))),
+      .init("wal_status", .optional(snapshot.slot?.walStatus)),
+      .init("slot_lag_bytes", known(snapshot.slotLagBytes)),
+      .init("slot_retained_bytes", known(snapshot.slot?.retainedBytes)),
+      .init("slot_safe_wal_bytes", known(snapshot.slot?.safeBytes)),
+      .init("slot_reading_age_seconds", age(metrics.slot)),
+      .init("anchor_retained_bytes", known(snapshot.anchor?.retainedBytes)),
+      .init("anchor_reading_age_seconds", age(metrics.anchor)),
+      .init("second_connection_fault", .optional(metrics.watchFault)),
       .init("reconnects", .unsigned(metrics.sourceReconnects.load(ordering: .relaxed))),
     ])
   }
@@ -147,8 +184,7 @@ final class AdminPages: Sendable {
     ])
   }
 
-  private var events: JSONValue {
-    let snapshot = MetricSnapshot(metrics: metrics, info: info, process: nil, now: postgresNow())
+  private func events(_ snapshot: MetricSnapshot) -> JSONValue {
     let last = metrics.lastDelivery.load(ordering: .relaxed)
     return .object([
       .init("received", .unsigned(metrics.eventsReceived.load(ordering: .relaxed))),
@@ -159,13 +195,15 @@ final class AdminPages: Sendable {
       .init("in_flight_bytes", .integer(Int64(metrics.inFlightBytes.load(ordering: .relaxed)))),
       .init("transactions", .unsigned(metrics.transactions.load(ordering: .relaxed))),
       .init("oldest_undelivered_age_seconds", .number(snapshot.oldestUndeliveredSeconds)),
+      .init("unconfirmed_age_seconds", .number(snapshot.unconfirmedSeconds)),
       .init("last_delivery", last == 0 ? .null : .text(RFC3339.string(microseconds: last, digits: 3))),
     ])
   }
 
   // MARK: /
 
-  private func index() -> AdminAnswer {
+  private func index(_ now: MonotonicTime) -> AdminAnswer {
+    let reasons = reasons(now)
     let links = ["/metrics", "/status", "/readyz", "/livez"].map { "<li><a href=\"\($0)\">\($0)</a></li>" }
     let state = reasons.isEmpty ? "ready" : "not ready: " + reasons.joined(separator: "; ")
     let body = """

@@ -3,6 +3,7 @@
 import CMicrohttpd
 import Glibc
 import RelayCore
+import Synchronization
 
 /// What the pages say that does not change while the process runs.
 struct AdminInfo: Sendable {
@@ -15,32 +16,30 @@ struct AdminInfo: Sendable {
 }
 
 final class AdminServer {
-  /// `127.0.0.1:9464`, with the port that was chosen where the configuration says 0.
-  let address: String
   private let stopSignal = StopSignal()
   private var thread: pthread_t?
+  /// `127.0.0.1:9464`, with the port that was chosen where the configuration says 0; nil while it does not listen.
+  var address: String? { place.address.withLock { $0 } }
+  private let place = AdminPlace()
 
-  /// Listens and answers on a thread of its own, until `stop`.
-  /// - Throws: `failed` where the address is taken or the thread cannot be started.
+  /// Listens and answers on a thread of its own, until `stop`. Where another process has the port, it is tried again
+  /// until it is free: the relay is worth more than its pages, and a standby may run on the same machine.
+  /// - Throws: `failed` where the address cannot be had at all, or the thread cannot be started.
   init(settings: AdminSettings, metrics: RelayMetrics, info: AdminInfo, log: Log) throws(RelayError) {
-    let listener = try AdminListener.open(settings)
-    address = listener.address
-    let pages = AdminPages(metrics: metrics, info: info)
-    guard let loop = AdminLoop(listener: listener.descriptor, pages: pages, stopSignal: stopSignal) else {
-      close(listener.descriptor)
-      throw RelayError(.failed, "the admin server cannot start: \(FileContents.errorText())")
-    }
+    let work = AdminWork(
+      settings: settings, pages: AdminPages(metrics: metrics, info: info), stopSignal: stopSignal, log: log,
+      place: place)
+    try work.open()
     // SAFETY: the thread takes the reference over; where there is no thread, it is taken back here.
-    let context = Unmanaged.passRetained(loop).toOpaque()
+    let context = Unmanaged.passRetained(work).toOpaque()
     var thread = pthread_t()
     let code = pthread_create(&thread, nil, adminThread, context)
     guard code == 0 else {
-      Unmanaged<AdminLoop>.fromOpaque(context).release()
+      Unmanaged<AdminWork>.fromOpaque(context).release()
       throw RelayError(
         .failed, "the admin server cannot start its thread: \(FileContents.errorText(code))")
     }
     self.thread = thread
-    log.info("admin server listening", ("address", address))
   }
 
   deinit { stop() }
@@ -54,6 +53,69 @@ final class AdminServer {
   }
 }
 
+/// Where the server listens, for other threads.
+private final class AdminPlace: Sendable {
+  let address = Mutex<String?>(nil)
+}
+
+/// What the thread does. Made before it, and confined to it then.
+private final class AdminWork {
+  private static let retryInterval = 3_000
+
+  private let settings: AdminSettings
+  private let pages: AdminPages
+  private let stopSignal: StopSignal
+  private let log: Log
+  private let place: AdminPlace
+  private var loop: AdminLoop?
+  private var hasWarned = false
+
+  init(settings: AdminSettings, pages: AdminPages, stopSignal: StopSignal, log: Log, place: AdminPlace) {
+    self.settings = settings
+    self.pages = pages
+    self.stopSignal = stopSignal
+    self.log = log
+    self.place = place
+  }
+
+  /// Listens, or warns once that this is not possible yet.
+  func open() throws(RelayError) {
+    let listener: AdminListener
+    do throws(AdminListener.Failure) {
+      listener = try AdminListener.open(settings)
+    } catch {
+      guard error.mayPass else { throw error.error }
+      if !hasWarned {
+        log.error(
+          "the relay runs without its admin server; retrying every \(Self.retryInterval / 1000) s",
+          error.error,
+          level: .warning)
+      }
+      hasWarned = true
+      return
+    }
+    guard let loop = AdminLoop(listener: listener.descriptor, pages: pages, stopSignal: stopSignal) else {
+      close(listener.descriptor)
+      throw RelayError(.failed, "the admin server cannot start: \(FileContents.errorText())")
+    }
+    self.loop = loop
+    place.address.withLock { $0 = listener.address }
+    log.info("admin server listening", ("address", listener.address))
+  }
+
+  func run() {
+    while loop == nil {
+      if stopSignal.wait(milliseconds: Self.retryInterval) { return }
+      do throws(RelayError) {
+        try open()
+      } catch {
+        return log.error("the relay runs without its admin server", error, level: .warning)
+      }
+    }
+    loop?.run()
+  }
+}
+
 /// The thread's entry. A free function: a closure here would be bound to its maker's actor.
 private func adminThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRawPointer? {
   guard let context else { return nil }
@@ -62,7 +124,7 @@ private func adminThread(_ context: UnsafeMutableRawPointer?) -> UnsafeMutableRa
   sigfillset(&signals)
   pthread_sigmask(SIG_BLOCK, &signals, nil)
   outboxd_name_thread("admin")
-  // SAFETY: the context is the loop that `AdminServer.init` retained for this thread.
-  Unmanaged<AdminLoop>.fromOpaque(context).takeRetainedValue().run()
+  // SAFETY: the context is the work that `AdminServer.init` retained for this thread.
+  Unmanaged<AdminWork>.fromOpaque(context).takeRetainedValue().run()
   return nil
 }

@@ -10,9 +10,29 @@ struct MetricSnapshot: Sendable {
   var process: ProcessStatistics?
   /// The wall clock.
   var now: PostgresMicroseconds
+  var time = MonotonicTime.now()
 
-  static func take(_ metrics: RelayMetrics, _ info: AdminInfo) -> MetricSnapshot {
-    MetricSnapshot(metrics: metrics, info: info, process: .read(), now: postgresNow())
+  static func take(_ metrics: RelayMetrics, _ info: AdminInfo, at time: MonotonicTime) -> MetricSnapshot {
+    MetricSnapshot(metrics: metrics, info: info, process: .read(), now: postgresNow(), time: time)
+  }
+
+  /// Nil where the last reading is too old to be told.
+  var slot: SlotReading? { metrics.slot.flatMap { $0.isCurrent(at: time) ? $0 : nil } }
+  var anchor: AnchorReading? { metrics.anchor.flatMap { $0.isCurrent(at: time) ? $0 : nil } }
+
+  /// While the slot cannot be read the stream knows how far it has come; the server's end may lie further on.
+  var slotLagBytes: Int64? {
+    if let slot { return slot.lagBytes }
+    let confirmed = metrics.confirmedLSN.load(ordering: .relaxed)
+    guard metrics.postgresConnected.load(ordering: .relaxed), confirmed > 0 else { return nil }
+    let received = metrics.receivedLSN.load(ordering: .relaxed)
+    return Int64(clamping: received > confirmed ? received - confirmed : 0)
+  }
+
+  /// Since when something waits to be confirmed; 0 where nothing does.
+  var unconfirmedSeconds: Double {
+    let since = metrics.unconfirmedSince.load(ordering: .relaxed)
+    return since == 0 || since > time.nanoseconds ? 0 : Double(time.nanoseconds - since) / 1e9
   }
 
   /// Since the commit of the oldest transaction that Kafka has not acknowledged; 0 when there is none.
@@ -47,7 +67,8 @@ enum MetricTable {
     },
     Metric(
       name: "outboxd_reconnects_total", kind: .counter,
-      help: "Connections that were made again, by side."
+      help:
+        "Connections that are there again after a loss, by side: the stream from Postgres; any broker of Kafka."
     ) { snapshot in
       [
         .init(
@@ -55,11 +76,14 @@ enum MetricTable {
           value: "\(snapshot.metrics.sourceReconnects.load(ordering: .relaxed))"),
         .init(
           labels: [("side", "kafka")],
-          value: "\(snapshot.metrics.producerRebuilds.load(ordering: .relaxed))"),
+          value: "\(snapshot.metrics.sinkReconnects.load(ordering: .relaxed))"),
       ]
     },
     counter("outboxd_producer_rebuilds_total", "Kafka producers that were built anew after a fatal error.") {
       $0.metrics.producerRebuilds.load(ordering: .relaxed)
+    },
+    counter("outboxd_log_lines_dropped_total", "Lines of the log that nobody was there to read.") {
+      $0.metrics.logLinesDropped.load(ordering: .relaxed)
     },
     Metric(
       name: "outboxd_build_info", kind: .gauge, help: "1, with the versions as labels."
@@ -157,6 +181,10 @@ enum MetricTable {
     lsn("outboxd_confirmed_lsn", "What the slot was told: Postgres may let go of WAL up to it.") {
       $0.confirmedLSN.load(ordering: .relaxed)
     },
+    Metric(
+      name: "outboxd_unconfirmed_age_seconds", kind: .gauge,
+      help: "Since Kafka acknowledged the oldest of what the slot was not told yet; 0 when there is none."
+    ) { [.init(value: "\($0.unconfirmedSeconds)")] },
     counter("outboxd_journal_writes_total", "Checkpoints written to the journal table.") {
       $0.metrics.journalWrites.load(ordering: .relaxed)
     },
@@ -166,27 +194,41 @@ enum MetricTable {
   ]
 
   private static let slot: [Metric] = [
-    known("outboxd_slot_lag_bytes", "WAL between the slot's confirmed_flush_lsn and the server's end.") {
-      $0.slotLagBytes.load(ordering: .relaxed)
-    },
+    known(
+      "outboxd_slot_lag_bytes",
+      "WAL between the slot's confirmed_flush_lsn and the server's end. While the slot cannot be read: to where the "
+        + "stream has come, at least."
+    ) { $0.slotLagBytes },
     known("outboxd_slot_retained_bytes", "WAL that the server keeps for the slot.") {
-      $0.slotRetainedBytes.load(ordering: .relaxed)
+      $0.slot?.retainedBytes
     },
     known("outboxd_slot_safe_wal_bytes", "WAL that can still be written before the slot is in danger.") {
-      $0.slotSafeBytes.load(ordering: .relaxed)
+      $0.slot?.safeBytes
     },
     known("outboxd_anchor_retained_bytes", "WAL that the server keeps for the anchor, to replay from.") {
-      $0.anchorRetainedBytes.load(ordering: .relaxed)
+      $0.anchor?.retainedBytes
     },
-    lsn("outboxd_anchor_lsn", "Where a replay from the WAL can begin.") {
-      $0.anchorLSN.load(ordering: .relaxed)
+    known("outboxd_anchor_lsn", "Where a replay from the WAL can begin.") {
+      $0.anchor?.lsn.map { Int64(clamping: $0.rawValue) }
+    },
+    Metric(
+      name: "outboxd_reading_age_seconds", kind: .gauge,
+      help:
+        "Since the slot and the anchor were last read. Beyond 15 and 180 the values of that reading are left out."
+    ) { snapshot in
+      let ages = [
+        ("slot", snapshot.metrics.slot?.age(at: snapshot.time)),
+        ("anchor", snapshot.metrics.anchor?.age(at: snapshot.time)),
+      ]
+      return ages.compactMap { name, age in
+        age.map { .init(labels: [("reading", name)], value: "\($0)") }
+      }
     },
     Metric(
       name: "outboxd_slot_wal_status", kind: .gauge,
       help: "1 for the slot's wal_status: reserved, extended, unreserved or lost."
     ) { snapshot in
-      let status = snapshot.metrics.walStatus
-      if status.isEmpty { return [] }
+      guard let status = snapshot.slot?.walStatus, !status.isEmpty else { return [] }
       return ["reserved", "extended", "unreserved", "lost"].map {
         .init(labels: [("status", $0)], value: $0 == status ? "1" : "0")
       }
@@ -240,13 +282,12 @@ enum MetricTable {
     }
   }
 
-  /// A gauge that is left out while it is −1: "not known".
+  /// A gauge that is left out while it is not known.
   private static func known(
-    _ name: String, _ help: String, _ read: @escaping @Sendable (RelayMetrics) -> Int64
+    _ name: String, _ help: String, _ read: @escaping @Sendable (MetricSnapshot) -> Int64?
   ) -> Metric {
-    Metric(name: name, kind: .gauge, help: help) {
-      let value = read($0.metrics)
-      return value < 0 ? [] : [.init(value: "\(value)")]
+    Metric(name: name, kind: .gauge, help: help) { snapshot in
+      read(snapshot).map { [.init(value: "\($0)")] } ?? []
     }
   }
 

@@ -52,7 +52,7 @@ enum CommandTable {
   static let jsonOption = CommandOption(name: "json", help: "Print JSON, for machines.")
 
   private static let run = CommandDescription(
-    name: "run", summary: "Relay committed outbox rows to Kafka until stopped.",
+    name: RunCommand.name, summary: "Relay committed outbox rows to Kafka until stopped.",
     details: """
       Streams from the replication slot, publishes each row as a CloudEvents event, and moves the slot on
       when Kafka has acknowledged. A second copy waits as standby. SIGTERM or SIGINT: stop reading, wait for

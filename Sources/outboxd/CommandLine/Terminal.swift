@@ -1,12 +1,31 @@
 // Owns: standard output and standard error, and whether they are terminals.
 // Must not know: what is printed.
 import Glibc
+import RelayCore
 
 enum Terminal {
   /// Writes all of it, or as much as the reader takes: one that went away (`| head`) is no failure.
   static func printOutput(_ text: String) { write(text, to: STDOUT_FILENO) }
 
-  static func printError(_ text: String) { write(text, to: STDERR_FILENO) }
+  /// How long a message waits for a reader of standard error, in milliseconds.
+  private static let patience = 1_000
+
+  /// Writes all of it, or as much as is read within a second: a process at its end must not wait for a reader.
+  static func printError(_ text: String) {
+    let output = NonBlockingOutput(STDERR_FILENO)
+    let deadline = MonotonicTime.now().advanced(milliseconds: patience)
+    Array(text.utf8).withUnsafeBytes { bytes in
+      var written = 0
+      while written < bytes.count {
+        let count = output.write(UnsafeRawBufferPointer(rebasing: bytes[written...]))
+        guard count >= 0 else { return }
+        written += count
+        if written == bytes.count { return }
+        let left = MonotonicTime.now().milliseconds(until: deadline, limit: patience)
+        guard left > 0, output.wait(milliseconds: Int32(left)) else { return }
+      }
+    }
+  }
 
   /// Bold and the like: only for a terminal, and not where NO_COLOR is set (no-color.org).
   static func wantsStyle(_ descriptor: Int32, environment: [String: String]) -> Bool {

@@ -35,5 +35,5 @@ struct LogSettings: Equatable, Sendable {
   var level = Log.Level.info
   var format = Log.Format.text
 
-  func makeLog() -> Log { Log(level: level, format: format) }
+  func makeLog(metrics: RelayMetrics? = nil) -> Log { Log(level: level, format: format, metrics: metrics) }
 }

@@ -15,13 +15,13 @@ enum Daemon {
   /// Runs until a signal or a failure ends it.
   /// - Returns: the exit code.
   static func run(_ configuration: Configuration) throws(RelayError) -> Int32 {
-    let log = configuration.log.makeLog()
     let signals = try SignalWatch()
     let metrics = RelayMetrics()
-    let stop = StopSignal()
+    let log = configuration.log.makeLog(metrics: metrics)
+    let stop = StopSignal { metrics.turned() }
     let finished = StopSignal()
     let outcome = Outcome()
-    metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+    metrics.turned()
     log.info(
       "starting", ("version", Versions.outboxd), ("slot", configuration.postgres.slot),
       ("outboxes", configuration.outboxes.map(\.qualifiedName).joined(separator: ",")))

@@ -18,11 +18,11 @@ final class RelaySession {
   private var systemIdentifier: UInt64 = 0
   private var timeline: UInt32 = 0
   private var sourceBackOff = BackOff()
-  private var sinkBackOff = BackOff(first: 500)
+  private var sinkBackOff = BackOff(first: 500, lasting: 120_000)
   private var isStandby = false
   /// What this process knows of its place is not true any more.
   private var hasForgotten = false
-  private var streamStart = MonotonicTime.now()
+  private var hasStreamed = false
 
   init(
     configuration: Configuration, metrics: RelayMetrics, stop: StopSignal, log: Log, keeper: JournalKeeper
@@ -67,7 +67,9 @@ final class RelaySession {
     metrics.fault = nil
     isStandby = false
     hasForgotten = false
-    streamStart = MonotonicTime.now()
+    if hasStreamed { metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed) }
+    hasStreamed = true
+    sourceBackOff.succeeded()
     defer { metrics.postgresConnected.store(false, ordering: .relaxed) }
     do throws(RelayError) {
       try relay.run(source, drainMilliseconds: configuration.relay.drainTimeout)
@@ -102,6 +104,7 @@ final class RelaySession {
     let isNewSink = !relay.hasSink
     if isNewSink {
       relay.use(try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log))
+      sinkBackOff.succeeded()
     }
     if !continues {
       // A commit at the end of the WAL had not been written yet.
@@ -166,11 +169,8 @@ final class RelaySession {
 
   private func reconnect(_ error: RelayError) {
     metrics.role.store(RelayMetrics.Role.starting.rawValue, ordering: .relaxed)
-    metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed)
-    if MonotonicTime.now() > streamStart.advanced(milliseconds: 10_000) { sourceBackOff.reset() }
-    let delay = sourceBackOff.delay()
-    log.error("no stream from Postgres; trying again", error, level: .warning)
-    wait(milliseconds: delay)
+    log.error("no stream from Postgres; reconnecting", error, level: .warning)
+    wait(milliseconds: sourceBackOff.delay())
   }
 
   private func standBy(_ error: RelayError) {
@@ -192,11 +192,7 @@ final class RelaySession {
     log.error("the producer is built anew; unacknowledged events are sent again", error, level: .warning)
     relay?.dropSink()
     wait(milliseconds: sinkBackOff.delay())
-    if MonotonicTime.now() > lastRebuild.advanced(milliseconds: 120_000) { sinkBackOff.reset() }
-    lastRebuild = MonotonicTime.now()
   }
-
-  private var lastRebuild = MonotonicTime.now()
 
   /// Waits, and looks after deliveries meanwhile.
   private func wait(milliseconds: Int) {

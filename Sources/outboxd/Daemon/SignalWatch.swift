@@ -17,6 +17,17 @@ struct SignalWatch {
     }
   }
 
+  /// To be called before anything else where signals are watched later: what comes meanwhile waits, also while the
+  /// process starts itself again.
+  static func block() { outboxd_block_signals() }
+
+  /// Signals end the process from here on: what is left to do is to print, for a reader who may not read.
+  func end() {
+    while next() != nil {}
+    close(descriptor)
+    outboxd_unblock_signals()
+  }
+
   /// The first signal asks for an end in good order, the second ends the process at once. Returns when `finished`
   /// is requested.
   /// - Parameters:

@@ -8,6 +8,7 @@ import RelayCore
 /// Confined to the relay's thread.
 final class JSONLinesSink: RecordSink {
   private let file: Int32
+  private let output: NonBlockingOutput
   private let name: String
   private let isRegular: Bool
   private let metrics: RelayMetrics
@@ -51,6 +52,7 @@ final class JSONLinesSink: RecordSink {
     isRegular = true
     file = open(path, O_RDWR | O_CLOEXEC | opening.flags, 0o644)
     guard file >= 0 else { throw Self.openFailure(path, opening) }
+    output = NonBlockingOutput(file)
     if opening != .create { try cutUnfinishedLine() }
   }
 
@@ -60,6 +62,7 @@ final class JSONLinesSink: RecordSink {
     self.metrics = metrics
     name = "standard output"
     file = STDOUT_FILENO
+    output = NonBlockingOutput(STDOUT_FILENO)
     var status = stat()
     isRegular = fstat(STDOUT_FILENO, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
@@ -114,22 +117,15 @@ final class JSONLinesSink: RecordSink {
   /// Writes what waits, as far as the reader takes it within `milliseconds`.
   private func flush(milliseconds: Int32) throws(RelayError) {
     while written < buffer.count {
-      var size = buffer.count - written
-      if !isRegular {
-        // A pipe that is ready takes PIPE_BUF bytes without blocking.
-        var entry = pollfd(fd: file, events: Int16(POLLOUT), revents: 0)
-        guard poll(&entry, 1, milliseconds) > 0 else { return }
-        size = min(size, 4096)
-      }
+      if !isRegular, !output.wait(milliseconds: milliseconds) { return }
       let count = buffer.withUnsafeBytes { bytes in
-        // SAFETY: `written + size` is the buffer's count at most, and write(2) reads `size` bytes.
-        Glibc.write(file, bytes.baseAddress.map { $0 + written }, size)
+        output.write(UnsafeRawBufferPointer(rebasing: bytes[written...]))
       }
       if count > 0 {
         written += count
-      } else if count < 0, errno == EAGAIN {
+      } else if count == 0 {
         return
-      } else if count < 0, errno != EINTR {
+      } else {
         let failure = Self.failure("cannot be written", name, errno)
         self.failure = failure
         throw failure

@@ -56,7 +56,7 @@ struct JobProgress: Equatable {
 }
 
 /// Draws it. Confined to the main thread.
-struct JobDisplay {
+struct JobDisplay: ~Copyable {
   /// Milliseconds between two looks.
   static let interval = 200
   private static let logInterval = 10_000
@@ -67,6 +67,8 @@ struct JobDisplay {
   private let log: Log
   private let start: MonotonicTime
   private let isTerminal: Bool
+  /// A terminal that is stopped (Ctrl-S) must not stop the thread that hears signals.
+  private let output = NonBlockingOutput(STDERR_FILENO)
   private var logTime: MonotonicTime
   /// The last ten seconds: when, and how much had been sent.
   private var samples: [(time: MonotonicTime, sent: UInt64)] = []
@@ -88,7 +90,7 @@ struct JobDisplay {
     let now = MonotonicTime.now()
     if isTerminal {
       // The cursor stays at the line's beginning, so that a line of the log takes its place.
-      Terminal.printError("\r\(progress(now).line(verb: verb, width: 79))\u{1B}[K\r")
+      draw("\r\(progress(now).line(verb: verb, width: 79))\u{1B}[K\r")
     } else if now >= logTime {
       logTime = now.advanced(milliseconds: Self.logInterval)
       log.write(.info, verb, progress(now).fields)
@@ -98,7 +100,11 @@ struct JobDisplay {
   }
 
   func clear() {
-    if isTerminal { Terminal.printError("\r\u{1B}[K") }
+    if isTerminal { draw("\r\u{1B}[K") }
+  }
+
+  private func draw(_ text: String) {
+    Array(text.utf8).withUnsafeBytes { _ = output.write($0) }
   }
 
   private mutating func progress(_ now: MonotonicTime) -> JobProgress {

@@ -43,11 +43,13 @@ enum JobRunner {
       every: JobDisplay.interval, tick: { display.show() })
     thread.join()
     display.clear()
+    signals.end()
     (outcome.failure, outcome.counts) = result.value.withLock { $0 }
     outcome.note(
       metrics, milliseconds: Int((MonotonicTime.now().nanoseconds - start.nanoseconds) / 1_000_000))
-    let deadline = min(MonotonicTime.now(), stop.requestTime)
-      .advanced(milliseconds: job.configuration.relay.drainTimeout)
+    // A server that is away does not come back for the job's last position.
+    let drainTimeout = outcome.failure?.kind == .sourceUnavailable ? 0 : job.configuration.relay.drainTimeout
+    let deadline = min(MonotonicTime.now(), stop.requestTime).advanced(milliseconds: drainTimeout)
     let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.position != nil
     keeper?.finish(
       isDone: outcome.isComplete || !hasBegun, events: outcome.sentBefore &+ outcome.sent,

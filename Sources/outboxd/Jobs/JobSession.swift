@@ -19,8 +19,9 @@ final class JobSession {
   private var hasBegun = false
   private var fileOpening: JSONLinesSink.Opening
   private var sourceBackOff = BackOff()
-  private var sinkBackOff = BackOff(first: 500)
-  private var streamStart = MonotonicTime.now()
+  private var sinkBackOff = BackOff(first: 500, lasting: 120_000)
+  /// The server has ended the connection: whether it takes another one tells if it shuts down.
+  private var wasEnded = false
 
   /// A transaction that is being read when a stop is requested is read on for half of this at most, in milliseconds.
   private static let readingLimit = 4_000
@@ -72,8 +73,10 @@ final class JobSession {
   private func stream() throws(RelayError) -> Bool {
     let source = try job.open(position, stop, log)
     let relay = try prepare(for: source)
+    if hasBegun { metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed) }
     hasBegun = true
-    streamStart = MonotonicTime.now()
+    wasEnded = false
+    sourceBackOff.succeeded()
     var isAtEnd = false
     do throws(RelayError) {
       let limit = min(job.configuration.relay.drainTimeout, Self.readingLimit)
@@ -100,7 +103,10 @@ final class JobSession {
     if self.relay != nil, !job.options.hasPositions { relay.reset(to: .zero) }
     self.relay = relay
     checkpoints.begin(source, at: position)
-    if !relay.hasSink { relay.use(try makeSink()) }
+    if !relay.hasSink {
+      relay.use(try makeSink())
+      sinkBackOff.succeeded()
+    }
     return relay
   }
 
@@ -142,6 +148,9 @@ final class JobSession {
   private func react(to error: RelayError) -> RelayError? {
     // Before the first row nothing is lost by giving up, and a person waits.
     switch error.kind {
+    case .sourceUnavailable where isShutdown(error):
+      _ = finish(nil)
+      return Self.shutdown(error)
     case .sourceUnavailable where hasBegun, .slotActive where hasBegun: reconnect(error)
     case .sinkFailed: rebuildSink(error)
     default:
@@ -151,10 +160,22 @@ final class JobSession {
     return nil
   }
 
+  /// A shutdown was asked for by a person, who may want to know of the job, and it may be a long time until Postgres is
+  /// back: the job ends, and can be resumed. From a crash, and from a network that fails, it comes back by itself.
+  private func isShutdown(_ error: RelayError) -> Bool {
+    hasBegun && wasEnded && (error.meansServerEnds || error.code == nil)
+  }
+
+  private static func shutdown(_ error: RelayError) -> RelayError {
+    var error = error
+    error.message = "Postgres was shut down: \(error.message)"
+    error.remedy = nil
+    return error
+  }
+
   private func reconnect(_ error: RelayError) {
-    metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed)
-    if MonotonicTime.now() > streamStart.advanced(milliseconds: 10_000) { sourceBackOff.reset() }
-    log.error("the connection to Postgres was lost; trying again", error, level: .warning)
+    wasEnded = error.wasEndedByServer
+    log.error("the connection to Postgres was lost; reconnecting", error, level: .warning)
     wait(milliseconds: sourceBackOff.delay())
     goOnAtCheckpoint()
   }
