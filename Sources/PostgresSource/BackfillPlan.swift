@@ -1,20 +1,18 @@
-// Owns: which rows a backfill publishes, and whether the slot's start must be made first. The decision is pure.
+// Owns: which rows a backfill publishes, and whether the slot must be created first. The decision is pure.
 // Must not know: Kafka, the command line.
 public import RelayCore
 
 public enum BackfillPlan: Equatable, Sendable {
-  /// The slot's start is known: exactly the rows visible in its snapshot.
+  /// The slot's start is known, and what had been committed before.
   case start(SlotStart)
   /// There is no slot yet, and never was: it is created.
   case createSlot
-  /// The slot has published nothing: the stream is cut anew, here and now.
-  case cut
-  /// Duplicates are accepted: all rows are published, and the stream goes on where it is, from this place: what was
-  /// deleted from the tables since is nowhere else.
-  case everything(place: LSN)
+  /// Only the place is known from which the stream goes on: what it does not have is published, also what was deleted
+  /// from the tables after that place comes from the stream.
+  case before(LSN)
 
   /// - Parameter acceptsDuplicates: what was published already may be published again.
-  /// - Throws: what forbids a start; `usage` where events were published and the slot's start is not known.
+  /// - Throws: what forbids a start; `usage` where the slot may have published events and its start is not known.
   public static func decide(
     _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], acceptsDuplicates: Bool
   ) throws(RelayError) -> BackfillPlan {
@@ -27,51 +25,63 @@ public enum BackfillPlan: Equatable, Sendable {
     }
     guard let slot = facts.slot else { return .createSlot }
     let row = facts.journal.row
-    if let row, let lsn = row.startLSN, let snapshot = row.startSnapshot, !acceptsDuplicates {
-      return .start(SlotStart(lsn: lsn, snapshot: snapshot))
-    }
-    let hasNotMoved =
-      row == nil
-      || (row?.startLSN == row?.checkpoint.lsn
-        && slot.confirmedFlushLSN.map { $0 <= row?.startLSN ?? .zero } == true)
-    guard hasNotMoved || acceptsDuplicates else {
-      throw RelayError(
-        .usage,
-        "events were published from slot \"\(settings.slot)\" already (the checkpoint is "
-          + "\(row?.checkpoint.lsn ?? .zero)), and what had been committed before its start is not known: the slot was "
-          + "created by SQL, or by an earlier version",
-        remedy:
-          "Stop outboxd, and: outboxd backfill --accept-duplicates publishes every row of the tables, also those "
-          + "that were published before.")
-    }
-    if slot.isActive { throw PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil) }
     if acceptsDuplicates, let place = [row?.checkpoint.lsn, slot.confirmedFlushLSN].compactMap(\.self).max() {
-      return .everything(place: place)
+      return .before(place)
     }
-    return .cut
+    if let start = row?.startLSN {
+      if let snapshot = row?.startSnapshot { return .start(SlotStart(lsn: start, snapshot: snapshot)) }
+      let isFresh = start == row?.checkpoint.lsn && slot.confirmedFlushLSN.map { $0 <= start } == true
+      if isFresh { return .before(start) }
+    }
+    throw unknownStart(facts, settings)
+  }
+
+  private static func unknownStart(_ facts: ServerFacts, _ settings: PostgresSettings) -> RelayError {
+    let history =
+      facts.journal.row.map {
+        "events were published from slot \"\(settings.slot)\" (checkpoint \($0.checkpoint.lsn))"
+      }
+      ?? "the journal has no row for slot \"\(settings.slot)\", so events may have been published from it"
+    return RelayError(
+      .usage,
+      history
+        + ", and the journal does not know which rows had been committed before the slot was created: it was "
+        + "created by hand, by an earlier version, or without the journal",
+      remedy:
+        "outboxd backfill --accept-duplicates publishes every row of the tables that the slot will not send, "
+        + "also those that were published before.")
+  }
+}
+
+/// Which rows a backfill publishes.
+public struct BackfillStart: Equatable, Sendable {
+  public var start: SlotStart
+  /// A snapshot of which every row must be seen, where the start has none.
+  public var covers: String?
+
+  public init(start: SlotStart, covers: String? = nil) {
+    self.start = start
+    self.covers = covers
   }
 }
 
 extension PostgresSource {
-  /// Has the slot's start known, as the plan says: after it the daemon may run. What was committed before is left to
-  /// the backfill.
+  /// Carries the plan out as far as the database is concerned. The place from which the stream goes on never moves.
   public static func begin(
     _ plan: BackfillPlan, facts: ServerFacts, settings: PostgresSettings, stop: StopSignal, log: Log
-  ) throws(RelayError) -> SlotStart {
-    if case .start(let start) = plan { return start }
+  ) throws(RelayError) -> BackfillStart {
+    if case .start(let start) = plan { return BackfillStart(start: start) }
     let connection = try ReplicationConnection(settings, stop: stop)
-    let start = try cut(
-      connection, isTemporary: plan != .createSlot, settings: settings, stop: stop, log: log)
-    if let slot = try SlotInspector(connection: connection.sql, settings: settings).slot(), slot.isActive {
-      throw PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
+    let cut = try cut(connection, isTemporary: plan != .createSlot, settings: settings, stop: stop, log: log)
+    // What committed before the place may wait for a standby, and is not visible yet. The cut's snapshot has it.
+    if case .before(let place) = plan {
+      return BackfillStart(start: SlotStart(lsn: place, snapshot: nil), covers: cut.snapshot)
     }
-    let place = if case .everything(let place) = plan { place } else { start.lsn }
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()
     try journal.begin(
-      start,
-      in: Checkpoint(lsn: place, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
-      publication: facts.publicationRecord(at: place), keepsSnapshot: true)
-    return start
+      cut, in: Checkpoint(lsn: cut.lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
+      publication: facts.publicationRecord(at: cut.lsn), keepsSnapshot: true)
+    return BackfillStart(start: cut)
   }
 }

@@ -147,7 +147,9 @@ struct ReplayPlanner {
         + "without sequence."
     ]
     if plan.endTransaction == nil {
-      notes.append("The journal cannot tell yet where the range ends: all rows up to now are replayed.")
+      notes.append(
+        "The journal cannot tell yet where the range ends: rows up to now are replayed, less those that the WAL shows to "
+          + "be inserted later.")
     }
     return notes
   }

@@ -29,7 +29,9 @@ public enum SetupSQL {
     var slot = slotStatement(settings)
     slot.presence =
       "EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(SQLText.literal(settings.slot)))"
-    slot.needs = "a role with REPLICATION"
+    slot.needs =
+      settings.journal == .off
+      ? "a role with REPLICATION" : "a role with REPLICATION and INSERT on outboxd.checkpoint"
     slot.isTransactional = false
     list.append(slot)
     return list
@@ -206,12 +208,25 @@ public enum SetupSQL {
         "RAISE EXCEPTION USING MESSAGE = \(SQLText.literal(message));"))
   }
 
+  /// With the journal, the slot's start is entered together with the slot: so a slot that nothing was published from
+  /// is told from one that is only unknown. One statement, since no other could know which slot is new.
   private static func slotStatement(_ settings: PostgresSettings) -> SetupStatement {
     let name = SQLText.literal(settings.slot)
+    let call = "SELECT pg_create_logical_replication_slot(\(name), 'pgoutput')"
+    let condition = "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = \(name))"
     return SetupStatement(
       comment: "The slot: events committed from here on are published. It holds WAL until they are.",
-      sql: "SELECT pg_create_logical_replication_slot(\(name), 'pgoutput') WHERE NOT EXISTS "
-        + "(SELECT FROM pg_replication_slots WHERE slot_name = \(name));")
+      sql: settings.journal == .off
+        ? "\(call) \(condition);"
+        : """
+        WITH created AS MATERIALIZED (
+          \(call) AS slot
+          \(condition))
+        INSERT INTO outboxd.checkpoint (slot, lsn, system_identifier, timeline, start_lsn)
+        SELECT (slot).slot_name, (slot).lsn, (SELECT system_identifier FROM pg_control_system()),
+          ('x' || substr(pg_walfile_name((slot).lsn), 1, 8))::bit(32)::bigint, (slot).lsn
+        FROM created ON CONFLICT (slot) DO NOTHING;
+        """)
   }
 
   private static func conditional(_ condition: String, _ statement: String) -> String {

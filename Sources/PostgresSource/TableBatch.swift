@@ -56,6 +56,11 @@ final class TableBatch {
     return Number(bigEndian: bytes.loadUnaligned(fromByteOffset: offset, as: Number.self))
   }
 
+  /// The last column: whether the row belongs to the range for certain.
+  func isCertain(_ row: Int) throws(RelayError) -> Bool {
+    try integer(row, Int(PQnfields(result)) - 1, UInt8.self) != 0
+  }
+
   /// The place of a row, from the columns that `TableQuery.select` adds to the table's.
   func place(_ row: Int, _ query: TableQuery) throws(RelayError) -> TablePlace {
     var column = query.shape.columns.count

@@ -23,6 +23,8 @@ struct TableCatalog {
     var database: String
     var tracksCommitTimes: Bool
     var nextTransaction: UInt64
+    /// The oldest that ran when the read's snapshot was taken.
+    var horizon: UInt64
   }
 
   /// In the transaction that reads the rows.
@@ -30,11 +32,12 @@ struct TableCatalog {
     let result = try connection.query(
       """
       SELECT current_database()::text AS database, current_setting('track_commit_timestamp') = 'on' AS tracked,
-        pg_snapshot_xmax(pg_current_snapshot()) AS next
+        pg_snapshot_xmax(pg_current_snapshot()) AS next, pg_snapshot_xmin(pg_current_snapshot()) AS horizon
       """)
     return Server(
       database: result[0, "database"] ?? "", tracksCommitTimes: result[0, "tracked"] == "t",
-      nextTransaction: result[0, "next"].flatMap { UInt64($0) } ?? 3)
+      nextTransaction: result[0, "next"].flatMap { UInt64($0) } ?? 3,
+      horizon: result[0, "horizon"].flatMap { UInt64($0) } ?? 3)
   }
 
   /// The tables that hold rows of the outboxes: theirs, and behind each the others that still exist.
@@ -109,9 +112,31 @@ struct TableCatalog {
     shape.storage = storage[0, "storage"] ?? ""
     shape.partitions =
       storage[0, "leaves"]?.split(separator: ",").compactMap { UInt32($0) }.filter { $0 != oid } ?? []
-    shape.updates = storage[0, "updates"].flatMap { Int64($0) } ?? 0
+    let primary = result.rows.indices.filter { result[$0, "is_primary"] == "t" }.compactMap {
+      result[$0, "attname"]
+    }
+    shape.keyColumns = Self.keyColumns(mapping, shape, primary: primary)
     shape.estimatedRows = storage[0, "estimate"].flatMap { Int64($0) } ?? -1
     return shape
+  }
+
+  /// Those of the id, the source and the primary key, where all of them are published.
+  private static func keyColumns(_ mapping: OutboxMapping, _ shape: TableShape, primary: [String]) -> [String]
+  {
+    let names = shape.columns.map(\.name)
+    let id = mapping.columns.id ?? "id"
+    guard names.contains(id), primary.allSatisfy(names.contains) else { return [] }
+    var wanted = Set([id] + primary + mapping.source.placeholders)
+    if !mapping.source.placeholders.allSatisfy((names + ["database", "schema", "table"]).contains) {
+      // A placeholder names the part of an event.
+      let columns = mapping.columns
+      wanted.formUnion([columns.subject, columns.aggregatetype, columns.type].compactMap(\.self))
+      for (role, names) in OutboxMapping.Columns.defaults
+      where ["subject", "aggregatetype", "type"].contains(role) {
+        wanted.formUnion(names)
+      }
+    }
+    return names.filter(wanted.contains)
   }
 
   private func timeColumn(_ mapping: OutboxMapping, _ columns: SQLResult) -> String? {
@@ -142,6 +167,7 @@ struct TableCatalog {
       SELECT c.oid AS relation, n.nspname, c.relname, c.relkind, current_user::text AS role, a.attname,
         has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
         a.attgenerated = '' OR (a.attgenerated = 's' AND p.generated) AS published,
+        coalesce(a.attnum = ANY (i.indkey::int2[]), false) AS is_primary,
         t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
         a.atttypid IN (20, 21, 23) AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%')
           AND EXISTS (SELECT FROM pg_depend s JOIN pg_sequence q ON q.seqrelid = s.objid
@@ -151,6 +177,7 @@ struct TableCatalog {
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN (\(generated)) AS p
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_type t ON t.oid = a.atttypid
+      LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
       \(SlotInspector.joinedBaseType)
       WHERE c.oid = \(table) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
@@ -163,7 +190,6 @@ struct TableCatalog {
         || current_setting('track_commit_timestamp')
         || (SELECT oldest_commit_ts_xid FROM pg_control_checkpoint())) AS storage,
       string_agg(leaf::text, ',') AS leaves,
-      sum(pg_stat_get_tuples_updated(leaf)) AS updates,
       CASE WHEN bool_and(reltuples >= 0) THEN sum(reltuples)::bigint ELSE -1 END AS estimate
     FROM (SELECT c.oid AS leaf, c.reltuples FROM pg_class c WHERE c.relkind = 'r' AND (c.oid = \(table)
       OR c.oid IN (SELECT relid FROM pg_partition_tree(\(table))))) AS leaves

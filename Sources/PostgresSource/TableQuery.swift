@@ -1,24 +1,6 @@
 // Owns: the SELECT that reads a table's rows as the stream would have sent them: columns, which rows, in which order.
-// Must not know: connections, cursors, what an event is.
-public import RelayCore
-
-/// Which rows of the tables are read. Everything nil: all that are visible.
-public struct TableRange: Equatable, Sendable {
-  /// Rows of this full transaction id and later ones.
-  public var lowestTransaction: UInt64?
-  /// Rows of transactions before this full id. Where rows are updated it bounds nothing either.
-  public var endTransaction: UInt64?
-  /// A `pg_snapshot` that lists subtransactions, as one that was exported with a slot: exactly the rows visible in it.
-  /// A row that was updated since counts as one of the update: where rows are updated this bounds nothing.
-  public var visibleIn: String?
-  /// A snapshot of which every row is read, and later ones too: it is waited until they can all be seen.
-  public var covers: String?
-  /// Rows whose time column is at or after it, or NULL; where there is no such column, rows whose commit time is, as
-  /// far as it is known.
-  public var since: PostgresMicroseconds?
-
-  public init() {}
-}
+// Must not know: connections, cursors, what an event is, and why these rows (`TableProof.swift`).
+import RelayCore
 
 /// What the catalog says about a table, as far as reading its rows goes.
 struct TableShape: Equatable {
@@ -49,8 +31,8 @@ struct TableShape: Equatable {
   var storage: String
   /// By the last ANALYZE; negative where there was none.
   var estimatedRows: Int64
-  /// Rows that were updated since the statistics began.
-  var updates: Int64 = 0
+  /// Those that identify a row to the stream too. Empty: they are not all published.
+  var keyColumns: [String] = []
 
   static func == (left: Self, right: Self) -> Bool {
     left.oid == right.oid && left.columns == right.columns && left.storage == right.storage
@@ -86,29 +68,32 @@ struct TablePlace: Equatable {
   var block: UInt32
   var offset: UInt16
 
-  /// `1 STORAGE TIME SECOND COMMAND PARTITION BLOCK OFFSET schema.table`; `-` for what there is not.
-  func text(table: String, storage: String) -> String {
+  /// `2 HORIZON STORAGE TIME SECOND COMMAND PARTITION BLOCK OFFSET schema.table`; `-` for what there is not.
+  /// - Parameter horizon: the oldest transaction that ran when the read began: what it did not see is of this one or
+  ///   later ones.
+  func text(table: String, storage: String, horizon: UInt64) -> String {
     func word(_ number: Int64?) -> String { number.map(String.init) ?? "-" }
     return
-      "1 \(storage) \(word(commitTime)) \(word(second)) \(command) \(partition) \(block) \(offset) \(table)"
+      "2 \(horizon) \(storage) \(word(commitTime)) \(word(second)) \(command) \(partition) \(block) \(offset) \(table)"
   }
 
   struct Parsed: Equatable {
     var table: String
     var storage: String
+    var horizon: UInt64
     var place: TablePlace
   }
 
   static func parse(_ text: String) -> Parsed? {
-    let words = text.split(separator: " ", maxSplits: 8, omittingEmptySubsequences: false).map(String.init)
-    guard words.count == 9, words[0] == "1", let command = Int64(words[4]), let partition = UInt32(words[5]),
-      let block = UInt32(words[6]), let offset = UInt16(words[7]),
-      words[2] == "-" || Int64(words[2]) != nil, words[3] == "-" || Int64(words[3]) != nil
+    let words = text.split(separator: " ", maxSplits: 9, omittingEmptySubsequences: false).map(String.init)
+    guard words.count == 10, words[0] == "2", let horizon = UInt64(words[1]), let command = Int64(words[5]),
+      let partition = UInt32(words[6]), let block = UInt32(words[7]), let offset = UInt16(words[8]),
+      words[3] == "-" || Int64(words[3]) != nil, words[4] == "-" || Int64(words[4]) != nil
     else { return nil }
     return Parsed(
-      table: words[8], storage: words[1],
+      table: words[9], storage: words[2], horizon: horizon,
       place: TablePlace(
-        commitTime: Int64(words[2]), second: Int64(words[3]), command: command, partition: partition,
+        commitTime: Int64(words[3]), second: Int64(words[4]), command: command, partition: partition,
         block: block, offset: offset))
   }
 }
@@ -118,7 +103,8 @@ struct TablePlace: Equatable {
 /// The order is that of the commits as far as a table can tell, and holds for each key where its writers wait for
 /// each other (they lock the aggregate): the commit time, where `track_commit_timestamp` is on; then the serial or
 /// identity column, whose values are taken while the lock is held; else the time column; else the transaction id,
-/// which is taken at a transaction's first write. Within a transaction the order is that of its commands.
+/// which is taken at a transaction's first write. Within a transaction the order is that of its commands. A row that was
+/// updated stands where the update does, except by serial or time.
 struct TableQuery {
   let shape: TableShape
   let range: TableRange
@@ -127,14 +113,16 @@ struct TableQuery {
   /// The full transaction id after the newest that is visible: gives the 32 bits of `xmin` their upper half.
   let nextTransaction: UInt64
 
-  /// Columns after the table's own: commit time (if tracked), second key, command, partition, ctid.
-  func select(after place: TablePlace?) -> String {
+  /// Columns after the table's own: commit time (if tracked), second key, command, partition, ctid, and where the
+  /// stream is of interest, whether the row belongs to the range for certain.
+  func select(after start: TablePlace.Parsed?) -> String {
     var columns = shape.columns.map { column in
       "o.\(SQLText.identifier(column.name))" + (column.hasBinaryForm ? "" : "::text")
     }
     columns += keys + [command, "o.tableoid", "o.ctid"]
+    if hasProof { columns.append(certainty) }
     var conditions = self.conditions
-    if let place { conditions.append(beyond(place)) }
+    if let start { conditions.append(beyond(start.place, horizon: start.horizon)) }
     let filter = conditions.isEmpty ? "" : " WHERE " + conditions.map { "(\($0))" }.joined(separator: " AND ")
     return "SELECT \(columns.joined(separator: ", ")) FROM \(shape.isPartitioned ? "" : "ONLY ")"
       + "\(SQLText.qualified(shape.schema, shape.table)) o\(filter) ORDER BY "
@@ -155,6 +143,9 @@ struct TableQuery {
     return keys
   }
 
+  /// Whether a row belongs to the range for certain.
+  var hasProof: Bool { range.streamStart != nil }
+
   var hasSecondKey: Bool { shape.serial != nil || shape.time != nil || !tracksCommitTimes }
 
   private var command: String { "o.cmin::text::bigint" }
@@ -168,32 +159,41 @@ struct TableQuery {
     return "(CASE WHEN \(id) < \(low) THEN \(base) ELSE \(former) END + \(id))"
   }
 
+  private var id: String { "o.xmin::text::bigint" }
+  private var full: String { Self.fullTransaction(id, next: nextTransaction) }
+
+  private var certainty: String {
+    var list: [String] = []
+    if let end = range.endTransaction { list.append("\(full) < \(end)") }
+    if let snapshot = range.visibleIn {
+      list.append("pg_visible_in_snapshot(\(full)::text::xid8, \(SQLText.literal(snapshot))::pg_snapshot)")
+    }
+    // Ids below 3 mark rows that are visible to everybody.
+    return list.isEmpty ? "false" : "(\(id) < 3 OR (\(list.joined(separator: " AND "))))"
+  }
+
   private var conditions: [String] {
-    let id = "o.xmin::text::bigint"
-    let full = Self.fullTransaction(id, next: nextTransaction)
     var list: [String] = []
     if let lowest = range.lowestTransaction { list.append("\(id) >= 3 AND \(full) >= \(lowest)") }
-    if shape.updates == 0, let end = range.endTransaction { list.append("\(id) < 3 OR \(full) < \(end)") }
-    if shape.updates == 0, let snapshot = range.visibleIn {
-      // Ids below 3 mark rows that are visible to everybody.
-      list.append(
-        "\(id) < 3 OR pg_visible_in_snapshot(\(full)::text::xid8, \(SQLText.literal(snapshot))::pg_snapshot)")
-    }
+    if let since = range.committedSince, tracksCommitTimes { list.append(committed(since)) }
     if let since = range.since {
       if let time = shape.time {
         let column = "o.\(SQLText.identifier(time.name))"
         list.append("\(column) >= \(Self.moment(since, isZoned: time.isZoned)) OR \(column) IS NULL")
       } else if tracksCommitTimes {
-        list.append(
-          "coalesce(pg_xact_commit_timestamp(o.xmin), 'infinity') >= \(Self.moment(since, isZoned: true))")
+        list.append(committed(since))
       }
     }
     return list
   }
 
-  /// The rows after a place. A row that somebody began to delete may have lost its command number: in doubt it comes
-  /// again.
-  private func beyond(_ place: TablePlace) -> String {
+  private func committed(_ since: PostgresMicroseconds) -> String {
+    "coalesce(pg_xact_commit_timestamp(o.xmin), 'infinity') >= \(Self.moment(since, isZoned: true))"
+  }
+
+  /// The rows after a place, and those that were written since it was reached: they may stand before it now. A row that
+  /// somebody began to delete may have lost its command number: in doubt it comes again.
+  private func beyond(_ place: TablePlace, horizon: UInt64) -> String {
     var values: [String] = []
     if tracksCommitTimes { values.append(Self.moment(place.commitTime ?? .min, isZoned: true)) }
     if let second = place.second, hasSecondKey {
@@ -205,9 +205,8 @@ struct TableQuery {
     }
     let left = "ROW(\(keys.joined(separator: ", ")))"
     let right = "ROW(\(values.joined(separator: ", ")))"
-    // An update gives a row another command and another place.
-    if shape.updates > 0 { return "\(left) >= \(right)" }
-    return "\(left) > \(right) OR (\(left) = \(right) AND (o.xmax::text <> '0' OR "
+    return
+      "(\(id) >= 3 AND \(full) >= \(horizon)) OR \(left) > \(right) OR (\(left) = \(right) AND (o.xmax::text <> '0' OR "
       + "ROW(\(command), o.tableoid, o.ctid) > ROW(\(place.command)::bigint, \(place.partition)::oid, "
       + "'(\(place.block),\(place.offset))'::tid)))"
   }

@@ -4,27 +4,29 @@ import CLibpq
 import CSystem
 import Glibc
 public import RelayCore
+import Synchronization
 
 extension PostgresSource {
   /// Opens the tables of `mappings`: `openTables` of those that have their names.
   public static func openTables(
     _ range: TableRange, resume position: String?, settings: PostgresSettings, mappings: [OutboxMapping],
-    stop: StopSignal, log: Log
+    tally: TableTally = TableTally(), stop: StopSignal, log: Log
   ) throws(RelayError) -> TableSource {
     try openTables(
-      range, resume: position, settings: settings, reads: mappings.map { TableRead($0) }, stop: stop, log: log
-    )
+      range, resume: position, settings: settings, reads: mappings.map { TableRead($0) }, tally: tally,
+      stop: stop, log: log)
   }
 
   /// Opens the tables of outboxes, in their order, for reading once from beginning to end. The rows are those that
   /// exist now: what was deleted from a table cannot be read from it.
   /// - Parameter position: what `TableSource.position(after:)` said; nil for the beginning. Where a table's rows have
   ///   moved since (VACUUM FULL, a new partition), that table is read from its beginning.
+  /// - Parameter tally: where rows are counted by their proof.
   /// - Throws: `sourceDenied` where the role may not read a table, `tableUnsuitable`, `usage` for a position that is
   ///   none, `sourceUnavailable`, `interrupted`.
   public static func openTables(
     _ range: TableRange, resume position: String?, settings: PostgresSettings, reads: [TableRead],
-    stop: StopSignal, log: Log
+    tally: TableTally = TableTally(), stop: StopSignal, log: Log
   ) throws(RelayError) -> TableSource {
     let connection = try SQLConnection(settings, applicationName: "outboxd tables", stop: stop)
     // Policies that hide rows must not do so in silence, and a long read is no fault.
@@ -43,13 +45,10 @@ extension PostgresSource {
     let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
     let server = try catalog.server()
     let shapes = try catalog.shapes(reads)
-    for shape in shapes where shape.updates > 0 && (range.visibleIn != nil || range.endTransaction != nil) {
-      log.warning(
-        "rows of the table were updated, and look as if they had been inserted then: so that none is left out, all rows "
-          + "up to now are sent, also those that belong to the stream",
-        ("table", "\(shape.schema).\(shape.table)"), ("updates", String(shape.updates)))
-    }
-    let source = TableSource(connection, server: server, shapes: shapes, range: range)
+    let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
+    let streamed = try reader.rows(of: range, visibleTo: connection, tally)
+    let source = TableSource(
+      connection, server: server, shapes: shapes, range: range, streamed: streamed, tally: tally)
     if let position { try source.go(to: position, log: log) }
     try source.begin()
     return source
@@ -94,10 +93,15 @@ public final class TableSource: BoundedSource {
   private let server: TableCatalog.Server
   private let shapes: [TableShape]
   private let range: TableRange
+  /// Nil: of no interest.
+  private let streamed: StreamedRows?
+  private let tally: TableTally
+  /// By table: where its key stands in its rows.
+  private let keys: [[Int]]
 
   private var tableIndex = 0
   /// Where the table at `tableIndex` is taken up.
-  private var startPlace: TablePlace?
+  private var startPlace: TablePlace.Parsed?
   private var batch: TableBatch?
   private var row = 0
   /// A result whose end was not received yet.
@@ -112,7 +116,6 @@ public final class TableSource: BoundedSource {
   private var number: UInt64 = 0
   private var isInTransaction = false
   private var rowsInTransaction = 0
-  private var commitTime = PostgresMicroseconds.unknown
   private var places = TablePlaces()
 
   public private(set) var isAtEnd = false
@@ -129,11 +132,19 @@ public final class TableSource: BoundedSource {
   private static let batchBytes = 1 << 20
   private static let transactionRows = 1000
 
-  init(_ connection: SQLConnection, server: TableCatalog.Server, shapes: [TableShape], range: TableRange) {
+  init(
+    _ connection: SQLConnection, server: TableCatalog.Server, shapes: [TableShape], range: TableRange,
+    streamed: StreamedRows?, tally: TableTally
+  ) {
     self.connection = connection
     self.server = server
     self.shapes = shapes
     self.range = range
+    self.streamed = streamed
+    self.tally = tally
+    keys = shapes.map { shape in
+      shape.columns.indices.filter { shape.keyColumns.contains(shape.columns[$0].name) }
+    }
     database = server.database
     // Of a part nobody knows how large it is without reading everything.
     let isWhole = range.lowestTransaction == nil && range.since == nil
@@ -181,7 +192,8 @@ public final class TableSource: BoundedSource {
   public func position(after checkpoint: LSN) -> String? {
     places.position(after: checkpoint) { index, place in
       let shape = shapes[index]
-      return place.text(table: "\(shape.schema).\(shape.table)", storage: shape.storage)
+      return place.text(
+        table: "\(shape.schema).\(shape.table)", storage: shape.storage, horizon: server.horizon)
     }
   }
 }
@@ -191,7 +203,7 @@ extension TableSource {
   /// - Throws: `sourceUnavailable` when the connection is gone, `sourceDenied`, `tableUnsuitable`, as the server says.
   public func next() throws(RelayError) -> Change? {
     while !isAtEnd {
-      if let batch, row < batch.count { return try step(batch) }
+      if let batch, try skipStreamed(batch) { return try step(batch) }
       // A batch ends a transaction: a stop then finds nothing half done while the next one is waited for.
       if isInTransaction { return try commit() }
       batch = nil
@@ -207,25 +219,23 @@ extension TableSource {
       relation = shape.relation
       return .relation
     }
-    // That of an updated row is the update's.
-    let time =
-      server.tracksCommitTimes && shape.updates == 0
-      ? Self.commitTime(try batch.int64(row, shape.columns.count)) : .unknown
-    if isInTransaction, time != commitTime || rowsInTransaction >= Self.transactionRows {
-      return try commit()
-    }
+    if isInTransaction, rowsInTransaction >= Self.transactionRows { return try commit() }
     if !isInTransaction {
       isInTransaction = true
       rowsInTransaction = 0
       number += 1
-      commitTime = time
-      return .begin(commitLSN: LSN(number), commitTime: time, transactionID: 0)
+      return .begin(commitLSN: LSN(number), commitTime: .unknown, transactionID: 0)
     }
     rowsInTransaction += 1
     for (index, column) in shape.columns.enumerated() {
       // SAFETY: the buffer has room for the widest shape's columns.
       values[index] = batch.value(row, index, isText: !column.hasBinaryForm)
       receivedBytes &+= UInt64(values[index].bytes.count)
+    }
+    if streamed?.gap != nil, try !batch.isCertain(row) {
+      tally.doubtful.add(1, ordering: .relaxed)
+    } else {
+      tally.certain.add(1, ordering: .relaxed)
     }
     row += 1
     rowsRead += 1
@@ -234,8 +244,23 @@ extension TableSource {
     return .insert(RowView(relationID: shape.oid, values: view))
   }
 
-  /// Frozen rows, and those from before the tracking, have no commit time.
-  private static func commitTime(_ key: Int64) -> PostgresMicroseconds { key == .min ? .unknown : key }
+  /// Goes past rows that the stream has. False: none is left in the batch.
+  private func skipStreamed(_ batch: TableBatch) throws(RelayError) -> Bool {
+    guard let streamed else { return row < batch.count }
+    while row < batch.count, try !batch.isCertain(row), holds(streamed, batch) {
+      row += 1
+      rowsRead += 1
+      tally.streamed.add(1, ordering: .relaxed)
+    }
+    return row < batch.count
+  }
+
+  private func holds(_ streamed: StreamedRows, _ batch: TableBatch) -> Bool {
+    let shape = shapes[tableIndex]
+    guard !keys[tableIndex].isEmpty else { return false }
+    return streamed.holds(
+      RowKey(shape.oid, keys[tableIndex]) { batch.value(row, $0, isText: !shape.columns[$0].hasBinaryForm) })
+  }
 
   private func commit() throws(RelayError) -> Change {
     isInTransaction = false
@@ -243,7 +268,7 @@ extension TableSource {
       let query = query(shapes[tableIndex])
       places.append(LSN(number), tableIndex, try batch.place(row - 1, query))
     }
-    return .commit(commitLSN: LSN(number), endLSN: LSN(number), commitTime: commitTime)
+    return .commit(commitLSN: LSN(number), endLSN: LSN(number), commitTime: .unknown)
   }
 
   private func query(_ shape: TableShape) -> TableQuery {
@@ -268,7 +293,7 @@ extension TableSource {
     }
     tableIndex = index
     if shapes[index].storage == parsed.storage {
-      startPlace = parsed.place
+      startPlace = parsed
       places = TablePlaces(start: position)
     } else {
       log.notice("the rows of the table have moved: it is read from its beginning", ("table", parsed.table))

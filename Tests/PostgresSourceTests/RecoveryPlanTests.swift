@@ -209,25 +209,35 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
     #expect(refusal(facts { facts, _ in facts.slot = nil }) == .slotMissing)
   }
 
-  @Test func aStartThatIsNotKnownIsMadeWhereNothingWasPublished() throws {
-    #expect(try plan(facts { facts, _ in facts.journal = .empty }) == .cut)
-    let unmoved = facts { _, row in
+  @Test func ofASlotThatNothingWasPublishedFromOnlyWhatItDoesNotHaveIsPublished() throws {
+    let fresh = facts { _, row in
       row.startLSN = lsn("0/200")
       row.startSnapshot = nil
     }
-    #expect(try plan(unmoved) == .cut)
+    #expect(try plan(fresh) == .before(lsn("0/200")))
+  }
+
+  @Test func aSlotThatMayHavePublishedIsNotSentAgainUnasked() throws {
     let moved = facts { _, row in row.startSnapshot = nil }
-    #expect(refusal(moved) == .usage)
-    // Nothing that the slot still has is skipped.
-    #expect(try plan(moved, duplicates: true) == .everything(place: lsn("0/200")))
-    #expect(
-      try plan(facts { facts, _ in facts.journal = .empty }, duplicates: true)
-        == .everything(place: lsn("0/100")))
-    let running = facts { facts, row in
+    let ahead = facts { facts, row in
+      row.startLSN = lsn("0/200")
       row.startSnapshot = nil
-      facts.slot?.isActive = true
+      facts.slot?.confirmedFlushLSN = lsn("0/200")
     }
-    #expect(refusal(running, duplicates: true) == .slotActive)
+    #expect(try plan(ahead) == .before(lsn("0/200")))
+    // Without a row in the journal, nobody knows what was published from a slot.
+    let unknown = facts { facts, _ in facts.journal = .empty }
+    for facts in [moved, unknown] {
+      do throws(RelayError) {
+        _ = try plan(facts)
+        Issue.record("not refused")
+      } catch {
+        #expect(error.kind == .usage && error.remedy?.contains("--accept-duplicates") == true)
+      }
+    }
+    // Nothing that the slot still has is skipped.
+    #expect(try plan(moved, duplicates: true) == .before(lsn("0/200")))
+    #expect(try plan(unknown, duplicates: true) == .before(lsn("0/100")))
     #expect(refusal(facts { facts, _ in facts.journal = .absent }) == .journalUnusable)
   }
 }

@@ -102,8 +102,8 @@ extension LiveDatabase {
     // An oid of the user's own types may be the domain's or the base type's.
     #expect(read.relations.first?.columns.map(\.name) == streamed.relations.first?.columns.map(\.name))
     #expect(read.relations.first?.columns[1].type == streamed.relations.first?.columns[1].type)
-    #expect(read.transactions.map(\.time) == streamed.transactions.map(\.time))
-    #expect(read.transactions.map(\.rows) == [2, 2, 2])
+    // A table does not tell when a row was inserted: a commit time would be that of its last update.
+    #expect(read.transactions.allSatisfy { $0.time == .unknown })
   }
 
   @Test func aColumnListIsRespected() throws {
@@ -204,13 +204,14 @@ extension LiveDatabase {
     let third = try insert("3")
     #expect(try ids { _ in } == ["1", "2", "3"])
     #expect(try ids { $0.lowestTransaction = second } == ["2", "3"])
-    #expect(try ids { $0.endTransaction = third } == ["1", "2"])
-    #expect(try ids { $0.visibleIn = "\(second):\(third + 1):\(second)" } == ["1", "3"])
+    // What lies above a bound may be a row of below it that was updated: without a proof nothing is left out.
+    #expect(try ids { $0.endTransaction = third } == ["1", "2", "3"])
+    #expect(try ids { $0.visibleIn = "\(second):\(third + 1):\(second)" } == ["1", "2", "3"])
     #expect(
       try ids {
         $0.visibleIn = "\(third):\(third):"
         $0.lowestTransaction = second
-      } == ["2"])
+      } == ["2", "3"])
     try database.sql("UPDATE outbox SET created_at = '2001-01-01' WHERE aggregateid = '1'")
     #expect(try ids { $0.since = postgresNow() - 3_600_000_000 } == ["2", "3"])
     // An id of an earlier round of four billion gets its upper half from the newest.
@@ -220,26 +221,6 @@ extension LiveDatabase {
     }
     #expect(try full(99) == "\((3 << 32) + 99)")
     #expect(try full(100) == "\((2 << 32) + 100)")
-  }
-
-  /// It has the transaction id and the commit time of the update.
-  @Test(arguments: [true, false])
-  func aRowThatWasUpdatedSinceIsNotLeftOut(isTracked: Bool) throws {
-    let database = try LiveDatabase(isTracked ? try Self.server.get() : try Self.untracked.get())
-    try database.insert(2500)
-    let snapshot = try database.sql("SELECT pg_current_snapshot()")
-    let whole = try database.tables()
-    try database.sql("UPDATE outbox SET type = 'u' WHERE aggregateid::int > 500")
-    var range = TableRange()
-    range.visibleIn = snapshot
-    range.endTransaction = HistoryRow.end(snapshot)
-    let read = try database.tables(range)
-    #expect(Set(read.rows.map { $0[0].bytes }).count == 2500)
-    #expect(read.transactions.allSatisfy { $0.time == .unknown })
-    let rest = try database.tables(range, resume: whole.positions[0])
-    #expect(
-      Set(rest.rows.map { $0[0].bytes }).isSuperset(
-        of: whole.rows[whole.transactions[0].rows...].map { $0[0].bytes }))
   }
 
   @Test func aRoleThatMayNotReadIsToldTheGrant() throws {
@@ -260,9 +241,13 @@ extension LiveDatabase {
   @Test func placesAreWrittenAndReadAgain() {
     let place = TablePlace(
       commitTime: .min, second: -5, command: 7, partition: 16_400, block: 4_294_967_295, offset: 291)
-    let text = place.text(table: "odd schema.a table", storage: "abc")
-    #expect(TablePlace.parse(text) == .init(table: "odd schema.a table", storage: "abc", place: place))
-    for bad in ["", "1", "2 abc - - 1 2 3 4 t", "1 abc x - 1 2 3 4 t", "1 abc - - 1 2 3 70000 t"] {
+    let text = place.text(table: "odd schema.a table", storage: "abc", horizon: 9)
+    #expect(
+      TablePlace.parse(text) == .init(table: "odd schema.a table", storage: "abc", horizon: 9, place: place))
+    for bad in [
+      "", "2", "1 9 abc - - 1 2 3 4 t", "2 9 abc x - 1 2 3 4 t", "2 9 abc - - 1 2 3 70000 t",
+      "2 abc - - 1 2 3 4 t",
+    ] {
       #expect(TablePlace.parse(bad) == nil)
     }
   }

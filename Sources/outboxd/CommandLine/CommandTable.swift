@@ -182,7 +182,8 @@ enum CommandTable {
   private static let backfill = CommandDescription(
     name: "backfill", summary: "Publish the rows that were committed before the slot began.",
     details: """
-      Exactly these rows, in order for each key, so that stream and backfill meet without gap or duplicate.
+      Every row that the stream does not have, in order for each key, so that both meet without a gap. The WAL
+      tells updated rows from new ones; rows that it cannot tell are published too, and counted.
       Creates the slot if there never was one. Best before the first run: beside a running relay an
       aggregate's older events arrive after its newer ones. The events have no sequence. Rows that were
       deleted cannot be published. Ctrl-C stops in good order, and --resume goes on.
@@ -190,7 +191,7 @@ enum CommandTable {
     options: configurationOptions + sendingOptions + [
       CommandOption(
         name: "accept-duplicates",
-        help: "Publish every row of now, also what was published. outboxd must be stopped."),
+        help: "Publish every row that the slot will not send, also what was published before."),
       CommandOption(name: "resume", help: "Go on with the backfill that was interrupted last."),
       CommandOption(name: "job", value: "NUMBER", help: "With --resume: go on with this one."),
       jsonOption,

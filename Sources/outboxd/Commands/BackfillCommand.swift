@@ -7,6 +7,7 @@ enum BackfillCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     AllocatorTuning.apply(invocation.environment)
     let configuration = try invocation.loadConfiguration().configuration
+    let tally = TableTally()
     var job: Job
     let request: TableRequest
     var notes: [String] = []
@@ -18,12 +19,12 @@ enum BackfillCommand {
       }
       if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
       request = resumed
-      job = self.job(request, invocation, configuration)
+      job = self.job(request, tally, invocation, configuration)
       job.resumed = record
     } else {
       if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
       (request, notes) = try begin(invocation, configuration)
-      job = self.job(request, invocation, configuration)
+      job = self.job(request, tally, invocation, configuration)
       if invocation.isSet("dry-run") { job.target = .count }
     }
     let outcome = try JobRunner.run(job, environment: invocation.environment)
@@ -33,6 +34,7 @@ enum BackfillCommand {
       .init("start_snapshot", .optional(request.start?.snapshot)),
     ]
     report.notes = notes
+    report.note(tally, doubt: "were written after the slot began, and the stream may send them too")
     return report.finish(isJSON: invocation.isSet("json"))
   }
 
@@ -49,11 +51,14 @@ enum BackfillCommand {
     var notes: [String] = []
     if case .start(let start) = plan {
       request.start = start
+    } else if case .before(let place) = plan, invocation.isSet("dry-run") {
+      request.start = SlotStart(lsn: place, snapshot: nil)
     } else if invocation.isSet("dry-run") {
-      notes.append("counted are the rows of now: the slot's start would be made first")
+      notes.append("the slot does not exist yet: all rows that the tables have now were counted")
     } else {
-      request.start = try PostgresSource.begin(
+      let begun = try PostgresSource.begin(
         plan, facts: facts, settings: settings, stop: StopSignal(), log: log)
+      (request.start, request.covers) = (begun.start, begun.covers)
     }
     if let start = request.start { notes += earlier(start, configuration) }
     if facts.slot?.isActive == true {
@@ -88,19 +93,17 @@ enum BackfillCommand {
   }
 
   private static func job(
-    _ request: TableRequest, _ invocation: Invocation, _ configuration: Configuration
+    _ request: TableRequest, _ tally: TableTally, _ invocation: Invocation, _ configuration: Configuration
   ) -> Job {
     let settings = configuration.postgres
     let mappings = request.mappings(configuration.outboxes)
-    var range = TableRange()
-    range.visibleIn = request.start?.snapshot
     return Job(
       command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
       target: request.target, rate: request.rate, request: request.json,
       resumeCommand: { JobResumption.command("backfill", $0, invocation) },
-      open: { [range] (position, stop, log) throws(RelayError) -> any BoundedSource in
+      open: { [range = request.range] (position, stop, log) throws(RelayError) -> any BoundedSource in
         try PostgresSource.openTables(
-          range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+          range, resume: position, settings: settings, mappings: mappings, tally: tally, stop: stop, log: log)
       })
   }
 }

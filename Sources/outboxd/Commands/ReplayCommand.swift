@@ -8,25 +8,29 @@ enum ReplayCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     AllocatorTuning.apply(invocation.environment)
     let configuration = try invocation.loadConfiguration().configuration
+    let tally = TableTally()
     let job: Job
     let request: ReplayRequest
     if invocation.isSet("resume") {
-      (job, request) = try resume(invocation, configuration)
+      (job, request) = try resume(tally, invocation, configuration)
     } else {
-      (job, request) = try begin(invocation, configuration)
+      (job, request) = try begin(tally, invocation, configuration)
     }
     announce(request, job)
     let outcome = try JobRunner.run(job, environment: invocation.environment)
     var report = JobReport(job: job, outcome: outcome)
     report.details = details(request.plan)
     report.notes = request.plan.notes
+    if request.plan.origin == .table {
+      report.note(tally, doubt: "were written after the range, and may have been inserted after it")
+    }
     return report.finish(isJSON: invocation.isSet("json"))
   }
 
   // MARK: A new replay
 
   private static func begin(
-    _ invocation: Invocation, _ configuration: Configuration
+    _ tally: TableTally, _ invocation: Invocation, _ configuration: Configuration
   ) throws(RelayError) -> (Job, ReplayRequest) {
     if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
     let options = try ReplayOptions(invocation, mappings: configuration.outboxes, now: postgresNow())
@@ -48,7 +52,7 @@ enum ReplayCommand {
       target = .file(path)
     }
     if target.isResumable { tellUnfinished(invocation, configuration) }
-    return (job(request, target: target, invocation, configuration), request)
+    return (job(request, target: target, tally, invocation, configuration), request)
   }
 
   /// A replay that was interrupted is said of once, since nobody else would.
@@ -66,7 +70,7 @@ enum ReplayCommand {
   // MARK: An interrupted one
 
   private static func resume(
-    _ invocation: Invocation, _ configuration: Configuration
+    _ tally: TableTally, _ invocation: Invocation, _ configuration: Configuration
   ) throws(RelayError) -> (Job, ReplayRequest) {
     let record = try JobResumption.interrupted(
       "replay", without: ReplayOptions.fixed, invocation, configuration)
@@ -75,7 +79,7 @@ enum ReplayCommand {
     }
     if let rate = try ReplayOptions.rate(invocation) { request.rate = rate }
     let target = request.file.map { JobTarget.file($0) } ?? .kafka
-    var job = job(request, target: target, invocation, configuration)
+    var job = job(request, target: target, tally, invocation, configuration)
     job.resumed = record
     return (job, request)
   }
@@ -83,7 +87,8 @@ enum ReplayCommand {
   // MARK: Both
 
   private static func job(
-    _ request: ReplayRequest, target: JobTarget, _ invocation: Invocation, _ configuration: Configuration
+    _ request: ReplayRequest, target: JobTarget, _ tally: TableTally, _ invocation: Invocation,
+    _ configuration: Configuration
   ) -> Job {
     let (plan, settings) = (request.plan, configuration.postgres)
     let wanted = request.selection.outboxes
@@ -104,8 +109,11 @@ enum ReplayCommand {
           var range = TableRange()
           range.lowestTransaction = plan.lowestTransaction
           range.endTransaction = plan.endTransaction
+          range.streamStart = LSN(plan.through.rawValue &+ 1)
+          range.committedSince = plan.fromTime
           return try PostgresSource.openTables(
-            range, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
+            range, resume: position, settings: settings, mappings: mappings, tally: tally, stop: stop,
+            log: log)
         }
       })
   }

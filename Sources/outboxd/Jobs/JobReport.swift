@@ -1,5 +1,6 @@
 // Owns: what a job says at its end, for people and as JSON, and its exit code.
 // Must not know: how the job was done.
+import PostgresSource
 import RelayCore
 
 /// The report of one job.
@@ -10,6 +11,25 @@ struct JobReport {
   var details: [JSONValue.Member] = []
   /// What a person must know of the result, a sentence each.
   var notes: [String] = []
+
+  /// Adds by which proof the rows of tables were read.
+  /// - Parameter doubt: what may be of the rows that nothing proves to belong to the range.
+  mutating func note(_ tally: TableTally, doubt: String) {
+    let (certain, doubtful, streamed) = tally.counts
+    details += [
+      .init("rows_certain", .unsigned(certain)),
+      .init("rows_in_doubt", .unsigned(doubtful)),
+      .init("rows_left_to_stream", .unsigned(streamed)),
+      .init("doubt", .optional(tally.gap)),
+    ]
+    if streamed > 0 {
+      notes.append(
+        "\(JobText.grouped(streamed)) rows were left out: the WAL shows that they were inserted later")
+    }
+    if doubtful > 0, let gap = tally.gap {
+      notes.append("\(JobText.grouped(doubtful)) rows are in doubt: they \(doubt) (\(gap))")
+    }
+  }
 
   /// Prints the result on standard output, or on standard error where that holds the data; and a failure on standard
   /// error.

@@ -8,6 +8,8 @@ import RelayCore
 struct TableRequest: Equatable, Sendable {
   /// The slot's start: what had been committed before. Nil in a dry run that makes none.
   var start: SlotStart?
+  /// A snapshot of which every row must be seen, where the start has none.
+  var covers: String?
   var selection = EventSelection()
   /// In place of the mappings' topics.
   var topic: String?
@@ -72,6 +74,15 @@ struct TableRequest: Equatable, Sendable {
       topic: topic, selection: selection == EventSelection() ? nil : selection, hasPositions: false)
   }
 
+  /// Which rows.
+  var range: TableRange {
+    var range = TableRange()
+    range.visibleIn = start?.snapshot
+    range.streamStart = start?.lsn
+    range.covers = covers
+    return range
+  }
+
   /// The tables that are to be read.
   func mappings(_ all: [OutboxMapping]) -> [OutboxMapping] {
     selection.outboxes.isEmpty ? all : all.filter { selection.outboxes.contains($0.qualifiedName) }
@@ -82,6 +93,7 @@ struct TableRequest: Equatable, Sendable {
     return .object([
       .init("start_lsn", .optional(start?.lsn.description)),
       .init("start_snapshot", .optional(start?.snapshot)),
+      .init("covers_snapshot", .optional(covers)),
       .init("outboxes", array(selection.outboxes)),
       .init("aggregatetypes", array(selection.aggregatetypes)),
       .init("subjects", array(selection.subjects)),
@@ -95,14 +107,14 @@ struct TableRequest: Equatable, Sendable {
 
   /// Nil where the text is not a request of this version of outboxd.
   init?(json text: String) {
-    guard let json = JSONReader.value(of: text), let lsn = json["start_lsn"]?.string.flatMap({ LSN($0) }),
-      let snapshot = json["start_snapshot"]?.string
+    guard let json = JSONReader.value(of: text), let lsn = json["start_lsn"]?.string.flatMap({ LSN($0) })
     else { return nil }
     func texts(_ name: String) -> [String] {
       guard case .array(let items) = json[name] else { return [] }
       return items.compactMap(\.string)
     }
-    start = SlotStart(lsn: lsn, snapshot: snapshot)
+    start = SlotStart(lsn: lsn, snapshot: json["start_snapshot"]?.string)
+    covers = json["covers_snapshot"]?.string
     selection = EventSelection(
       outboxes: texts("outboxes"), aggregatetypes: texts("aggregatetypes"), subjects: texts("subjects"),
       types: texts("types"), ids: texts("ids"))

@@ -1,0 +1,236 @@
+// Owns: that a table read has every row that the stream does not have, whatever was updated, deleted or forgotten by
+// the statistics; and which rows it leaves out, by which proof.
+import Foundation
+import RelayCore
+import RelayTesting
+import Testing
+
+@testable import PostgresSource
+
+private let ends = [PostgresServer.versions.first, PostgresServer.versions.last].compactMap(\.self)
+
+/// What a read handed over.
+private struct Outcome {
+  var ids: [String] = []
+  /// After so many rows.
+  var positions: [(count: Int, text: String?)] = []
+  var tally = TableTally()
+}
+
+extension LiveDatabase {
+  fileprivate func proven(_ range: TableRange, resume: String? = nil) throws -> Outcome {
+    var outcome = Outcome()
+    let source = try PostgresSource.openTables(
+      range, resume: resume, settings: settings, mappings: mappings, tally: outcome.tally, stop: stop,
+      log: log)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 30_000)
+    while !source.isAtEnd, MonotonicTime.now() < deadline {
+      guard let change = try source.next() else {
+        guard !source.isAtEnd else { break }
+        _ = try SQLConnection.wait(source.descriptor, Int16(POLLIN), until: deadline, stop: nil)
+        try source.report(flushed: .zero, now: .now())
+        continue
+      }
+      switch change {
+      case .insert(let row): outcome.ids.append(String(decoding: row.values[2].bytes, as: UTF8.self))
+      case .commit(_, let end, _): outcome.positions.append((outcome.ids.count, source.position(after: end)))
+      default: break
+      }
+    }
+    #expect(source.isAtEnd)
+    return outcome
+  }
+
+  fileprivate func add(_ ids: String...) throws {
+    for id in ids {
+      try sql("INSERT INTO outbox (aggregatetype, aggregateid, type) VALUES ('a', '\(id)', 't')")
+    }
+  }
+
+  /// A slot and the snapshot of its start, as `outboxd init --apply` makes it.
+  fileprivate func start() throws -> TableRange {
+    let start = try PostgresSource.createSlot(settings: settings, login: settings, stop: stop, log: log)
+    var range = TableRange()
+    #expect(start.snapshot != nil)
+    range.visibleIn = start.snapshot
+    range.streamStart = start.lsn
+    return range
+  }
+
+  /// The statement of `outboxd init` that makes the slot.
+  fileprivate func runSlotStatement() throws {
+    let setup = SetupSQL.statements(settings: settings, mappings: mappings, role: "outboxd")
+    try sql(try #require(setup.last).sql)
+  }
+}
+
+@Suite(.serialized) struct TableProofTests {
+  /// Without the slot, so that each test has one.
+  private static let servers = Result {
+    try Dictionary(uniqueKeysWithValues: ends.map { ($0, try PostgresServer(version: $0, settings: [:])) })
+  }
+
+  private func database(_ version: Int) throws -> LiveDatabase {
+    try LiveDatabase(try #require(try Self.servers.get()[version]))
+  }
+
+  /// Rows before and after the start, of both some that were updated, and some of after that were deleted.
+  private func change(_ database: LiveDatabase) throws {
+    try database.add("new", "new updated", "new deleted")
+    try database.sql(
+      """
+      UPDATE outbox SET type = 'u' WHERE aggregateid LIKE '%updated'; DELETE FROM outbox WHERE aggregateid LIKE '%deleted';
+      BEGIN; UPDATE outbox SET type = 'v' WHERE aggregateid = 'old'; ROLLBACK;
+      BEGIN; SAVEPOINT a; INSERT INTO outbox (aggregatetype, aggregateid, type) VALUES ('a', 'new too', 't');
+      RELEASE a; UPDATE outbox SET type = 'w' WHERE aggregateid = 'old updated in a savepoint'; COMMIT;
+      """)
+  }
+
+  private static let old = ["old", "old updated", "old updated in a savepoint"]
+
+  @Test(arguments: ends) func exactlyTheRowsOfBeforeTheStartAreRead(version: Int) throws {
+    let database = try database(version)
+    try database.add("old", "old updated", "old updated in a savepoint", "old deleted")
+    let range = try database.start()
+    try change(database)
+    try database.sql("SELECT pg_stat_reset()")
+    let read = try database.proven(range)
+    #expect(read.ids.sorted() == Self.old)
+    #expect(read.tally.counts == (certain: 3, doubtful: 0, streamed: 3) && read.tally.gap == nil)
+    // The stream has the others, and those that were deleted.
+    let stream = try database.open()
+    #expect(stream.startLSN == range.streamStart)
+    _ = try stream.read(rows: 4)
+  }
+
+  @Test(arguments: ends) func countersThatACrashForgotDecideNothing(version: Int) throws {
+    let database = try database(version)
+    try database.add("old", "old updated", "old updated in a savepoint")
+    let range = try database.start()
+    try change(database)
+    try database.server.restart(.immediate)
+    #expect(try database.proven(range).ids.sorted() == Self.old)
+  }
+
+  @Test(arguments: ends) func whereTheWALIsGoneEverythingThatMayBeMissingIsReadAndSaid(version: Int) throws {
+    let database = try database(version)
+    try database.add("old", "old updated", "old updated in a savepoint")
+    let range = try database.start()
+    try change(database)
+    try database.sql("SELECT pg_replication_slot_advance('\(database.name)', pg_current_wal_lsn())")
+    try database.add("newest")
+    let read = try database.proven(range)
+    // What lies after the slot's position is still proven to be the stream's.
+    #expect(read.ids.sorted() == ["new", "new too", "new updated"] + Self.old)
+    #expect(read.tally.counts == (certain: 1, doubtful: 5, streamed: 1))
+    #expect(read.tally.gap?.contains("\"\(database.name)\" has the WAL from") == true)
+    // An anchor that has it serves as well.
+    try database.sql("SELECT pg_drop_replication_slot('\(database.name)')")
+    let gone = try database.proven(range)
+    #expect(gone.ids.count == 7 && gone.tally.gap?.hasPrefix("no slot has the WAL from") == true)
+  }
+
+  @Test(arguments: ends) func theAnchorProvesWhatTheSlotHasLetGo(version: Int) throws {
+    let database = try database(version)
+    try database.add("old", "old updated", "old updated in a savepoint")
+    let range = try database.start()
+    try database.sql(
+      "SELECT pg_copy_logical_replication_slot('\(database.name)', '\(ReplaySlots.anchor(of: database.name))', false)"
+    )
+    try change(database)
+    try database.sql("SELECT pg_replication_slot_advance('\(database.name)', pg_current_wal_lsn())")
+    let read = try database.proven(range)
+    #expect(read.ids.sorted() == Self.old && read.tally.gap == nil)
+  }
+
+  @Test func moreRowsThanAreRememberedAreInDoubt() throws {
+    let database = try database(try #require(ends.first))
+    let range = try database.start()
+    try database.insert(10)
+    let connection = try SQLConnection(database.settings, stop: database.stop)
+    try connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    let publication = try SlotInspector(connection: connection, settings: database.settings).publication()
+    let catalog = TableCatalog(connection: connection, settings: database.settings, publication: publication)
+    let shape = try catalog.shape(OutboxMapping())
+    #expect(shape.keyColumns == ["id"])
+    var reader = StreamedRowsReader(
+      settings: database.settings, reads: [TableRead(OutboxMapping())], shapes: [shape], stop: database.stop,
+      log: database.log)
+    reader.limit = 4
+    let start = try #require(range.streamStart)
+    let few = try reader.read(from: start, visibleTo: connection)
+    #expect(few.keys.count == 4 && few.gap?.contains("more than 4 rows") == true)
+    reader.limit = 10
+    let all = try reader.read(from: start, visibleTo: connection)
+    #expect(all.keys.count == 10 && all.gap == nil)
+    // Commits that nobody flushes are waited for.
+    try connection.query("COMMIT")
+    try database.sql(
+      "SET synchronous_commit = off; INSERT INTO outbox (aggregatetype, aggregateid, type) VALUES ('a', 'b', 't')"
+    )
+    reader.limit = 100
+    try connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_current_snapshot()")
+    #expect(try reader.read(from: start, visibleTo: connection).keys.count == 11)
+  }
+
+  @Test(arguments: ends) func aSlotOfThePrintedSQLIsKnownAsFresh(version: Int) throws {
+    let database = try database(version)
+    try database.add("1", "2", "3 updated")
+    try database.runSlotStatement()
+    try database.add("4", "5")
+    try database.sql("DELETE FROM outbox WHERE aggregateid IN ('4', '2'); UPDATE outbox SET type = 'u'")
+    func plan() throws -> BackfillPlan {
+      try BackfillPlan.decide(
+        try PostgresSource.inspect(
+          settings: database.settings, mappings: database.mappings, stop: database.stop),
+        settings: database.settings, mappings: database.mappings, acceptsDuplicates: false)
+    }
+    let position = try #require(try database.confirmed)
+    #expect(try plan() == .before(position))
+    let begun = try PostgresSource.begin(
+      try plan(),
+      facts: try PostgresSource.inspect(
+        settings: database.settings, mappings: database.mappings, stop: database.stop),
+      settings: database.settings, stop: database.stop, log: database.log)
+    #expect(begun.start == SlotStart(lsn: position, snapshot: nil) && begun.covers != nil)
+    var range = TableRange()
+    range.streamStart = begun.start.lsn
+    range.covers = begun.covers
+    #expect(try database.proven(range).ids.sorted() == ["1", "3 updated"])
+    // The stream goes on where the slot stands.
+    let stream = try database.open()
+    #expect(stream.startLSN == position)
+    _ = try stream.read(rows: 2)
+    stream.finish(flushed: stream.startLSN, deadline: MonotonicTime.now().advanced(milliseconds: 5_000))
+  }
+
+  @Test(arguments: ends) func aSlotThatWasThereBeforeIsNotEnteredAsFresh(version: Int) throws {
+    let database = try database(version)
+    try database.createSlot()
+    try database.runSlotStatement()
+    #expect(try database.sql("SELECT count(*) FROM outboxd.checkpoint") == "0")
+    #expect(throws: RelayError.self) {
+      try BackfillPlan.decide(
+        try PostgresSource.inspect(
+          settings: database.settings, mappings: database.mappings, stop: database.stop),
+        settings: database.settings, mappings: database.mappings, acceptsDuplicates: false)
+    }
+  }
+
+  /// An update moves a row: to another place, another command, another time.
+  @Test(arguments: ends) func aReadThatGoesOnHasTheRowsThatWereUpdatedMeanwhile(version: Int) throws {
+    let database = try database(version)
+    try database.insert(2500)
+    let range = try database.start()
+    let whole = try database.proven(range)
+    #expect(whole.ids.count == 2500 && whole.positions.count > 2)
+    let place = whole.positions[1]
+    let rest = Set(whole.ids.dropFirst(place.count))
+    try database.sql("UPDATE outbox SET created_at = '2001-01-01' WHERE aggregateid::int % 7 = 0")
+    try database.sql("SELECT pg_stat_reset()")
+    let next = try database.proven(range, resume: place.text)
+    #expect(Set(next.ids).isSuperset(of: rest))
+    // What was not updated comes once.
+    #expect(next.ids.count <= rest.count + 2500 / 7 + 1)
+  }
+}
