@@ -80,8 +80,7 @@ enum PostgresFailure {
     let remedy =
       server.sqlstate == "08P01"
       ? poolerRemedy
-      : "Examine it with outboxd check, and correct the server or the database (SQLSTATE "
-        + "\(server.sqlstate ?? ""): \(reason)). outboxd needs PostgreSQL 15 or later."
+      : "Correct the server, the database or the role's settings (SQLSTATE \(server.sqlstate ?? ""): \(reason))."
     return error(.serverUnsuitable, server, context, remedy)
   }
 
@@ -121,9 +120,7 @@ enum PostgresFailure {
     return error
   }
 
-  /// Where the stream itself is at fault, and no gap shows in the catalog.
-  static let streamRemedy =
-    "If it halts at the same place again: outboxd recover --tables publishes the rows of the tables, and goes on behind."
+  static let streamRemedy = PostgresSource.streamRemedy
 
   static func slotActive(slot: String, pid: Int?, code: String?) -> RelayError {
     let holder = pid.map { " by process \($0)" } ?? ""
@@ -207,6 +204,12 @@ extension FailureContext.Phase {
   fileprivate var isOfSlot: Bool { self == .start || self == .stream }
 }
 
+extension PostgresSource {
+  /// Where the stream itself is at fault, and no gap shows in the catalog.
+  public static let streamRemedy =
+    "If it halts at the same place again: outboxd recover --tables publishes the rows of the tables, and goes on behind."
+}
+
 // What outboxd needs.
 extension PostgresFailure {
   /// - Parameter version: as `server_version_num` has it.
@@ -230,8 +233,10 @@ extension PostgresFailure {
     + "logical replication."
 
   static let poolerRemedy =
-    "A connection pooler or proxy seems to answer at this address. Connect to Postgres directly: name its own host and "
-    + "port in postgres.conninfo."
+    "A connection pooler or proxy seems to answer at this address. \(directly)"
+
+  static let directly =
+    "Connect to Postgres directly: name its own host and port in postgres.conninfo."
 
   /// By the code alone, since the text may be in the server's language.
   static func transientRemedy(_ state: String) -> String? {

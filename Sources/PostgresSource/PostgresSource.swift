@@ -50,7 +50,7 @@ public enum PostgresSource {
       facts: facts, settings: settings, mappings: mappings, resume: resume,
       formerBackend: keeper?.session?.backend)
     let action = try decision.decide()
-    for finding in decision.findings {
+    for finding in decision.findings where !finding.isNotice {
       let remedy: [Log.Field] = finding.remedy.map { [("remedy", $0)] } ?? []
       log.write(.warning, finding.message, remedy)
     }
@@ -98,18 +98,15 @@ public enum PostgresSource {
     resume: Checkpoint?, known: PublicationRecord? = nil
   ) throws(RelayError) -> ServerFacts {
     let inspector = SlotInspector(connection: connection.sql, settings: settings)
-    let server = try inspector.settingsFacts()
     let slot = try inspector.slot()
     let journal = try CheckpointJournal(connection: connection.sql, slot: settings.slot)
       .facts(mode: settings.journal)
     let identity = try connection.identifySystem()
-    var facts = ServerFacts(
-      serverVersion: connection.sql.serverVersion, systemIdentifier: identity.systemIdentifier,
-      timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
-      walLevel: server.walLevel, isInRecovery: server.isInRecovery, walSenderTimeout: server.timeout,
-      slot: slot, publication: try inspector.publication(since: journal.row?.publication ?? known),
-      tables: try inspector.tables(mappings),
-      journal: journal)
+    var facts = try inspector.serverFacts(identity)
+    facts.slot = slot
+    facts.journal = journal
+    facts.publication = try inspector.publication(since: journal.row?.publication ?? known)
+    facts.tables = try inspector.tables(mappings)
     var timelines = resume.map { [$0.timeline] } ?? []
     if let row = journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {

@@ -10,6 +10,8 @@ struct PublicationCheck {
   let mappings: [OutboxMapping]
   /// What was remembered of it; nil: nothing.
   var before: PublicationRecord?
+  /// Where the stream would go on, and the end of the WAL: between them rows may have been left out.
+  var range: (from: LSN, through: LSN)?
 
   var fault: RelayError? {
     guard let publication else {
@@ -72,18 +74,12 @@ struct PublicationCheck {
       findings.append(
         StartDecision.Finding(
           message: "publication \"\(name)\" also publishes \(others.joined(separator: ", ")), which are not "
-            + "events: they cost traffic, and UPDATE and DELETE fail on a table without a replica identity",
+            + "events and cost traffic",
           remedy:
             "Stop outboxd; ALTER PUBLICATION \(quoted) SET (publish = 'insert'); outboxd recover; outboxd run."
         ))
     }
-    for table in publication.tables where table.hasColumnList {
-      findings.append(
-        StartDecision.Finding(
-          message: "publication \"\(name)\" publishes only listed columns of \(table.qualifiedName)",
-          remedy: nil)
-      )
-    }
+    findings += columnFindings
     for table in tables where !table.isReadable {
       findings.append(
         StartDecision.Finding(
@@ -160,27 +156,6 @@ struct PublicationCheck {
       remedy: remedy)
   }
 
-  /// A mapping that the table would serve, and the published columns do not.
-  private func columnFault(_ publication: PublicationFacts) -> RelayError? {
-    for mapping in mappings {
-      guard
-        let published = publication.tables.first(where: {
-          $0.schema == mapping.schema && $0.name == mapping.table
-        })?.columns,
-        var relation = tables.first(where: { $0.schema == mapping.schema && $0.name == mapping.table })?
-          .relation
-      else { continue }
-      relation.columns.removeAll { !published.contains($0.name) }
-      guard let fault = Self.mappingFault(mapping, relation) else { continue }
-      return RelayError(
-        .publicationUnsuitable,
-        "publication \"\(name)\" publishes only listed columns of \(mapping.qualifiedName): \(fault.message)",
-        remedy:
-          "ALTER PUBLICATION \(quoted) SET TABLE \(tableList); rows committed before that keep the list.")
-    }
-    return nil
-  }
-
   /// What the relay would say at the table's first row.
   static func mappingFault(_ mapping: OutboxMapping, _ relation: Relation) -> RelayError? {
     do throws(RelayError) {
@@ -191,13 +166,19 @@ struct PublicationCheck {
     }
   }
 
+  private var doubt: String {
+    range.map { "; what was committed from \($0.from) to \($0.through) is in doubt" } ?? ""
+  }
+
   private func filterFault(_ publication: PublicationFacts) -> RelayError? {
     guard let table = publication.tables.first(where: \.hasRowFilter) else { return nil }
     return RelayError(
       .publicationUnsuitable,
-      "publication \"\(name)\" has a row filter on \(table.qualifiedName): rows that it leaves out would be "
-        + "lost without a word",
-      remedy: "ALTER PUBLICATION \(quoted) SET TABLE \(tableList);")
+      "publication \"\(name)\" has a row filter on \(table.qualifiedName): the rows that it leaves out are not "
+        + "published" + doubt,
+      remedy:
+        "ALTER PUBLICATION \(quoted) SET TABLE \(tableList); then outboxd recover publishes from the tables what "
+        + "the filter has left out since the checkpoint. Where there is no checkpoint yet: outboxd backfill.")
   }
 }
 
@@ -205,7 +186,8 @@ extension StartDecision {
   private var publicationCheck: PublicationCheck {
     PublicationCheck(
       name: settings.publication, publication: facts.publication, tables: facts.tables, mappings: mappings,
-      before: facts.publicationRecord)
+      before: facts.publicationRecord,
+      range: (checkpoint ?? facts.slot?.confirmedFlushLSN).map { ($0, facts.walEnd) })
   }
 
   var tableFault: RelayError? { publicationCheck.tableFault }
@@ -213,7 +195,7 @@ extension StartDecision {
 
   /// What does not stop the relay, and ought to be known.
   public var findings: [Finding] {
-    var findings = publicationCheck.findings
+    var findings = publicationCheck.findings + forecast
     if facts.journal == .absent || facts.journal == .off {
       findings.append(
         Finding(

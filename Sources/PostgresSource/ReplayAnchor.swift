@@ -235,9 +235,7 @@ extension ReplayAnchor {
     case .slotActive: return
     default: break
     }
-    keeper.log.write(
-      .warning, "the anchor could not be looked after",
-      [("slot", name), ("reason", error.message), ("remedy", error.remedy ?? "")])
+    keeper.log.error("the anchor could not be advanced or examined", error, level: .warning)
     connection = nil
   }
 }

@@ -100,16 +100,13 @@ extension PostgresSource {
     guard let copy, let lowest = copy.confirmedFlushLSN, lowest <= reached else {
       throw gone(facts, from: reached, copy?.confirmedFlushLSN.map { "the WAL is kept from \($0) on now" })
     }
-    let server = try SlotInspector(connection: watcher.sql, settings: settings).settingsFacts()
+    var served = try SlotInspector(connection: watcher.sql, settings: settings).serverFacts(identity)
     let idle = try SQLConnection(settings, applicationName: "outboxd replay", stop: stop)
     try connection.start(at: reached)
     log.info(
       "replaying from the WAL", ("slot", temporary.slot), ("from", "\(reached)"),
       ("through", "\(plan.through)"))
-    var served = ServerFacts(
-      serverVersion: connection.sql.serverVersion, systemIdentifier: identity.systemIdentifier,
-      timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
-      walSenderTimeout: server.timeout, journal: facts.journal)
+    served.journal = facts.journal
     served.publication = try SlotInspector(connection: watcher.sql, settings: settings).publicationIdentity()
     return RangeStream(
       ReplicationStream(

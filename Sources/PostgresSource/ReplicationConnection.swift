@@ -73,8 +73,7 @@ final class ReplicationConnection {
   }
 
   var descriptor: Int32 { PQsocket(sql.handle) }
-  /// The server's process at the other end.
-  var backend: Int { Int(PQbackendPID(sql.handle)) }
+  var backend: Int { sql.backend }
 }
 
 // Commands.

@@ -43,6 +43,8 @@ public final class SQLConnection {
   public let target: String
   /// As `server_version_num` has it: 150020 is 15.20.
   public let serverVersion: Int
+  /// The server's process at the other end, as it was told at the login.
+  var backend: Int { Int(PQbackendPID(handle)) }
   private let slot: String
   private let publication: String
   private let lastWords = LastWords()
@@ -152,6 +154,14 @@ extension SQLConnection {
   public func query(
     _ sql: String, _ parameters: [String?] = [], timeout: Int? = SQLConnection.defaultTimeout
   ) throws(RelayError) -> SQLResult {
+    try query(sql, parameters, timeout: timeout, phase: .sql)
+  }
+
+  /// - Parameter phase: `rows` where the statement reads values of a table.
+  func query(
+    _ sql: String, _ parameters: [String?] = [], timeout: Int? = SQLConnection.defaultTimeout,
+    phase: FailureContext.Phase
+  ) throws(RelayError) -> SQLResult {
     try send(sql, parameters)
     let deadline = timeout.map { MonotonicTime.now().advanced(milliseconds: $0) } ?? .never
     var last = SQLResult(columns: [], rows: [], affectedRows: 0)
@@ -161,7 +171,7 @@ extension SQLConnection {
       defer { PQclear(result) }
       switch PQresultStatus(result) {
       case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY: last = Self.rows(of: result)
-      default: failure = failure ?? error(of: result, phase: .sql)
+      default: failure = failure ?? error(of: result, phase: phase)
       }
     }
     if let failure { throw failure }

@@ -28,6 +28,12 @@ public struct ServerFacts: Equatable, Sendable {
   public var isInRecovery: Bool
   /// Milliseconds; 0 is "off".
   public var walSenderTimeout: Int
+  /// `server_encoding`.
+  public var encoding = "UTF8"
+  /// Seconds after which the server invalidates a slot that nobody streams from; 0 is never (always, before 18).
+  public var idleSlotTimeout = 0
+  /// Something between outboxd and the server answers in its place: a pooler or proxy.
+  public var isPooled = false
   /// Nil: there is no slot of that name.
   public var slot: SlotFacts?
   /// Nil: there is no publication of that name.
@@ -128,6 +134,10 @@ public struct PublicationFacts: Equatable, Sendable {
   /// `publish_via_partition_root`.
   public var viaRoot = true
   public var isForAllTables = false
+  /// Stored generated columns too (`publish_generated_columns`, from 18 on).
+  public var publishesGenerated = false
+  /// The server knows `publish_generated_columns`.
+  public var canPublishGenerated = false
   /// What it publishes, schemas and partitions resolved, as `pg_publication_tables` has it.
   public var tables: [Table]
 
@@ -146,6 +156,8 @@ public struct TableFacts: Equatable, Sendable {
     public var typeOID: UInt32 = 0
     public var typeName = ""
     public var isNullable: Bool
+    /// As `attgenerated` has it: `s` stored, `v` virtual, empty for a column that is not generated.
+    public var generated = ""
   }
 
   public var oid: UInt32 = 0
@@ -158,6 +170,12 @@ public struct TableFacts: Equatable, Sendable {
   public var columns: [Column] = []
   /// The role may read it, which streaming does not need, but replay and verification do.
   public var isReadable = true
+  /// Policies hide rows from the role.
+  public var hasRowSecurity = false
+  /// UPDATE and DELETE can name the row, so that a publication may carry them.
+  public var hasReplicaIdentity = true
+  /// Leaf partitions whose rows are not in the WAL: unlogged ones and foreign tables.
+  public var unloggedPartitions: [String] = []
   /// Of another, partitioned table.
   public var isPartition = false
 

@@ -7,16 +7,26 @@ struct SlotInspector {
   let connection: SQLConnection
   let settings: PostgresSettings
 
-  func settingsFacts() throws(RelayError) -> (walLevel: String, isInRecovery: Bool, timeout: Int) {
+  /// The facts that are one value each; of the rest, what `ServerFacts` has by default.
+  func serverFacts(_ identity: ReplicationConnection.Identity) throws(RelayError) -> ServerFacts {
     let result = try connection.query(
       """
       SELECT current_setting('wal_level') AS wal_level, pg_is_in_recovery() AS recovery,
-        (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout') AS timeout
+        (SELECT setting FROM pg_settings WHERE name = 'wal_sender_timeout') AS timeout,
+        (SELECT setting FROM pg_settings WHERE name = 'idle_replication_slot_timeout') AS idle_timeout,
+        current_setting('server_encoding') AS encoding, pg_backend_pid() AS backend
       """)
-    return (
-      result[0, "wal_level"] ?? "", result[0, "recovery"] == "t",
-      result[0, "timeout"].flatMap { Int($0) } ?? 60_000
-    )
+    func number(_ column: String) -> Int? { result[0, column].flatMap { Int($0) } }
+    var facts = ServerFacts(
+      serverVersion: connection.serverVersion, systemIdentifier: identity.systemIdentifier,
+      timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
+      walLevel: result[0, "wal_level"] ?? "", isInRecovery: result[0, "recovery"] == "t",
+      walSenderTimeout: number("timeout") ?? 60_000)
+    facts.encoding = result[0, "encoding"] ?? ""
+    facts.idleSlotTimeout = number("idle_timeout") ?? 0
+    // A pooler gives a key of its own to cancel with.
+    facts.isPooled = number("backend") != connection.backend
+    return facts
   }
 
   func slot() throws(RelayError) -> SlotFacts? { try slot(named: settings.slot) }
@@ -54,7 +64,8 @@ struct SlotInspector {
     let name = SQLText.literal(settings.publication)
     let head = try connection.query(
       """
-      SELECT oid, xmin AS version, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+      SELECT oid, xmin AS version, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables,
+        \(connection.serverVersion >= 180_000 ? "pubgencols = 's'" : "false") AS generated
       FROM pg_publication WHERE pubname = \(name)
       """)
     guard !head.rows.isEmpty else { return nil }
@@ -86,6 +97,8 @@ struct SlotInspector {
     facts.publishesUpdates = head[0, "pubupdate"] == "t"
     facts.publishesDeletes = head[0, "pubdelete"] == "t"
     facts.publishesTruncates = head[0, "pubtruncate"] == "t"
+    facts.publishesGenerated = head[0, "generated"] == "t"
+    facts.canPublishGenerated = connection.serverVersion >= 180_000
     facts.viaRoot = head[0, "pubviaroot"] == "t"
     facts.isForAllTables = head[0, "puballtables"] == "t"
     return facts
@@ -109,7 +122,13 @@ struct SlotInspector {
         SELECT c.oid AS relation, c.relkind, c.relpersistence, c.relispartition, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
           base.oid AS type_oid, base.typname AS type_name,
           NOT a.attnotnull AS nullable,
-          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable
+          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
+          a.attgenerated AS generated, row_security_active(c.oid) AS secured,
+          c.relreplident IN ('f', 'i') OR (c.relreplident = 'd'
+            AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) AS identified,
+          (SELECT string_agg(l.oid::regclass::text, chr(10) ORDER BY l.oid) FROM pg_partition_tree(c.oid) AS t
+            JOIN pg_class l ON l.oid = t.relid
+            WHERE c.relkind = 'p' AND t.isleaf AND (l.relkind = 'f' OR l.relpersistence <> 'p')) AS unlogged
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         \(Self.joinedBaseType)
@@ -123,13 +142,16 @@ struct SlotInspector {
       table.persistence = result[0, "relpersistence"] ?? ""
       table.isReadable = result[0, "readable"] == "t"
       table.isPartition = result[0, "relispartition"] == "t"
+      table.hasRowSecurity = result[0, "secured"] == "t"
+      table.hasReplicaIdentity = result[0, "identified"] == "t"
+      table.unloggedPartitions = result[0, "unlogged"]?.split(separator: "\n").map(String.init) ?? []
       table.columns = result.rows.indices.compactMap { row in
         guard let name = result[row, "attname"] else { return nil }
         return TableFacts.Column(
           name: name, type: result[row, "type"] ?? "",
           typeOID: result[row, "type_oid"].flatMap { UInt32($0) } ?? 0,
           typeName: result[row, "type_name"] ?? "",
-          isNullable: result[row, "nullable"] == "t")
+          isNullable: result[row, "nullable"] == "t", generated: result[row, "generated"] ?? "")
       }
       found.append(table)
     }

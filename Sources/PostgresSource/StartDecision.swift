@@ -17,6 +17,8 @@ public struct StartDecision {
   public struct Finding: Equatable, Sendable {
     public var message: String
     public var remedy: String?
+    /// To be known beforehand, and no reason for a line of the log at each start.
+    public var isNotice = false
   }
 
   public let facts: ServerFacts
@@ -61,7 +63,7 @@ public struct StartDecision {
     { $0.recoveryFault }, { $0.journalFault }, { $0.systemFault },
     { $0.behindFault }, { $0.timelineFault }, { $0.walLevelFault }, { $0.missingSlotFault },
     { $0.unsuitableSlotFault }, { $0.lostSlotFault }, { $0.activeSlotFault }, { $0.movedSlotFault },
-    { $0.tableFault }, { $0.publicationFault }, { $0.publicationChangeFault },
+    { $0.tableFault }, { $0.unloggedFault }, { $0.publicationFault }, { $0.publicationChangeFault },
   ]
 
   /// What is known to be published: the farther of the journal's row and the process' own memory. A row
@@ -205,16 +207,15 @@ extension StartDecision {
 
   /// Such a slot sends a prepared transaction before it is certain that it commits, whatever the stream asks for.
   private var twoPhaseFault: RelayError {
-    let quoted = SQLText.identifier(settings.slot)
-    // Proven for a slot from which prepared transactions are still to come.
+    let alter = "ALTER_REPLICATION_SLOT \(SQLText.identifier(settings.slot)) (TWO_PHASE false)"
     let remedy =
       facts.serverVersion >= 180_000
-      ? "With psql \"dbname=\(facts.database) replication=database\": ALTER_REPLICATION_SLOT \(quoted) "
-        + "(TWO_PHASE false); the slot keeps its place, and nothing is skipped."
-      : "SELECT pg_drop_replication_slot(\(slotName)); and then, "
+      ? "psql 'dbname=\(facts.database) replication=database' -c '\(alter)' as a role with REPLICATION; the slot keeps its "
+        + "place, and nothing is skipped."
+      : "SELECT pg_drop_replication_slot(\(slotName)); then "
         + (checkpoint == nil
-          ? "as outboxd has published nothing from it: outboxd backfill creates it and publishes the rows of the tables."
-          : "as outboxd has published from it: outboxd recover creates it and publishes what was skipped.")
+          ? "outboxd backfill, which creates the slot and publishes the rows of the tables."
+          : "outboxd recover, which creates the slot and publishes what was skipped.")
     return RelayError(
       .slotUnsuitable,
       "slot \"\(settings.slot)\" is a two-phase slot (two_phase is true): it sends transactions at PREPARE TRANSACTION, "

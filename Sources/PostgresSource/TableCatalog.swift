@@ -92,14 +92,15 @@ struct TableCatalog {
     var shape = TableShape(
       schema: name.schema, table: name.name, oid: oid, isPartitioned: isPartitioned, outbox: mapping,
       formerName: formerName, columns: [], storage: "", estimatedRows: 0)
-    let listed = publication?.tables.first { $0.oid == oid }?.columns
+    let member = publication?.tables.first { $0.oid == oid }
     for row in result.rows.indices {
       guard let name = result[row, "attname"] else { continue }
       let type = result[row, "type_oid"].flatMap { UInt32($0) } ?? 0
       let typeName = result[row, "type_name"] ?? ""
       let columnType =
         ColumnType.builtIn(oid: type) ?? (typeName == "citext" ? .text : .other(oid: type, name: typeName))
-      if listed?.contains(name) ?? (result[row, "published"] == "t") {
+      let generated = result[row, "generated"] ?? ""
+      if publication?.publishes(name, generated: generated, of: member) ?? generated.isEmpty {
         shape.columns.append(
           TableShape.Column(name: name, type: columnType, hasBinaryForm: result[row, "sendable"] == "t"))
       }
@@ -155,26 +156,20 @@ struct TableCatalog {
         + "\(table.sql) TO \(grantee);")
   }
 
-  /// A generated column is published from 18 on where the publication says so, and only a stored one. A serial counts
-  /// where its sequence hands out one value at a time, upwards: cached ones are not in the order of the inserts.
+  /// A serial counts where its sequence hands out one value at a time, upwards: cached ones are not in the order of the
+  /// inserts.
   private func columnQuery(_ table: String) -> String {
-    let generated =
-      connection.serverVersion >= 180_000
-      ? "SELECT coalesce((SELECT pubgencols = 's' FROM pg_publication WHERE pubname = "
-        + "\(SQLText.literal(settings.publication))), false) AS generated"
-      : "SELECT false AS generated"
     return """
       SELECT c.oid AS relation, n.nspname, c.relname, c.relkind, current_user::text AS role, a.attname,
         has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
-        a.attgenerated = '' OR (a.attgenerated = 's' AND p.generated) AS published,
-        coalesce(a.attnum = ANY (i.indkey::int2[]), false) AS is_primary,
+        a.attgenerated AS generated, coalesce(a.attnum = ANY (i.indkey::int2[]), false) AS is_primary,
         t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
         a.atttypid IN (20, 21, 23) AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%')
           AND EXISTS (SELECT FROM pg_depend s JOIN pg_sequence q ON q.seqrelid = s.objid
             WHERE s.classid = 'pg_class'::regclass AND s.refclassid = 'pg_class'::regclass AND s.refobjid = c.oid
               AND s.refobjsubid = a.attnum AND s.deptype IN ('a', 'i')
               AND q.seqcache = 1 AND q.seqincrement > 0 AND NOT q.seqcycle) AS serial
-      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace CROSS JOIN (\(generated)) AS p
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       LEFT JOIN pg_type t ON t.oid = a.atttypid
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary

@@ -25,24 +25,10 @@ public enum TopicSample {
         SELECT DISTINCT topic FROM (SELECT \(topic) AS topic
           FROM \(SQLText.qualified(mapping.schema, mapping.table)) LIMIT \(rowLimit)) AS sample
         WHERE topic IS NOT NULL LIMIT \(topicLimit)
-        """)
+        """, phase: .rows(mapping.qualifiedName))
       return result.rows.compactMap { $0.first ?? nil }
     } catch  where error.kind == .sourceDenied {
       return []
     }
-  }
-}
-
-extension TableFacts {
-  /// The shape that the stream would give the table.
-  public var relation: Relation {
-    Relation(
-      id: 0, schema: schema, table: name,
-      columns: columns.map {
-        Relation.Column(
-          name: $0.name,
-          type: ColumnType.builtIn(oid: $0.typeOID)
-            ?? ($0.typeName == "citext" ? .text : .other(oid: $0.typeOID, name: $0.typeName)))
-      })
   }
 }

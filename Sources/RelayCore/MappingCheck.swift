@@ -8,6 +8,17 @@ public enum MappingCheck {
     public var constantTopic: String?
     /// The topic's parts otherwise: literal text, and names of columns.
     public var topicParts: [TopicPart]
+    /// The columns that are read. A column may have several uses.
+    public var uses: [ColumnUse]
+  }
+
+  /// What a column is read for.
+  public struct ColumnUse: Equatable, Sendable {
+    /// `id`, `time`, `topic`, `extension NAME` and so on.
+    public var part: String
+    public var column: String
+    /// A row with a NULL in it cannot become an event.
+    public var isRequired: Bool
   }
 
   public enum TopicPart: Equatable, Sendable {
@@ -29,6 +40,36 @@ public enum MappingCheck {
         case .literal(let bytes): .literal(String(decoding: bytes, as: UTF8.self))
         case .column(let source): .column(relation.columns[source.index].name)
         }
-      })
+      },
+      uses: uses(plan))
+  }
+
+  private static func uses(_ plan: RowPlan) -> [ColumnUse] {
+    let isKeyOptional = plan.mapping.key?.description == "{aggregateid}"
+    var uses: [ColumnUse] = []
+    func add(_ part: String, _ source: RowPlan.Source?, isRequired: Bool = false) {
+      guard let source else { return }
+      uses.append(
+        ColumnUse(part: part, column: plan.relation.columns[source.index].name, isRequired: isRequired))
+    }
+    func add(_ part: String, _ text: RowPlan.Text?, isRequired: Bool) {
+      for case .column(let source) in text?.segments ?? UnsafeBufferPointer(start: nil, count: 0) {
+        add(part, source, isRequired: isRequired)
+      }
+    }
+    add("id", plan.id, isRequired: true)
+    add("type", plan.type, isRequired: true)
+    add("payload", plan.payload)
+    add("source", plan.source, isRequired: true)
+    add("topic", plan.topic, isRequired: true)
+    add("key", plan.key, isRequired: !isKeyOptional)
+    add("subject", plan.subject)
+    add("time", plan.time)
+    add("headers", plan.headers)
+    add("datacontenttype", plan.datacontenttype)
+    add("dataschema", plan.dataschema, isRequired: false)
+    add("aggregatetype", plan.aggregatetype)
+    for item in plan.extensions { add("extension", item.source) }
+    return uses
   }
 }

@@ -17,12 +17,17 @@ final class LiveDatabase {
   let log = Log(level: .error)
   private var keepers: [JournalKeeper] = []
 
-  /// - Parameter files: those of `sql/` that are run, by their number.
-  init(_ server: PostgresServer, files: [String] = ["01", "03", "04", "05", "06"]) throws {
+  /// - Parameters:
+  ///   - files: those of `sql/` that are run, by their number.
+  ///   - encoding: the database's.
+  init(
+    _ server: PostgresServer, files: [String] = ["01", "03", "04", "05", "06"], encoding: String = "UTF8"
+  ) throws {
     self.server = server
     // Slots are the cluster's: their names follow the database's.
     name = "d" + TestTools.uniqueName("").filter(\.isNumber)
-    try server.sql("CREATE DATABASE \(name)")
+    try server.sql(
+      "CREATE DATABASE \(name) ENCODING '\(encoding)' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     for file in files { try server.sql(try Self.file(file), database: name) }
     settings.conninfo = server.conninfo(name)
     settings.slot = name

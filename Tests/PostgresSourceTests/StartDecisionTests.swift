@@ -331,7 +331,7 @@ private func expect(
     }
     let decision = StartDecision(facts: facts, settings: PostgresSettings(), mappings: [OutboxMapping()])
     #expect(decision.faults.isEmpty)
-    #expect(decision.findings.count == 5)
+    #expect(decision.findings.count == 4)
   }
 
   @Test func historyFilesAreRead() {

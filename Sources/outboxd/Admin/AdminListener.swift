@@ -21,6 +21,7 @@ struct AdminListener {
     // Every address: one socket for both families, or IPv4 alone where the machine has no IPv6.
     let hosts = settings.host.isEmpty ? ["::", "0.0.0.0"] : [settings.host]
     var reason = ""
+    var remedy = "Set admin.listen to an address and a port that this process may listen on, or to off."
     var mayPass = false
     for host in hosts {
       var hints = addrinfo()
@@ -31,6 +32,8 @@ struct AdminListener {
       guard code == 0 else {
         // SAFETY: a constant of the library.
         reason = String(cString: gai_strerror(code))
+        remedy =
+          "Correct the host of admin.listen: an address of this machine, or a name that resolves to one; or set off."
         continue
       }
       // SAFETY: getaddrinfo filled the list; its entries live until freeaddrinfo.
@@ -41,6 +44,7 @@ struct AdminListener {
           return AdminListener(descriptor: descriptor, address: boundAddress(descriptor) ?? settings.text)
         }
         mayPass = mayPass || errno == EADDRINUSE || errno == EADDRNOTAVAIL
+        remedy = Self.remedy(errno, settings.port) ?? remedy
         reason = FileContents.errorText()
         entry = information.ai_next
       }
@@ -48,9 +52,19 @@ struct AdminListener {
     throw Failure(
       error: RelayError(
         .failed, "the admin server cannot listen on \(settings.text): \(reason)",
-        remedy: "Set admin.listen to a free port, to port 0 for any, or to off; "
-          + "\"ss -ltnp 'sport = :\(settings.port)'\" shows who has this one."),
-      mayPass: mayPass)
+        remedy: remedy), mayPass: mayPass)
+  }
+
+  private static func remedy(_ code: Int32, _ port: UInt16) -> String? {
+    switch code {
+    case EADDRINUSE:
+      "Set admin.listen to a free port, to port 0 for any, or to off; \"ss -ltnp 'sport = :\(port)'\" shows who has "
+        + "this one."
+    case EADDRNOTAVAIL: "Set the host of admin.listen to an address of this machine, or admin.listen to off."
+    case EACCES:
+      "Set admin.listen to a port from 1024 on, or give outboxd the capability CAP_NET_BIND_SERVICE."
+    default: nil
+    }
   }
 
   /// Nil with the reason in errno.

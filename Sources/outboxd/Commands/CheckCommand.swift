@@ -66,11 +66,13 @@ enum CheckCommand {
     }
     for finding in decision.findings {
       findings.append(
-        Finding(level: .warning, subject: "postgres", message: finding.message, remedy: finding.remedy))
+        Finding(
+          level: finding.isNotice ? .notice : .warning, subject: "postgres", message: finding.message,
+          remedy: finding.remedy))
     }
     if decision.faults.isEmpty { findings.append(start(decision, settings)) }
     return configuration.outboxes.flatMap {
-      table($0, facts, settings: settings, &findings)
+      table($0, facts, settings: settings, faults: decision.faults, &findings)
     }
   }
 
@@ -85,10 +87,10 @@ enum CheckCommand {
 
   private static func table(
     _ mapping: OutboxMapping, _ facts: ServerFacts, settings: PostgresSettings,
-    _ findings: inout [Finding]
+    faults: [RelayError], _ findings: inout [Finding]
   ) -> [String] {
-    // A table that does not exist is among the faults already.
-    guard let relation = facts.table(mapping.schema, mapping.table)?.relation else { return [] }
+    // A table that does not exist is among the faults already, and so is one whose columns do not serve.
+    guard let relation = facts.published(mapping) else { return [] }
     do throws(RelayError) {
       let result = try MappingCheck.inspect(
         mapping, relation: relation, database: facts.database)
@@ -104,9 +106,11 @@ enum CheckCommand {
       findings += topics.compactMap { invalidTopic($0, mapping) }
       return topics.filter { CloudEventRules.isTopic($0) }
     } catch {
-      findings.append(
-        Finding(
-          level: .error, subject: mapping.qualifiedName, message: error.message, remedy: error.remedy))
+      if !faults.contains(where: { $0.message.hasSuffix(error.message) }) {
+        findings.append(
+          Finding(
+            level: .error, subject: mapping.qualifiedName, message: error.message, remedy: error.remedy))
+      }
       return []
     }
   }

@@ -126,7 +126,7 @@ struct RecoveryText {
       return [
         ("state", "nothing is in doubt on slot \"\(slot)\": outboxd run goes on by itself"),
         (
-          "else",
+          "note",
           "if outboxd run halts all the same because it cannot read the stream (exit codes 11, 17, 18, 21): outboxd "
             + "recover --tables publishes the rows of the tables, and goes on behind that place"
         ),

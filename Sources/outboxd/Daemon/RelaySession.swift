@@ -158,8 +158,11 @@ final class RelaySession {
 
   /// What is left to an operator who can neither correct the mapping nor raise a limit.
   private func withWayOut(_ error: RelayError) -> RelayError {
-    guard let commitLSN = error.commitLSN else { return error }
     var error = error
+    if error.kind == .streamMalformed, error.remedy?.contains(PostgresSource.streamRemedy) != true {
+      error.remedy = (error.remedy.map { $0 + " " } ?? "") + PostgresSource.streamRemedy
+    }
+    guard let commitLSN = error.commitLSN else { return error }
     error.remedy =
       (error.remedy.map { $0 + ($0.hasSuffix(".") ? " " : ". ") } ?? "")
       + "To give up this transaction with all its events, and go on after it: outboxd skip --lsn \(commitLSN) "
