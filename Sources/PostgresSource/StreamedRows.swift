@@ -73,16 +73,12 @@ struct StreamedRowsReader {
       rows.gap = "slot \"\(source)\" has the WAL from \(first) on, and the range begins at \(start)"
     }
     guard end > max(start, first) else { return }
-    let server = try inspector.settingsFacts()
+    let facts = try inspector.serverFacts(identity)
     log.info(
       "reading from the WAL which rows the stream has", ("slot", temporary.slot),
       ("from", "\(max(start, first))"),
       ("to", "\(end)"))
     try connection.start(at: max(start, first))
-    let facts = ServerFacts(
-      serverVersion: connection.sql.serverVersion, systemIdentifier: identity.systemIdentifier,
-      timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
-      walSenderTimeout: server.timeout)
     let stream = ReplicationStream(
       connection, facts: facts, settings: temporary, mappings: reads.map(\.mapping),
       startLSN: max(start, first),
