@@ -1,44 +1,118 @@
-// Owns: the one table that says what an error code of librdkafka or Kafka means for a record and for the
-// producer, and the words for it.
-// Must not know: who asks. Nothing here holds a payload, a key or a secret.
+// Owns: the one table that says what an error code of librdkafka or Kafka means.
+// Must not know: who asks, and the words for it.
 import CRdkafka
 import RelayCore
 
-/// What a failure means.
-enum KafkaFailure: Equatable {
+/// What a code means, whoever meets it: in a delivery, in an answer about a topic, in an error event.
+enum KafkaFailure: CaseIterable {
   /// The record, or one beside it in its batch, is refused for good.
-  case recordRejected
-  /// Kafka refuses this client. A person mends it.
-  case denied
+  case record
+  /// The batch is larger than the topic takes; a batch of one is a record that is too large.
+  case size
+  /// The record's time is out of the topic's limits. outboxd stamps records with the present, so that a clock is wrong.
+  case clock
+  /// Kafka refuses the login, or TLS fails. A person corrects it, or a file that is read again does.
+  case login
+  /// A right is missing. A person grants it.
+  case right
+  /// The topic does not exist.
+  case topicMissing
+  /// No topic can have that name.
+  case topicName
+  /// No broker answers.
+  case unreachable
+  /// The state of a broker or of a partition. It passes.
+  case passing
   /// Nothing is wrong with the record: a new producer sends it again.
-  case producerFailed
+  case producer
+  /// What was asked for is not possible with these brokers, or with this library. It does not heal.
+  case configuration
 
+  /// Codes that are not named here, those of later versions among them, belong to groups, transactions and the
+  /// brokers among themselves, or are over with the next producer: INVALID_MSG (a checksum broken on the way), purges,
+  /// epochs and sequences.
   init(_ code: rd_kafka_resp_err_t) {
-    switch code {
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
-      RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE, RD_KAFKA_RESP_ERR_INVALID_RECORD,
-      RD_KAFKA_RESP_ERR_POLICY_VIOLATION, RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP,
-      RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT, RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE,
-      RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS, RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION,
-      RD_KAFKA_RESP_ERR_UNKNOWN, RD_KAFKA_RESP_ERR__INVALID_ARG, RD_KAFKA_RESP_ERR__BAD_MSG:
-      self = .recordRejected
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
-      RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED,
-      RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM, RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE,
-      RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL:
-      self = .denied
-    default:
-      // Among them INVALID_MSG (a checksum broken on the way), quotas, purges, epochs and sequences, and
-      // a topic that went away: all of them are over with the next producer, or held there.
-      self = .producerFailed
-    }
+    self = Self.named(code) ?? Self.numbered(code.rawValue) ?? .producer
   }
 
   var kind: RelayError.Kind {
     switch self {
-    case .recordRejected: .recordRejected
-    case .denied: .sinkDenied
-    case .producerFailed: .sinkFailed
+    case .record, .size, .topicName: .recordRejected
+    case .login, .right: .sinkDenied
+    case .clock, .topicMissing, .unreachable, .passing, .producer: .sinkFailed
+    case .configuration: .configurationInvalid
+    }
+  }
+
+  private static func named(_ code: rd_kafka_resp_err_t) -> KafkaFailure? {
+    switch code {
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_POLICY_VIOLATION,
+      RD_KAFKA_RESP_ERR_UNSUPPORTED_FOR_MESSAGE_FORMAT, RD_KAFKA_RESP_ERR_UNKNOWN,
+      RD_KAFKA_RESP_ERR__INVALID_ARG, RD_KAFKA_RESP_ERR__BAD_MSG:
+      .record
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
+      RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
+      .size
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP: .clock
+    case RD_KAFKA_RESP_ERR_SASL_AUTHENTICATION_FAILED, RD_KAFKA_RESP_ERR_UNSUPPORTED_SASL_MECHANISM,
+      RD_KAFKA_RESP_ERR_ILLEGAL_SASL_STATE, RD_KAFKA_RESP_ERR__AUTHENTICATION, RD_KAFKA_RESP_ERR__SSL,
+      RD_KAFKA_RESP_ERR_UNACCEPTABLE_CREDENTIAL, RD_KAFKA_RESP_ERR_PRINCIPAL_DESERIALIZATION_FAILURE,
+      RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_AUTH_DISABLED, RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_NOT_FOUND,
+      RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_OWNER_MISMATCH, RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_EXPIRED,
+      RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_REQUEST_NOT_ALLOWED, RD_KAFKA_RESP_ERR_INVALID_PRINCIPAL_TYPE:
+      .login
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED,
+      RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+      RD_KAFKA_RESP_ERR_DELEGATION_TOKEN_AUTHORIZATION_FAILED:
+      .right
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC: .topicMissing
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION: .topicName
+    case RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__RESOLVE, RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN,
+      RD_KAFKA_RESP_ERR__TIMED_OUT, RD_KAFKA_RESP_ERR__TIMED_OUT_QUEUE, RD_KAFKA_RESP_ERR_NETWORK_EXCEPTION:
+      .unreachable
+    case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE, RD_KAFKA_RESP_ERR_INVALID_REQUIRED_ACKS,
+      RD_KAFKA_RESP_ERR_UNSUPPORTED_VERSION, RD_KAFKA_RESP_ERR__UNSUPPORTED_FEATURE,
+      RD_KAFKA_RESP_ERR__NOT_IMPLEMENTED, RD_KAFKA_RESP_ERR__NOT_CONFIGURED,
+      RD_KAFKA_RESP_ERR__UNKNOWN_PROTOCOL:
+      .configuration
+    default: passes(code) ? .passing : nil
+    }
+  }
+
+  private static func passes(_ code: rd_kafka_resp_err_t) -> Bool {
+    switch code {
+    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+      RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE,
+      RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+      RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR,
+      RD_KAFKA_RESP_ERR_LOG_DIR_NOT_FOUND, RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
+      RD_KAFKA_RESP_ERR_STALE_CTRL_EPOCH, RD_KAFKA_RESP_ERR_STALE_BROKER_EPOCH,
+      RD_KAFKA_RESP_ERR_NOT_CONTROLLER,
+      RD_KAFKA_RESP_ERR_FENCED_LEADER_EPOCH, RD_KAFKA_RESP_ERR_UNKNOWN_LEADER_EPOCH,
+      RD_KAFKA_RESP_ERR_PREFERRED_LEADER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_ELIGIBLE_LEADERS_NOT_AVAILABLE,
+      RD_KAFKA_RESP_ERR_REASSIGNMENT_IN_PROGRESS, RD_KAFKA_RESP_ERR_LISTENER_NOT_FOUND,
+      RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS,
+      RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_NOT_COORDINATOR,
+      RD_KAFKA_RESP_ERR_INVALID_PARTITIONS, RD_KAFKA_RESP_ERR_INVALID_REPLICATION_FACTOR,
+      RD_KAFKA_RESP_ERR_INVALID_REPLICA_ASSIGNMENT, RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
+      RD_KAFKA_RESP_ERR__ISR_INSUFF, RD_KAFKA_RESP_ERR__WAIT_COORD, RD_KAFKA_RESP_ERR__WAIT_CACHE,
+      RD_KAFKA_RESP_ERR__NODE_UPDATE, RD_KAFKA_RESP_ERR__UNKNOWN_BROKER, RD_KAFKA_RESP_ERR__IN_PROGRESS,
+      RD_KAFKA_RESP_ERR__PREV_IN_PROGRESS, RD_KAFKA_RESP_ERR__RETRY:
+      true
+    default: false
+    }
+  }
+
+  /// Codes that librdkafka 2.0.2 has no names for.
+  private static func numbered(_ code: Int32) -> KafkaFailure? {
+    switch code {
+    // UNKNOWN_TOPIC_ID, INCONSISTENT_TOPIC_ID: the topic was deleted and created again.
+    case 100, 103: .topicMissing
+    // UNKNOWN_CONTROLLER_ID, REBOOTSTRAP_REQUIRED.
+    case 116, 129: .passing
+    // MISMATCHED_ENDPOINT_TYPE, UNSUPPORTED_ENDPOINT_TYPE: the port is a controller's.
+    case 114, 115: .configuration
+    default: nil
     }
   }
 
@@ -52,140 +126,5 @@ enum KafkaFailure: Equatable {
   static func text(_ code: rd_kafka_resp_err_t) -> String {
     // SAFETY: librdkafka returns a static, NUL-terminated text.
     rd_kafka_err2str(code).map { String(cString: $0) } ?? "error \(code.rawValue)"
-  }
-
-  // MARK: Errors in full
-
-  /// A record that was refused before it was queued, or came back undelivered.
-  static func record(
-    _ code: rd_kafka_resp_err_t, topic: String, partition: Int32?, sizes: RecordSizes,
-    broker: String = "BROKER"
-  ) -> RelayError {
-    let place = partition.map { $0 >= 0 ? ", partition \($0)" : "" } ?? ""
-    let failure = KafkaFailure(code)
-    let what = failure == .producerFailed ? "Kafka did not take" : "Kafka refused"
-    return RelayError(
-      failure.kind, "\(what) a record for topic \"\(topic)\"\(place) (\(sizes)): \(text(code))",
-      code: name(code), remedy: remedy(code, topic: topic, sizes: sizes, broker: broker))
-  }
-
-  /// A record that librdkafka itself does not take.
-  static func tooLarge(topic: String, sizes: RecordSizes, limit: Int) -> RelayError {
-    RelayError(
-      .recordRejected,
-      "a record for topic \"\(topic)\" is larger than message.max.bytes allows (\(sizes), limit \(limit) bytes)",
-      code: name(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE),
-      remedy: "Raise message.max.bytes under kafka.properties above \(sizes.total + 1024), and the topic's "
-        + "max.message.bytes with it; or make the event smaller.")
-  }
-
-  private static func remedy(
-    _ code: rd_kafka_resp_err_t, topic: String, sizes: RecordSizes, broker: String
-  ) -> String? {
-    switch code {
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE, RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
-      RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
-      "Raise the topic's limit above \(sizes.total + 1024): kafka-configs.sh --bootstrap-server \(broker) --alter "
-        + "--entity-type topics --entity-name \(topic) --add-config max.message.bytes=N"
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED: writeGrant(topic, broker: broker)
-    case RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED:
-      "Grant Write on the topics, which is enough from Kafka 2.8 on, or before that: kafka-acls.sh "
-        + "--bootstrap-server \(broker) --add --allow-principal User:NAME --operation IdempotentWrite --cluster"
-    case RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
-      "Look at the topic's configuration: a compacted topic takes no record without a key, and a broker "
-        + "may validate schemas."
-    case RD_KAFKA_RESP_ERR_UNSUPPORTED_COMPRESSION_TYPE:
-      "Set compression.type under kafka.properties to one that the topic takes."
-    default: nil
-    }
-  }
-
-  static func writeGrant(_ topic: String, broker: String) -> String {
-    "Grant it: kafka-acls.sh --bootstrap-server \(broker) --add --allow-principal User:NAME --operation Write "
-      + "--operation Describe --topic \(topic)"
-  }
-
-  static func readGrant(_ topic: String, broker: String) -> String {
-    "Grant it: kafka-acls.sh --bootstrap-server \(broker) --add --allow-principal User:NAME --operation Read "
-      + "--topic \(topic)"
-  }
-
-  static func creation(of topic: String, broker: String) -> String {
-    "kafka-topics.sh --bootstrap-server \(broker) --create --topic \(topic) --partitions N "
-      + "--replication-factor N"
-  }
-
-  /// The producer cannot go on.
-  static func fatal(_ code: rd_kafka_resp_err_t, reason: String, broker: String) -> RelayError {
-    let kind: RelayError.Kind = KafkaFailure(code) == .denied ? .sinkDenied : .sinkFailed
-    return RelayError(
-      kind, "the Kafka producer cannot go on: \(reason)", code: name(code),
-      remedy: kind == .sinkDenied
-        ? remedy(code, topic: "TOPIC", sizes: RecordSizes(), broker: broker) : nil)
-  }
-
-  /// Kafka refused the connection.
-  static func denied(
-    _ code: rd_kafka_resp_err_t, reason: String, mechanism: String, certificate: String?,
-    version: Int32 = rd_kafka_version()
-  ) -> RelayError {
-    if let certificate, code == RD_KAFKA_RESP_ERR__SSL || reason.contains("certificate verify failed") {
-      // librdkafka's text begins with the broker, and the rest of it only guesses.
-      let broker = reason.firstRange(of: ": ").map { String(reason[..<$0.lowerBound]) } ?? reason
-      return RelayError(
-        .sinkDenied, "TLS to Kafka at \(broker) failed: \(certificate)", code: name(code),
-        remedy: "Set ssl.ca.location to the CA of the brokers, and connect by a name in their certificate.")
-    }
-    if isScramRefusal(code, reason: reason, mechanism: mechanism, version: version) {
-      return RelayError(
-        .sinkDenied,
-        "librdkafka \(KafkaProperties.libraryVersion) cannot do SCRAM with brokers of Kafka 3.7.2, 3.8.1, 4.0 "
-          + "and later: before 2.6.1 it doubles a nonce, which brokers refuse since CVE-2024-56128 (\(reason))",
-        code: name(code),
-        remedy:
-          "Use librdkafka 2.6.1 or later, or sasl.mechanism=PLAIN over TLS; "
-          + "only with brokers older than these may the name or password be wrong.")
-    }
-    if code == RD_KAFKA_RESP_ERR__SSL || reason.contains("SSL") {
-      return RelayError(
-        .sinkDenied, "TLS to Kafka failed: \(reason)", code: name(code), remedy: tlsRemedy(reason))
-    }
-    return RelayError(
-      .sinkDenied, "Kafka refused to authenticate outboxd: \(reason)", code: name(code),
-      remedy: "Check sasl.mechanism, sasl.username and sasl.password (or sasl.password_file) under "
-        + "kafka.properties against the brokers.")
-  }
-
-  private static func isScramRefusal(
-    _ code: rd_kafka_resp_err_t, reason: String, mechanism: String, version: Int32
-  ) -> Bool {
-    code == RD_KAFKA_RESP_ERR__AUTHENTICATION && mechanism.uppercased().hasPrefix("SCRAM")
-      && version < 0x0206_01ff && reason.contains("invalid credentials")
-  }
-
-  private static func tlsRemedy(_ reason: String) -> String {
-    if reason.contains("alert") {
-      return "The broker refused outboxd's certificate: set ssl.certificate.location and ssl.key.location "
-        + "to a pair that the broker's CA has signed."
-    }
-    if reason.contains("eof") || reason.contains("wrong version") {
-      return "The port may not speak TLS: check security.protocol and the port in bootstrap.servers."
-    }
-    return "Check the ssl.* properties under kafka.properties against the brokers."
-  }
-}
-
-/// How large the parts of a record are. What a message may say about a record.
-struct RecordSizes: CustomStringConvertible {
-  var key: Int?
-  var value: Int?
-  var headers = 0
-
-  var total: Int { (key ?? 0) + (value ?? 0) + headers }
-
-  var description: String {
-    let key = key.map { "\($0) bytes" } ?? "null"
-    let value = value.map { "\($0) bytes" } ?? "null"
-    return "key \(key), value \(value), headers \(headers) bytes"
   }
 }

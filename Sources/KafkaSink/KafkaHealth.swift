@@ -8,6 +8,8 @@ import Synchronization
 struct KafkaHealth {
   /// How long a client that was connected before may be refused until its secrets are read anew.
   static let denialGrace = 10_000
+  /// How long records may be in flight without any acknowledgement, in milliseconds.
+  static let acknowledgementTime = 10_000
   /// How long no broker may be connected until that is an outage, in milliseconds.
   static let reconnectionTime = 2_000
 
@@ -23,6 +25,8 @@ struct KafkaHealth {
   /// Why a record for a topic waits. Nil: none does.
   var topicHold: String?
   private var publishedHold: String?
+  /// Records in flight, and for how many seconds none was acknowledged. Nil: that is not long.
+  private var stall: (events: Int, seconds: Int)?
 
   init(metrics: RelayMetrics, mechanism: String) {
     self.metrics = metrics
@@ -57,13 +61,25 @@ struct KafkaHealth {
   mutating func note(_ code: rd_kafka_resp_err_t, reason: String, now: MonotonicTime) {
     switch code {
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN: return
-    case _ where KafkaFailure(code) == .denied || reason.contains("SSL alert"):
+    case _ where KafkaFailure(code).kind == .sinkDenied || reason.contains("SSL alert"):
       let error = KafkaFailure.denied(code, reason: reason, mechanism: mechanism, certificate: certificate)
       denial = (error, denial?.since ?? now)
     default: break
     }
     transport = reason
   }
+
+  /// Takes how many records are in flight, and since when none was acknowledged.
+  mutating func note(unacknowledged events: Int, since: MonotonicTime, now: MonotonicTime) {
+    guard events > 0, now >= since.advanced(milliseconds: Self.acknowledgementTime) else {
+      stall = nil
+      return
+    }
+    stall = (events, since.milliseconds(until: now, limit: .max) / 1000)
+  }
+
+  /// True where brokers are connected, and do not acknowledge what they were sent.
+  var isStalled: Bool { stall != nil && brokersUp > 0 }
 
   /// Takes the reason that `CertificateReason` has written to librdkafka's log.
   mutating func note(logLine line: String) {
@@ -94,9 +110,18 @@ struct KafkaHealth {
     }
     var hold = topicHold
     if hold == nil, brokersUp == 0 { hold = Self.awayText(reason) }
+    if hold == nil, let stall {
+      hold = Self.stallText(events: stall.events, seconds: stall.seconds, brokers: brokersUp)
+    }
     guard hold != publishedHold else { return }
     publishedHold = hold
     metrics.hold = hold
+  }
+
+  static func stallText(events: Int, seconds: Int, brokers: Int) -> String {
+    "Kafka has not acknowledged \(events) event\(events == 1 ? "" : "s") for \(seconds) s: \(brokers) "
+      + "broker\(brokers == 1 ? " is" : "s are") connected, but the leaders of the partitions do not answer, or wait "
+      + "for replicas"
   }
 
   static func awayText(_ reason: String) -> String { "no Kafka broker is reachable: \(reason)" }

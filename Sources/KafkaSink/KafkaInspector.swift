@@ -148,7 +148,8 @@ private final class Connection {
     let names = report.brokers.map { "\($0.id) at \($0.host):\($0.port)" }.joined(separator: ", ")
     report.note(.ok, "connected to cluster \(report.clusterID ?? "without id"), brokers \(names)")
     guard let firstBroker,
-      let values = entries(of: RD_KAFKA_RESOURCE_BROKER, String(firstBroker))
+      let values = handle.configuration(
+        of: RD_KAFKA_RESOURCE_BROKER, String(firstBroker), milliseconds: milliseconds)
     else { return }
     report.createsTopics = values["auto.create.topics.enable"].map { $0 == "true" }
   }
@@ -174,7 +175,7 @@ private final class Connection {
       noteMissing(name, code, settings: settings, &report)
       return
     }
-    let values = entries(of: RD_KAFKA_RESOURCE_TOPIC, name) ?? [:]
+    let values = handle.configuration(of: RD_KAFKA_RESOURCE_TOPIC, name, milliseconds: milliseconds) ?? [:]
     let found = KafkaReport.Topic(
       name: name, partitions: partitions, maxMessageBytes: values["max.message.bytes"].flatMap { Int($0) },
       cleanupPolicy: values["cleanup.policy"])
@@ -194,8 +195,8 @@ private final class Connection {
   private func noteMissing(
     _ name: String, _ code: rd_kafka_resp_err_t, settings: KafkaSettings, _ report: inout KafkaReport
   ) {
-    switch code {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    switch KafkaFailure(code) {
+    case .topicMissing:
       let create = KafkaFailure.creation(of: name, broker: settings.commandBroker)
       if report.createsTopics == true, settings.missingTopic == .hold {
         report.note(
@@ -204,43 +205,12 @@ private final class Connection {
         let consequence = settings.missingTopic == .hold ? "its events would wait" : "outboxd would halt"
         report.note(.error, "does not exist; \(consequence)", subject: name, remedy: create)
       }
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+    case .right:
       report.note(
         .error, "may not be seen or written by outboxd", subject: name,
         remedy: KafkaFailure.writeGrant(name, broker: settings.commandBroker))
     default:
       report.note(.error, "could not be looked up: \(KafkaFailure.text(code))", subject: name)
     }
-  }
-
-  /// A resource's configuration. Nil where we may not see it, or the broker does not say.
-  private func entries(of type: rd_kafka_ResourceType_t, _ name: String) -> [String: String]? {
-    guard let resource = rd_kafka_ConfigResource_new(type, name) else { return nil }
-    defer { rd_kafka_ConfigResource_destroy(resource) }
-    guard let queue = rd_kafka_queue_new(handle.client) else { return nil }
-    defer { rd_kafka_queue_destroy(queue) }
-    let options = rd_kafka_AdminOptions_new(handle.client, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS)
-    defer { rd_kafka_AdminOptions_destroy(options) }
-    _ = rd_kafka_AdminOptions_set_request_timeout(options, milliseconds, nil, 0)
-    var resources: [OpaquePointer?] = [resource]
-    rd_kafka_DescribeConfigs(handle.client, &resources, 1, options, queue)
-    guard let event = rd_kafka_queue_poll(queue, milliseconds) else { return nil }
-    defer { rd_kafka_event_destroy(event) }
-    guard rd_kafka_event_error(event) == RD_KAFKA_RESP_ERR_NO_ERROR,
-      let result = rd_kafka_event_DescribeConfigs_result(event)
-    else { return nil }
-    var count = 0
-    guard let found = rd_kafka_DescribeConfigs_result_resources(result, &count), count > 0,
-      rd_kafka_ConfigResource_error(found[0]) == RD_KAFKA_RESP_ERR_NO_ERROR,
-      let list = rd_kafka_ConfigResource_configs(found[0], &count)
-    else { return nil }
-    var values: [String: String] = [:]
-    // SAFETY: the result holds `count` entries with NUL-terminated texts until the event is destroyed.
-    for entry in UnsafeBufferPointer(start: list, count: count) {
-      guard let name = rd_kafka_ConfigEntry_name(entry), let value = rd_kafka_ConfigEntry_value(entry)
-      else { continue }
-      values[String(cString: name)] = String(cString: value)
-    }
-    return values
   }
 }

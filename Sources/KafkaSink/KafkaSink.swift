@@ -17,21 +17,22 @@ public final class KafkaSink: RecordSink {
   /// Topics beyond this are summed as `other` in the metrics.
   static let countedTopics = 200
 
-  private let handle: ProducerHandle
+  let handle: ProducerHandle
   private let metrics: RelayMetrics
-  private let log: Log
-  private let missingTopic: KafkaSettings.MissingTopic
+  let log: Log
+  let missingTopic: KafkaSettings.MissingTopic
   private let messageLimit: Int
+  private let batchLimit: BatchLimit
   /// For commands in a remedy.
-  private let broker: String
+  let broker: String
   /// What may be queued and in flight, headers and bookkeeping included. librdkafka's own limit counts payloads.
   private let byteBudget: Int
-  private var topics: TopicTable
-  private var survey = TopicSurvey()
-  private var window: InFlightWindow
+  var topics: TopicTable
+  var survey = TopicSurvey()
+  var window: InFlightWindow
   /// Microseconds that the last `hasten` was too short.
   private var unslept: UInt32 = 0
-  private var health: KafkaHealth
+  var health: KafkaHealth
   private let arguments: ProduceArguments
   /// False where the operator has set how long to linger.
   private let isHastened: Bool
@@ -49,9 +50,14 @@ public final class KafkaSink: RecordSink {
   /// Undelivered without a fault of their own, and the events that they live in. Empty between drains.
   private var consequences: [(message: UnsafePointer<rd_kafka_message_t>, tag: UInt64)] = []
   private var keptEvents: [OpaquePointer] = []
+  /// A batch of several records that a topic found too large.
+  private var refusedBatch: RefusedBatch?
+  /// Since when nothing was delivered although records are in flight.
+  private var stall = (delivered: UInt64(0), since: MonotonicTime.now())
+  private var hasToldStall = false
   private var isAbandoned = false
 
-  public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
+  public internal(set) var retryTime = MonotonicTime(nanoseconds: 0)
 
   public var descriptor: Int32 { handle.descriptor }
   /// For tests that provoke what a broker cannot.
@@ -61,14 +67,19 @@ public final class KafkaSink: RecordSink {
   /// Reads the files of secrets.
   /// - Throws: `configurationInvalid` with all faults of the properties; `sinkDenied` where a file with a
   ///   secret, certificate or key cannot be used.
-  public init(settings: KafkaSettings, metrics: RelayMetrics, log: Log) throws(RelayError) {
+  /// - Parameter batchLimit: what the producers before this one have learnt.
+  public init(
+    settings: KafkaSettings, metrics: RelayMetrics, log: Log, batchLimit: BatchLimit = BatchLimit()
+  ) throws(RelayError) {
     let faults = KafkaProperties.faults(settings)
     if !faults.isEmpty {
       throw RelayError(
         faults.allSatisfy(\.isFile) ? .sinkDenied : .configurationInvalid,
         faults.map { "kafka.properties: \($0.property) \($0.reason)" }.joined(separator: "; "))
     }
-    handle = try ProducerHandle(settings)
+    handle = try ProducerHandle(
+      settings, overriding: batchLimit.bytes.map { [("batch.size", String($0))] } ?? [])
+    self.batchLimit = batchLimit
     self.metrics = metrics
     self.log = log
     missingTopic = settings.missingTopic
@@ -148,135 +159,24 @@ public final class KafkaSink: RecordSink {
   private func refused(
     _ code: rd_kafka_resp_err_t, record: Record, index: Int
   ) throws(RelayError) -> SendOutcome {
-    switch code {
-    case RD_KAFKA_RESP_ERR__QUEUE_FULL:
-      return .full
-    case RD_KAFKA_RESP_ERR__FATAL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE:
-      // The deliveries that wait tell which record it was; `drain` throws after them.
-      return .full
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART,
-      RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-      let reason =
-        code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-        ? deniedText(topics.name(index)) : Self.missingText(topics.name(index))
-      hold(index, reason: reason, milliseconds: 100)
+    // With a fatal error, the deliveries that wait tell which record it was; `drain` throws after them.
+    let isFull = [
+      RD_KAFKA_RESP_ERR__QUEUE_FULL, RD_KAFKA_RESP_ERR__FATAL, RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE,
+    ].contains(code)
+    if isFull { return .full }
+    switch KafkaFailure(code) {
+    case .right:
+      hold(index, reason: deniedText(topics.name(index)), milliseconds: 100)
       return .held
-    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case .topicMissing, .passing:
+      hold(index, reason: Self.missingText(topics.name(index)), milliseconds: 100)
+      return .held
+    case .size:
       throw KafkaFailure.tooLarge(topic: topics.name(index), sizes: record.sizes, limit: messageLimit)
     default:
       throw KafkaFailure.record(
         code, topic: topics.name(index), partition: nil, sizes: record.sizes, broker: broker)
     }
-  }
-
-  // MARK: Topics
-
-  /// True when the topic exists. Otherwise it is held.
-  private func admit(_ index: Int) throws(RelayError) -> Bool {
-    let now = MonotonicTime.now()
-    let entry = topics.entries[index]
-    guard now >= entry.retryTime else {
-      retryTime = entry.retryTime
-      return false
-    }
-    // With all brokers away an answer is not to be expected, and the loop has other things to do.
-    let isHopeless = health.brokersUp == 0 && entry.attempts > 0
-    let patience = isHopeless ? 50 : Self.patience(attempts: entry.attempts)
-    let name = topics.name(index)
-    let listed =
-      entry.attempts == 0
-      ? survey.partitions(of: name, client: handle.client, milliseconds: patience, now: now) : nil
-    switch listed.map(Result.success) ?? partitions(of: entry.topic, milliseconds: patience) {
-    case .success(let partitions):
-      if health.topicHold != nil {
-        log.notice("topic is there, records go on", ("topic", name))
-        health.topicHold = nil
-      }
-      topics.markExisting(index, partitions: partitions)
-      window.serve(partitions: topics.partitions)
-      health.noteAnswer()
-      health.publish()
-      return true
-    case .failure(let failure):
-      try hold(index, failure.code, attempts: entry.attempts)
-      return false
-    }
-  }
-
-  private struct Unavailable: Error { var code: rd_kafka_resp_err_t }
-
-  private func partitions(of topic: OpaquePointer, milliseconds: Int32) -> Result<Int, Unavailable> {
-    var metadata: UnsafePointer<rd_kafka_metadata>?
-    let code = rd_kafka_metadata(handle.client, 0, topic, &metadata, milliseconds)
-    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { return .failure(Unavailable(code: code)) }
-    defer { rd_kafka_metadata_destroy(metadata) }
-    // SAFETY: librdkafka returns `topic_cnt` topics, alive until the metadata is destroyed.
-    guard metadata.pointee.topic_cnt > 0, let first = metadata.pointee.topics else {
-      return .failure(Unavailable(code: RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
-    }
-    if first.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR {
-      return .failure(Unavailable(code: first.pointee.err))
-    }
-    guard first.pointee.partition_cnt > 0 else {
-      return .failure(Unavailable(code: RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE))
-    }
-    return .success(Int(first.pointee.partition_cnt))
-  }
-
-  /// Decides what follows from a topic's answer.
-  private func hold(_ index: Int, _ code: rd_kafka_resp_err_t, attempts: Int) throws(RelayError) {
-    let name = topics.name(index)
-    // A topic that is being created takes some tenths of a second; one that is missing, a person.
-    let delay = min(1000, 100 << min(attempts, 4))
-    switch code {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-      health.noteAnswer()
-      guard missingTopic == .hold else {
-        throw RelayError(
-          .topicMissing, "topic \"\(name)\" does not exist", code: KafkaFailure.name(code),
-          remedy: "Create it: \(KafkaFailure.creation(of: name, broker: broker)); or set kafka.missing_topic "
-            + "to hold.")
-      }
-      hold(index, reason: Self.missingText(name), milliseconds: delay)
-    case RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
-      health.noteAnswer()
-      hold(index, reason: "topic \"\(name)\" has no leader yet", milliseconds: delay)
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-      health.noteAnswer()
-      hold(index, reason: deniedText(name), milliseconds: 1000)
-    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-      throw RelayError(
-        .recordRejected, "Kafka refuses the topic name \"\(name)\": \(KafkaFailure.text(code))",
-        code: KafkaFailure.name(code),
-        remedy: "A topic name is 1 to 249 of the characters A-Z a-z 0-9 . _ -")
-    default:
-      let isAway = health.brokersUp == 0
-      hold(
-        index,
-        reason: isAway
-          ? KafkaHealth.awayText(health.reason)
-          : "topic \"\(name)\" could not be looked up: \(KafkaFailure.text(code))",
-        milliseconds: min(5000, delay * 5))
-    }
-  }
-
-  private func hold(_ index: Int, reason: String, milliseconds: Int) {
-    retryTime = MonotonicTime.now().advanced(milliseconds: milliseconds)
-    topics.markUnknown(index, retryTime: retryTime)
-    health.topicHold = reason
-    health.publish()
-    // About a second of waiting is what an automatic creation may take.
-    guard topics.entries[index].attempts == 4 else { return }
-    let message = health.brokersUp == 0 ? "records wait for Kafka" : "records wait for a topic"
-    log.warning(message, ("topic", topics.name(index)), ("reason", reason))
-  }
-
-  private static func missingText(_ name: String) -> String {
-    "topic \"\(name)\" does not exist; records for it wait until it is created"
-  }
-
-  private func deniedText(_ name: String) -> String {
-    "topic \"\(name)\" may not be written by outboxd. \(KafkaFailure.writeGrant(name, broker: broker))"
   }
 
   // MARK: Deliveries
@@ -291,6 +191,7 @@ public final class KafkaSink: RecordSink {
     window.observe(delivered: delivered, now: now)
     metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)
     health.note(connected: handle.brokers.count, now: now)
+    observeStall(now)
     health.publish()
     if now >= publishTime {
       publishTime = now.advanced(milliseconds: 1000)
@@ -302,12 +203,29 @@ public final class KafkaSink: RecordSink {
     if let refusal = health.refusal(now: now) { throw refusal }
   }
 
+  private func observeStall(_ now: MonotonicTime) {
+    if delivered != stall.delivered || inFlight == 0 { stall = (delivered, now) }
+    health.note(unacknowledged: inFlight, since: stall.since, now: now)
+    guard health.isStalled != hasToldStall else { return }
+    hasToldStall = health.isStalled
+    if hasToldStall {
+      log.warning(
+        "Kafka does not acknowledge what it was sent", ("events", String(inFlight)),
+        ("seconds", String(KafkaHealth.acknowledgementTime / 1000)),
+        ("brokers_connected", String(health.brokersUp)))
+    } else {
+      log.notice("Kafka acknowledges again, or is not connected any more")
+    }
+  }
+
   /// Handles the event and destroys it, or keeps it for `settleConsequences`.
   private func take(_ event: OpaquePointer, _ settle: (Delivery) -> Void) {
     let known = consequences.count
     switch rd_kafka_event_type(event) {
     case RD_KAFKA_EVENT_DR:
-      while let message = rd_kafka_event_message_next(event) { self.settle(message, settle) }
+      // librdkafka tells of a refused batch as a whole.
+      let count = rd_kafka_event_message_count(event)
+      while let message = rd_kafka_event_message_next(event) { self.settle(message, ofBatch: count, settle) }
     case RD_KAFKA_EVENT_ERROR:
       takeError(event)
     case RD_KAFKA_EVENT_LOG:
@@ -324,13 +242,15 @@ public final class KafkaSink: RecordSink {
   }
 
   @inline(__always)
-  private func settle(_ message: UnsafePointer<rd_kafka_message_t>, _ settle: (Delivery) -> Void) {
+  private func settle(
+    _ message: UnsafePointer<rd_kafka_message_t>, ofBatch count: Int, _ settle: (Delivery) -> Void
+  ) {
     // SAFETY: the message lives until its event is destroyed, after this call.
     let (tag, bytes) = RecordCost.unpack(UInt64(UInt(bitPattern: message.pointee._private)), lastTag: lastTag)
     inFlight -= 1
     inFlightBytes -= bytes
     guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      settleFailure(message, tag: tag, settle)
+      settleFailure(message, tag: tag, ofBatch: count, settle)
       return
     }
     delivered &+= 1
@@ -340,37 +260,62 @@ public final class KafkaSink: RecordSink {
   }
 
   private func settleFailure(
-    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void
+    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, ofBatch count: Int,
+    _ settle: (Delivery) -> Void
   ) {
-    if KafkaFailure(message.pointee.err) == .producerFailed {
+    let failure = KafkaFailure(message.pointee.err)
+    switch failure {
+    case .size where count > 1:
+      sawRejection = true
+      refusedBatch = refusedBatch ?? RefusedBatch(code: message.pointee.err, records: count)
+      refusedBatch?.add(message)
       consequences.append((message, tag))
-      return
+    case .topicMissing, .unreachable, .passing, .producer:
+      consequences.append((message, tag))
+    default:
+      sawRejection = true
+      tell(message, tag: tag, settle, mayBeNeighbour: failure.kind == .recordRejected && count > 1)
     }
-    sawRejection = true
-    tell(message, tag: tag, settle)
   }
 
   private func tell(
-    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void
+    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void,
+    mayBeNeighbour: Bool = false, because cause: RelayError? = nil
   ) {
     UndeliveredRecord.read(message) { record, topic in
-      let error = KafkaFailure.record(
-        message.pointee.err, topic: topic, partition: message.pointee.partition, sizes: record.sizes,
-        broker: broker)
-      let failure = DeliveryFailure(
-        error: error, mayBeNeighbour: error.kind == .recordRejected, record: record)
-      settle(Delivery(tag: tag, failure: failure))
+      let error =
+        cause
+        ?? KafkaFailure.record(
+          message.pointee.err, topic: topic, partition: message.pointee.partition, sizes: record.sizes,
+          broker: broker)
+      settle(
+        Delivery(
+          tag: tag, failure: DeliveryFailure(error: error, mayBeNeighbour: mayBeNeighbour, record: record)))
     }
   }
 
   /// A fatal error takes many records down that nothing is wrong with, and their reports may come before
   /// that of the one which caused it. They are told last.
   private func settleConsequences(_ settle: (Delivery) -> Void) {
+    let cause = refusedBatch.map { reduceBatches($0) }
     // SAFETY: a message lives until its event, which was kept, is destroyed below.
-    for (message, tag) in consequences { tell(message, tag: tag, settle) }
+    for (message, tag) in consequences { tell(message, tag: tag, settle, because: cause) }
     consequences.removeAll()
     for event in keptEvents { rd_kafka_event_destroy(event) }
     keptEvents.removeAll()
+    refusedBatch = nil
+  }
+
+  /// What comes of a batch that was too large: the next producer has smaller ones.
+  private func reduceBatches(_ batch: RefusedBatch) -> RelayError {
+    let topicLimit = handle.configuration(
+      of: RD_KAFKA_RESOURCE_TOPIC, batch.topic, milliseconds: Self.patience)?["max.message.bytes"].flatMap {
+        Int($0)
+      }
+    let limit = batchLimit.shrink(handle.number("batch.size"), batch: batch.bytes, topicLimit: topicLimit)
+    return KafkaFailure.batchTooLarge(
+      batch.code, topic: batch.topic, topicLimit: topicLimit, records: batch.records, limit: limit,
+      broker: broker)
   }
 
   private func takeError(_ event: OpaquePointer) {

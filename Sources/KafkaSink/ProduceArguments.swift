@@ -106,6 +106,30 @@ enum UndeliveredRecord {
   }
 }
 
+/// A batch of several records that came back undelivered.
+struct RefusedBatch {
+  let code: rd_kafka_resp_err_t
+  let records: Int
+  private(set) var topic = ""
+  /// What its records take, about, uncompressed.
+  private(set) var bytes = 0
+
+  /// What Kafka's format adds to a record, about.
+  private static let perRecord = 16
+
+  init(code: rd_kafka_resp_err_t, records: Int) {
+    self.code = code
+    self.records = records
+  }
+
+  mutating func add(_ message: UnsafePointer<rd_kafka_message_t>) {
+    UndeliveredRecord.read(message) { record, topic in
+      self.topic = topic
+      bytes += record.sizes.total + Self.perRecord
+    }
+  }
+}
+
 extension ProducerHandle {
   struct LogLine {
     var level: Log.Level
@@ -126,9 +150,11 @@ extension ProducerHandle {
       text: line)
   }
 
-  /// Lines that librdkafka writes at each start, and that ask nothing of anybody.
+  /// Lines that librdkafka writes at each start, and that ask nothing of anybody; and the end of a producer for a
+  /// record's sake, which its delivery tells.
   private static func isRoutine(_ line: String) -> Bool {
     line.contains("is experimental") || line.contains("Coordinator load in progress")
+      || line.contains("unable to satisfy gap-less guarantee")
   }
 
   /// librdkafka calls a refused connection an error; for a relay that waits it is a warning.

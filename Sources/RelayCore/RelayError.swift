@@ -62,6 +62,8 @@ public struct RelayError: Error, Equatable, Sendable {
   public var remedy: String?
   /// The commit LSN of the transaction whose row or record was rejected.
   public var commitLSN: LSN?
+  /// What failed is corrected already: the next attempt need not wait.
+  public var isRemedied = false
 
   public init(_ kind: Kind, _ message: String, code: String? = nil, remedy: String? = nil) {
     self.kind = kind

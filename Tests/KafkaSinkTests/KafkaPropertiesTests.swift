@@ -112,17 +112,6 @@ import Testing
     #expect(value("queue.buffering.max.kbytes") == "97657")
   }
 
-  @Test func everyRefusalByTheTableIsOneOfThreeKinds() {
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE) == .recordRejected)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_INVALID_RECORD) == .recordRejected)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_INVALID_MSG) == .producerFailed)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_THROTTLING_QUOTA_EXCEEDED) == .producerFailed)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR__PURGE_INFLIGHT) == .producerFailed)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH) == .producerFailed)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) == .producerFailed)
-    #expect(KafkaFailure(RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) == .denied)
-  }
-
   @Test func scramWithAnOldLibraryIsNamedForWhatItIs() {
     let reason = "invalid credentials with SASL mechanism SCRAM-SHA-256"
     let old = KafkaFailure.denied(

@@ -68,14 +68,16 @@ final class SinkDriver {
 
   init(
     _ properties: [String: String], files: [String: String] = [:],
-    missingTopic: KafkaSettings.MissingTopic = .hold, metrics: RelayMetrics = RelayMetrics()
+    missingTopic: KafkaSettings.MissingTopic = .hold, metrics: RelayMetrics = RelayMetrics(),
+    batchLimit: BatchLimit = BatchLimit()
   ) throws {
     var settings = KafkaSettings()
     settings.properties = properties
     settings.propertyFiles = files
     settings.missingTopic = missingTopic
     self.metrics = metrics
-    sink = try KafkaSink(settings: settings, metrics: metrics, log: Log(level: .error))
+    sink = try KafkaSink(
+      settings: settings, metrics: metrics, log: Log(level: .error), batchLimit: batchLimit)
   }
 
   func send(_ content: Content, tag: UInt64) throws -> SendOutcome {

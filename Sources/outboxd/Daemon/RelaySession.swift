@@ -19,6 +19,7 @@ final class RelaySession {
   private var timeline: UInt32 = 0
   private var sourceBackOff = BackOff()
   private var sinkBackOff = BackOff(first: 500, lasting: 120_000)
+  private let batchLimit = BatchLimit()
   private var isStandby = false
   /// What this process knows of its place is not true any more.
   private var hasForgotten = false
@@ -103,7 +104,8 @@ final class RelaySession {
     timeline = source.timeline
     let isNewSink = !relay.hasSink
     if isNewSink {
-      relay.use(try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log))
+      relay.use(
+        try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log, batchLimit: batchLimit))
       sinkBackOff.succeeded()
     }
     if !continues {
@@ -194,7 +196,7 @@ final class RelaySession {
     metrics.producerRebuilds.wrappingAdd(1, ordering: .relaxed)
     log.error("the producer is built anew; unacknowledged events are sent again", error, level: .warning)
     relay?.dropSink()
-    wait(milliseconds: sinkBackOff.delay())
+    if !error.isRemedied { wait(milliseconds: sinkBackOff.delay()) }
   }
 
   /// Waits, and looks after deliveries meanwhile.

@@ -22,6 +22,7 @@ final class JobSession {
   private var sinkBackOff = BackOff(first: 500, lasting: 120_000)
   /// The server has ended the connection: whether it takes another one tells if it shuts down.
   private var wasEnded = false
+  private let batchLimit = BatchLimit()
 
   /// A transaction that is being read when a stop is requested is read on for half of this at most, in milliseconds.
   private static let readingLimit = 4_000
@@ -118,7 +119,7 @@ final class JobSession {
       if settings.properties["client.id"] == nil, settings.propertyFiles["client.id"] == nil {
         settings.properties["client.id"] = "outboxd-\(job.command)"
       }
-      sink = try KafkaSink(settings: settings, metrics: metrics, log: log)
+      sink = try KafkaSink(settings: settings, metrics: metrics, log: log, batchLimit: batchLimit)
     case .file(let path):
       let file = try JSONLinesSink(path: path, fileOpening, metrics: metrics)
       fileOpening = .append
@@ -182,7 +183,7 @@ final class JobSession {
 
   private func rebuildSink(_ error: RelayError) {
     dropSink(error)
-    wait(milliseconds: sinkBackOff.delay())
+    if !error.isRemedied { wait(milliseconds: sinkBackOff.delay()) }
     goOnAtCheckpoint()
   }
 

@@ -1,0 +1,115 @@
+// Owns: whether a topic takes records, and how long they are held while it does not.
+// Must not know: records, deliveries.
+import CRdkafka
+import RelayCore
+
+extension KafkaSink {
+  /// True when the topic exists. Otherwise it is held.
+  func admit(_ index: Int) throws(RelayError) -> Bool {
+    let now = MonotonicTime.now()
+    let entry = topics.entries[index]
+    guard now >= entry.retryTime else {
+      retryTime = entry.retryTime
+      return false
+    }
+    // With all brokers away an answer is not to be expected, and the loop has other things to do.
+    let isHopeless = health.brokersUp == 0 && entry.attempts > 0
+    let patience = isHopeless ? 50 : Self.patience(attempts: entry.attempts)
+    let name = topics.name(index)
+    let listed =
+      entry.attempts == 0
+      ? survey.partitions(of: name, client: handle.client, milliseconds: patience, now: now) : nil
+    switch listed.map(Result.success) ?? partitions(of: entry.topic, milliseconds: patience) {
+    case .success(let partitions):
+      if health.topicHold != nil {
+        log.notice("topic found; resuming", ("topic", name))
+        health.topicHold = nil
+      }
+      topics.markExisting(index, partitions: partitions)
+      window.serve(partitions: topics.partitions)
+      health.noteAnswer()
+      health.publish()
+      return true
+    case .failure(let failure):
+      try hold(index, failure.code, attempts: entry.attempts)
+      return false
+    }
+  }
+
+  private struct Unavailable: Error { var code: rd_kafka_resp_err_t }
+
+  private func partitions(of topic: OpaquePointer, milliseconds: Int32) -> Result<Int, Unavailable> {
+    var metadata: UnsafePointer<rd_kafka_metadata>?
+    let code = rd_kafka_metadata(handle.client, 0, topic, &metadata, milliseconds)
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { return .failure(Unavailable(code: code)) }
+    defer { rd_kafka_metadata_destroy(metadata) }
+    // SAFETY: librdkafka returns `topic_cnt` topics, alive until the metadata is destroyed.
+    guard metadata.pointee.topic_cnt > 0, let first = metadata.pointee.topics else {
+      return .failure(Unavailable(code: RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART))
+    }
+    if first.pointee.err != RD_KAFKA_RESP_ERR_NO_ERROR {
+      return .failure(Unavailable(code: first.pointee.err))
+    }
+    guard first.pointee.partition_cnt > 0 else {
+      return .failure(Unavailable(code: RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE))
+    }
+    return .success(Int(first.pointee.partition_cnt))
+  }
+
+  /// Decides what follows from a topic's answer.
+  private func hold(_ index: Int, _ code: rd_kafka_resp_err_t, attempts: Int) throws(RelayError) {
+    let name = topics.name(index)
+    // A topic that is being created takes some tenths of a second; one that is missing, a person.
+    let delay = min(1000, 100 << min(attempts, 4))
+    let failure = KafkaFailure(code)
+    if code.rawValue > 0 { health.noteAnswer() }
+    switch failure {
+    case .topicMissing:
+      guard missingTopic == .hold else {
+        throw RelayError(
+          .topicMissing, "topic \"\(name)\" does not exist", code: KafkaFailure.name(code),
+          remedy: "Create it: \(KafkaFailure.creation(of: name, broker: broker)); or set kafka.missing_topic "
+            + "to hold.")
+      }
+      hold(index, reason: Self.missingText(name), milliseconds: delay)
+    case _ where code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
+      hold(index, reason: "topic \"\(name)\" has no leader yet", milliseconds: delay)
+    case .right:
+      hold(index, reason: deniedText(name), milliseconds: 1000)
+    case .topicName:
+      throw RelayError(
+        .recordRejected, "Kafka refuses the topic name \"\(name)\": \(KafkaFailure.text(code))",
+        code: KafkaFailure.name(code),
+        remedy: "A topic name is 1 to 249 of the characters A-Z a-z 0-9 . _ -.")
+    case .configuration:
+      throw KafkaFailure.record(code, topic: name, partition: nil, sizes: RecordSizes(), broker: broker)
+    default:
+      let isAway = health.brokersUp == 0
+      hold(
+        index,
+        reason: isAway
+          ? KafkaHealth.awayText(health.reason)
+          : "topic \"\(name)\" could not be looked up: \(KafkaFailure.text(code))",
+        milliseconds: min(5000, delay * 5))
+    }
+  }
+
+  func hold(_ index: Int, reason: String, milliseconds: Int) {
+    retryTime = MonotonicTime.now().advanced(milliseconds: milliseconds)
+    topics.markUnknown(index, retryTime: retryTime)
+    health.topicHold = reason
+    health.publish()
+    // About a second of waiting is what an automatic creation may take.
+    guard topics.entries[index].attempts == 4 else { return }
+    let message = health.brokersUp == 0 ? "records wait for Kafka" : "records wait for a topic"
+    log.warning(message, ("topic", topics.name(index)), ("reason", reason))
+  }
+
+  static func missingText(_ name: String) -> String {
+    "topic \"\(name)\" does not exist; records for it wait until it is created"
+  }
+
+  func deniedText(_ name: String) -> String {
+    "topic \"\(name)\" may not be written by outboxd. \(KafkaFailure.writeGrant(name, broker: broker))"
+  }
+}
