@@ -9,6 +9,7 @@ public final class MockBroker {
   /// Kafka's numbers of requests, for `failRequests`.
   public enum Request: Int16, Sendable {
     case produce = 0
+    case listOffsets = 2
     case metadata = 3
   }
 

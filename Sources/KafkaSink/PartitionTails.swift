@@ -18,7 +18,7 @@ import Synchronization
 /// Confined to the relay's thread. There is no consumer before the first question.
 public final class PartitionTails: DeliveredEvents {
   /// For all topics together, in milliseconds.
-  static let totalPatience = 30_000
+  var totalPatience = 30_000
   /// Events that are kept, 24 bytes each.
   static let eventLimit = 500_000
   /// Partitions that are read at a time.
@@ -28,8 +28,10 @@ public final class PartitionTails: DeliveredEvents {
   /// How long the ends of partitions stand still, in milliseconds, and how often they are looked at.
   private static let stillness = 200
   private static let stillnessLimit = 5
-  /// How often a topic may have no answer while Kafka is there; half a second lies between.
-  private static let attemptLimit = 20
+  /// Milliseconds between two questions about a topic.
+  private static let interval = 500
+  /// The attempt at which that is told.
+  private static let loudAttempt = 4
 
   private let settings: KafkaSettings
   private let after: LSN
@@ -65,6 +67,8 @@ public final class PartitionTails: DeliveredEvents {
     self.log = log
   }
 
+  deinit { metrics.busyWith = nil }
+
   /// Whether a consumer was made.
   var hasLooked: Bool { reader != nil }
   /// Topics that the consumer holds.
@@ -77,7 +81,9 @@ public final class PartitionTails: DeliveredEvents {
     let name = String(decoding: record.topic, as: UTF8.self)
     if topics[name] == nil {
       hasBlocked = true
+      metrics.busyWith = metrics.busyWith ?? Self.comparing(name)
       guard let tail = look(name) else { return nil }
+      metrics.busyWith = nil
       topics[name] = tail
     }
     let newest = topics[name]?.newest
@@ -92,8 +98,8 @@ public final class PartitionTails: DeliveredEvents {
 
   /// Nil: ask again at `retryTime`.
   private func look(_ name: String) -> TopicTail? {
-    guard spent < Self.totalPatience else {
-      tell(name, "\(Self.totalPatience / 1000) s were spent on other topics")
+    guard spent < totalPatience else {
+      tell(name, "\(totalPatience / 1000) s were spent on it and on other topics")
       return TopicTail()
     }
     let reader: TailReader
@@ -111,14 +117,20 @@ public final class PartitionTails: DeliveredEvents {
       spent += start.milliseconds(until: .now(), limit: .max)
       return tail
     } catch {
-      return failed(name, error)
+      return failed(name, error, reader, since: start)
     }
+  }
+
+  private static func comparing(_ name: String) -> String {
+    "comparing topic \"\(name)\" with the events since the checkpoint"
   }
 
   private func openReader() throws(RelayError) -> TailReader {
     if let reader, reader.topicCount < Self.topicsOfReader { return reader }
     if reader == nil { log.info("looking at what Kafka has already", ("after", after.description)) }
-    let next = try TailReader(settings)
+    let next = try TailReader(settings) { [metrics] in
+      metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+    }
     if let reader { next.patience = reader.patience }
     reader = next
     return next
@@ -138,39 +150,48 @@ public final class PartitionTails: DeliveredEvents {
     isStill = true
   }
 
-  private func failed(_ name: String, _ failure: TailReader.Failure) -> TopicTail? {
+  private func failed(
+    _ name: String, _ failure: TailReader.Failure, _ reader: TailReader, since start: MonotonicTime
+  ) -> TopicTail? {
     let attempt = attempts[name, default: 0] + 1
     attempts[name] = attempt
-    retryTime = MonotonicTime.now().advanced(milliseconds: 500)
+    retryTime = MonotonicTime.now().advanced(milliseconds: Self.interval)
     switch failure {
-    // Nothing can be sent meanwhile either.
-    case .away:
-      attempts[name] = attempt - 1
-      knowsTopics = false
-      waitLonger()
-      return nil
     case .missing:
       if attempt > 1 { knowsTopics = true }
       return knowsTopics ? TopicTail() : nil
     case .notNow(let code):
-      waitLonger()
-      guard attempt > Self.attemptLimit else { return nil }
-      tell(name, KafkaFailure.text(code))
+      let reason = reader.trouble.map { "\(KafkaFailure.text(code)) (\($0))" } ?? KafkaFailure.text(code)
+      metrics.busyWith = "\(Self.comparing(name)): the consumer has no answer: \(reason)"
+      // A broker that takes longer than the first question waited would else never be heard.
+      reader.patience = KafkaSink.patience(attempts: 1)
+      // While the producer has no connection either, nothing can be sent, and the time does not count.
+      guard metrics.kafkaBrokersUp.load(ordering: .relaxed) > 0 else {
+        attempts[name] = attempt - 1
+        knowsTopics = false
+        return nil
+      }
+      if attempt == Self.loudAttempt {
+        log.warning(
+          "the consumer that looks at what Kafka has already gets no answer", ("topic", name),
+          ("reason", reason),
+          ("waits_at_most_seconds", String(totalPatience / 1000)))
+      }
+      spent += start.milliseconds(until: .now(), limit: .max) + Self.interval
+      guard spent >= totalPatience else { return nil }
+      tell(name, reason)
     case .refused(let code):
       tell(name, code)
     }
     return TopicTail()
   }
 
-  /// A broker that takes longer than the first question waited would else never be heard.
-  private func waitLonger() { reader?.patience = KafkaSink.patience(attempts: 1) }
-
   // MARK: Reading
 
   private func read(
     _ name: String, _ partitions: [TailReader.Partition], _ reader: TailReader, since start: MonotonicTime
   ) -> TopicTail {
-    let deadline = start.advanced(milliseconds: min(patience, Self.totalPatience - spent))
+    let deadline = start.advanced(milliseconds: min(patience, totalPatience - spent))
     var topic = TopicTail()
     var first = 0
     while first < partitions.count {
@@ -195,10 +216,7 @@ public final class PartitionTails: DeliveredEvents {
     var ranges = group.map { (partition: $0, start: TailReach.start(low: $0.low, high: $0.high)) }
     while !ranges.isEmpty {
       let readings = reader.read(
-        ranges, of: name, after: after, room: Self.eventLimit - kept, until: deadline
-      ) { [metrics] in
-        metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
-      }
+        ranges, of: name, after: after, room: Self.eventLimit - kept, until: deadline)
       ranges = []
       for reading in readings {
         let partition = reading.partition

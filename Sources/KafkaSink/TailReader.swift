@@ -29,9 +29,7 @@ final class TailReader {
   }
 
   enum Failure: Error, Equatable {
-    /// No broker answers.
-    case away
-    /// Kafka answers, and the topic has no leader at the moment or such.
+    /// No broker answers this consumer, or the topic has no leader at the moment or such.
     case notNow(rd_kafka_resp_err_t)
     case missing
     case refused(rd_kafka_resp_err_t)
@@ -39,14 +37,19 @@ final class TailReader {
 
   /// How long one question may take, in milliseconds.
   var patience = KafkaSink.patience
+  /// The newest error that librdkafka has told of this consumer's connections.
+  private(set) var trouble: String?
   /// Topics that were asked about.
   var topicCount: Int { topics.count }
 
   private let client: OpaquePointer
+  private let turn: () -> Void
   private var topics: [String: OpaquePointer] = [:]
 
+  /// - Parameter turn: called before and after everything that blocks, and now and then while it reads.
   /// - Throws: `configurationInvalid`, `sinkDenied` where a file cannot be read.
-  init(_ settings: KafkaSettings) throws(RelayError) {
+  init(_ settings: KafkaSettings, turn: @escaping () -> Void = {}) throws(RelayError) {
+    self.turn = turn
     let largest = KafkaProperties.number("message.max.bytes", settings)
     client = try KafkaProperties.client(
       RD_KAFKA_CONSUMER,
@@ -75,11 +78,14 @@ final class TailReader {
 
   /// The partitions of a topic, with the first offset and the one after the last.
   func partitions(of name: String) throws(Failure) -> [Partition] {
+    turn()
     takeEvents()
     guard let topic = topic(name) else { throw .refused(rd_kafka_last_error()) }
     var metadata: UnsafePointer<rd_kafka_metadata>?
     let code = rd_kafka_metadata(client, 0, topic, &metadata, patience)
-    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw .away }
+    turn()
+    takeEvents()
+    guard code == RD_KAFKA_RESP_ERR_NO_ERROR, let metadata else { throw .notNow(code) }
     defer { rd_kafka_metadata_destroy(metadata) }
     // SAFETY: the metadata holds `topic_cnt` topics with `partition_cnt` partitions each, until destroyed.
     guard metadata.pointee.topic_cnt > 0, let found = metadata.pointee.topics else { throw .missing }
@@ -94,30 +100,45 @@ final class TailReader {
     return partitions
   }
 
-  /// Asks for the watermarks anew.
+  /// Asks for the first offsets and those after the last, each in one request to each leader.
   func measure(_ partitions: inout [Partition], of name: String) throws(Failure) {
+    let lows = try offsets(Int64(RD_KAFKA_OFFSET_BEGINNING), of: partitions, name)
+    let highs = try offsets(Int64(RD_KAFKA_OFFSET_END), of: partitions, name)
     for index in partitions.indices {
-      var low: Int64 = 0
-      var high: Int64 = 0
-      let code = rd_kafka_query_watermark_offsets(
-        client, name, partitions[index].number, &low, &high, patience)
-      if code != RD_KAFKA_RESP_ERR_NO_ERROR { throw Self.failure(code) }
-      partitions[index].low = low
-      partitions[index].high = high
+      partitions[index].low = lows[index]
+      partitions[index].high = highs[index]
     }
   }
 
+  /// - Parameter place: the beginning or the end, which Kafka takes in place of a time.
+  private func offsets(
+    _ place: Int64, of partitions: [Partition], _ name: String
+  ) throws(Failure) -> [Int64] {
+    guard !partitions.isEmpty else { return [] }
+    guard let list = rd_kafka_topic_partition_list_new(Int32(clamping: partitions.count)) else {
+      throw .notNow(RD_KAFKA_RESP_ERR__CRIT_SYS_RESOURCE)
+    }
+    defer { rd_kafka_topic_partition_list_destroy(list) }
+    for partition in partitions {
+      rd_kafka_topic_partition_list_add(list, name, partition.number)?.pointee.offset = place
+    }
+    turn()
+    let code = rd_kafka_offsets_for_times(client, list, patience)
+    turn()
+    if code != RD_KAFKA_RESP_ERR_NO_ERROR { throw Self.failure(code) }
+    var offsets: [Int64] = []
+    // SAFETY: the list holds `cnt` elements, those that were added and in their order, until it is destroyed.
+    for element in UnsafeBufferPointer(start: list.pointee.elems, count: Int(list.pointee.cnt)) {
+      if element.err != RD_KAFKA_RESP_ERR_NO_ERROR { throw Self.failure(element.err) }
+      offsets.append(element.offset)
+    }
+    return offsets
+  }
+
   private static func failure(_ code: rd_kafka_resp_err_t) -> Failure {
-    switch code {
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART, RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC: .missing
-    case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN: .away
-    case RD_KAFKA_RESP_ERR__TRANSPORT, RD_KAFKA_RESP_ERR__TIMED_OUT, RD_KAFKA_RESP_ERR__RESOLVE,
-      RD_KAFKA_RESP_ERR__WAIT_CACHE, RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION,
-      RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-      RD_KAFKA_RESP_ERR_BROKER_NOT_AVAILABLE, RD_KAFKA_RESP_ERR_REPLICA_NOT_AVAILABLE,
-      RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT, RD_KAFKA_RESP_ERR_OFFSET_NOT_AVAILABLE,
-      RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR:
-      .notNow(code)
+    switch KafkaFailure(code) {
+    case .topicMissing: .missing
+    case .unreachable, .passing: .notNow(code)
     default: .refused(code)
     }
   }
@@ -134,10 +155,9 @@ final class TailReader {
   /// Reads the ranges side by side, each from `start` to its partition's `high`.
   /// - Parameters:
   ///   - room: how many events may be kept.
-  ///   - turn: called now and then.
   func read(
     _ ranges: [(partition: Partition, start: Int64)], of name: String, after: LSN, room: Int,
-    until deadline: MonotonicTime, turn: () -> Void
+    until deadline: MonotonicTime
   ) -> [Reading] {
     var readings = ranges.map {
       Reading(
@@ -193,10 +213,17 @@ final class TailReader {
     }
   }
 
-  /// Errors and log lines: the producer beside it has the same, and tells them.
   private func takeEvents() {
     guard let main = rd_kafka_queue_get_main(client) else { return }
     defer { rd_kafka_queue_destroy(main) }
-    while let event = rd_kafka_queue_poll(main, 0) { rd_kafka_event_destroy(event) }
+    while let event = rd_kafka_queue_poll(main, 0) {
+      if rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR,
+        rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN
+      {
+        // SAFETY: the text lives until the event is destroyed, and is copied here.
+        trouble = rd_kafka_event_error_string(event).map { String(cString: $0) } ?? trouble
+      }
+      rd_kafka_event_destroy(event)
+    }
   }
 }

@@ -1,6 +1,7 @@
 import CRdkafka
 import Foundation
 import RelayCore
+import Synchronization
 import Testing
 
 @testable import KafkaSink
@@ -67,5 +68,39 @@ import Testing
     broker.setRoundTrip(milliseconds: 0)
     try driver.awaitSettled(21)
     try driver.wait("the end of the hold") { driver.metrics.hold == nil }
+  }
+
+  @Test func `a consumer that fails by itself is named, and waited for only so long`() throws {
+    try broker.createTopic("compared", partitions: 2)
+    let metrics = RelayMetrics()
+    let driver = try SinkDriver(properties, metrics: metrics)
+    try driver.deliver(Content(topic: "compared"), tag: 0)
+    try driver.awaitSettled(1)
+    // Only who reads asks for offsets.
+    broker.failRequests(
+      .listOffsets, codes: [Int32](repeating: RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR.rawValue, count: 1000))
+    var settings = KafkaSettings()
+    settings.properties = properties
+    var tails: PartitionTails? = PartitionTails(
+      settings: settings, after: .zero, patience: 5000, metrics: metrics, log: Log(level: .error))
+    tails?.totalPatience = 3_000
+    func ask() -> Bool? {
+      Content(topic: "compared").lend {
+        tails?.contains($0, EventSequence(commitLSN: LSN(1), index: 0)) ?? nil
+      }
+    }
+    let start = MonotonicTime.now()
+    #expect(ask() == nil)
+    let reason = try #require(metrics.busyWith)
+    #expect(reason.contains("comparing topic \"compared\"") && reason.contains("consumer"))
+    #expect(metrics.lastTurn.load(ordering: .relaxed) >= start.nanoseconds)
+    var answer: Bool?
+    while answer == nil, MonotonicTime.now() < start.advanced(milliseconds: 20_000) {
+      answer = ask()
+      if answer == nil { try driver.turn(milliseconds: 100) }
+    }
+    #expect(answer == false)
+    #expect(metrics.busyWith == nil)
+    tails = nil
   }
 }
