@@ -110,7 +110,7 @@ enum InitCommand {
   ) -> RelayError {
     guard let code = error.code, !["08", "53", "57"].contains(String(code.prefix(2))) else { return error }
     var error = error
-    if error.kind == .sourceUnavailable || code == "42704" { error.kind = .failed }
+    if error.kind != .sourceDenied { error.kind = .failed }
     let sql = statement.sql.split(whereSeparator: \.isNewline).map { $0.drop { $0 == " " } }.joined(
       separator: " ")
     error.message = "\(error.message); \(consequence). It was: \(sql)"
