@@ -4,7 +4,11 @@ import Glibc
 @main
 struct Outboxd {
   static func main() {
-    if CommandLine.arguments.dropFirst().first == RunCommand.name { SignalWatch.block() }
+    if CommandLine.arguments.dropFirst().first == RunCommand.name {
+      SignalWatch.block()
+    } else {
+      SignalWatch.endAtOnce()
+    }
     exit(
       CommandLineProgram.run(
         Array(CommandLine.arguments.dropFirst()), environment: CommandLineProgram.processEnvironment()))

@@ -198,12 +198,12 @@ extension Faults {
       #expect(try lines(filled) >= 2000)
 
       try scene.createTopics(["event.order", "event.cart", "event.customer"], prefix: other.prefix)
-      try scene.kafka.control("pause")
-      try scene.interrupt(["recover", "--tables"], configuration, saying: "start it again") { _ in
+      try scene.emit(1000, database: "fill")
+      try scene.interrupt(["recover", "--tables", "--rate", "20"], configuration, saying: "start it again") {
+        _ in
         try server.integer(
           "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'outboxd tables'") > 0
       }
-      try scene.kafka.control("resume")
       try scene.run(["recover", "--tables"], configuration)
     }
   }

@@ -26,7 +26,8 @@ extension Integration {
       }
       try scene.server.sql("SELECT workload.emit('orders', ARRAY[1], 100)", database: "shop")
       try eventually("events are confirmed", within: 30) {
-        try page("/metrics").contains("event.order\"} 100\n")
+        try page("/metrics").matches(of: /outboxd_events_delivered_total\{.*\} ([0-9]+)/)
+          .reduce(0) { $0 + (Int($1.1) ?? 0) } == 100
       }
       #expect(try HTTPProbe.get(port: port, path: "/livez").status == 200)
       let dropped = try page("/metrics").firstMatch(of: /outboxd_log_lines_dropped_total ([0-9]+)/)

@@ -18,6 +18,8 @@ private final class ScriptedSource: BoundedSource {
   let isSynthetic: Bool
   /// Breaks off before the row of this number (of all rows). Nil: never.
   let breakingAt: Int?
+  /// What it breaks off with.
+  var failure = RelayError(.sourceUnavailable, "scripted")
   let stopAt: (row: Int, stop: StopSignal)?
   /// After the stop there is nothing to read for a while at the end of a transaction, so that the loop looks at it.
   let pausesAtStop: Bool
@@ -89,7 +91,7 @@ private final class ScriptedSource: BoundedSource {
       return .commit(commitLSN: place, endLSN: LSN(place.rawValue + 5), commitTime: .unknown)
     }
     let number = sizes[..<transaction].reduce(0, +) + row
-    if number == breakingAt { throw RelayError(.sourceUnavailable, "scripted") }
+    if number == breakingAt { throw failure }
     if let stopAt, stopAt.row == number { stopAt.stop.request() }
     row += 1
     let count = "e\(number)".utf8.count
@@ -236,6 +238,47 @@ private final class ScriptedSource: BoundedSource {
           == .interrupted)
       #expect(try ids(path) == Array(0..<end))
       #expect(keeper.position == position)
+    }
+  }
+
+  /// A job whose source breaks off once with `end`, and is refused once with `refusal`.
+  private func run(_ end: RelayError, then refusal: RelayError, _ path: String) throws -> RelayError? {
+    let openings = Openings()
+    var job = try job(to: path, synthetic: false)
+    job.reach = { (_, _) throws(RelayError) in throw refusal }
+    job.open = { (position, _, _) throws(RelayError) -> any BoundedSource in
+      let number = openings.positions.withLock { positions in
+        positions.append(position)
+        return positions.count
+      }
+      if number == 2 { throw refusal }
+      let source = ScriptedSource(
+        sizes: Self.sizes, first: position.flatMap { Int($0) } ?? 0, isSynthetic: false,
+        breakingAt: number == 1 ? 44 : nil)
+      source.failure = end
+      return source
+    }
+    return run(job, keeper: keeper())
+  }
+
+  @Test func `a job whose server shuts down ends and can be resumed; any other loss it outlives`() throws {
+    let folder = try TemporaryFolder()
+    let (ended, lost) = (
+      RelayError(.sourceUnavailable, "ended", code: "57P01"), RelayError(.sourceUnavailable, "lost")
+    )
+    let (shuttingDown, full) = (
+      RelayError(.sourceUnavailable, "shutting down", code: "57P03"),
+      RelayError(.sourceUnavailable, "too many", code: "53300")
+    )
+    for (number, refusal) in [shuttingDown, lost].enumerated() {
+      let failure = try run(ended, then: refusal, folder.path + "/end\(number)")
+      #expect(failure?.kind == .sourceUnavailable && failure?.kind.exitCode == 75)
+      #expect(failure?.message == "Postgres was shut down: \(refusal.message)")
+    }
+    for (number, (end, refusal)) in [(ended, full), (lost, lost), (lost, shuttingDown)].enumerated() {
+      let path = folder.path + "/on\(number)"
+      #expect(try run(end, then: refusal, path) == nil)
+      #expect(try ids(path) == Array(0..<Self.total))
     }
   }
 

@@ -24,6 +24,8 @@ final class RelaySession {
   /// What this process knows of its place is not true any more.
   private var hasForgotten = false
   private var hasStreamed = false
+  /// The stream was lost on the side of Postgres, and there is no other yet.
+  private var hasLostStream = false
 
   init(
     configuration: Configuration, metrics: RelayMetrics, stop: StopSignal, log: Log, keeper: JournalKeeper
@@ -68,7 +70,8 @@ final class RelaySession {
     metrics.fault = nil
     isStandby = false
     hasForgotten = false
-    if hasStreamed { metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed) }
+    if hasLostStream { metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed) }
+    hasLostStream = false
     hasStreamed = true
     sourceBackOff.succeeded()
     defer { metrics.postgresConnected.store(false, ordering: .relaxed) }
@@ -174,6 +177,7 @@ final class RelaySession {
 
   private func reconnect(_ error: RelayError) {
     metrics.role.store(RelayMetrics.Role.starting.rawValue, ordering: .relaxed)
+    hasLostStream = hasStreamed
     log.error("no stream from Postgres; reconnecting", error, level: .warning)
     wait(milliseconds: sourceBackOff.delay())
   }

@@ -21,6 +21,14 @@ struct SignalWatch {
   /// process starts itself again.
   static func block() { outboxd_block_signals() }
 
+  /// For commands that watch no signals, or only later: process 1 of a container gets none that has no handler.
+  static func endAtOnce() {
+    guard getpid() == 1 else { return }
+    for number in [SIGTERM, SIGINT, SIGHUP] {
+      signal(number) { _ in _exit(RelayError.Kind.interrupted.exitCode) }
+    }
+  }
+
   /// Signals end the process from here on: what is left to do is to print, for a reader who may not read.
   func end() {
     while next() != nil {}

@@ -40,6 +40,11 @@ struct Job: Sendable {
   /// The command line that goes on after an interruption, from the job's number. Nil: it is begun again, and is not
   /// kept in `outboxd.job`.
   var resumeCommand: (@Sendable (Int64) -> String)?
+  /// Connects to Postgres and hangs up. Called on the relay's thread, where the server has ended the source's connection.
+  var reach: @Sendable (_ settings: PostgresSettings, _ stop: StopSignal) throws(RelayError) -> Void = {
+    (settings, stop) throws(RelayError) in
+    _ = try SQLConnection(settings, applicationName: "outboxd job", stop: stop)
+  }
   /// Called on the relay's thread, for the first time and after each loss of the connection.
   /// - Parameter position: what `BoundedSource.position` said, nil for the beginning.
   var open:

@@ -20,8 +20,6 @@ final class JobSession {
   private var fileOpening: JSONLinesSink.Opening
   private var sourceBackOff = BackOff()
   private var sinkBackOff = BackOff(first: 500, lasting: 120_000)
-  /// The server has ended the connection: whether it takes another one tells if it shuts down.
-  private var wasEnded = false
   private let batchLimit = BatchLimit()
 
   /// A transaction that is being read when a stop is requested is read on for half of this at most, in milliseconds.
@@ -76,7 +74,6 @@ final class JobSession {
     let relay = try prepare(for: source)
     if hasBegun { metrics.sourceReconnects.wrappingAdd(1, ordering: .relaxed) }
     hasBegun = true
-    wasEnded = false
     sourceBackOff.succeeded()
     var isAtEnd = false
     do throws(RelayError) {
@@ -149,9 +146,12 @@ final class JobSession {
   private func react(to error: RelayError) -> RelayError? {
     // Before the first row nothing is lost by giving up, and a person waits.
     switch error.kind {
-    case .sourceUnavailable where isShutdown(error):
-      _ = finish(nil)
-      return Self.shutdown(error)
+    case .sourceUnavailable where hasBegun && error.wasEndedByServer:
+      if let shutdown = shutdown() {
+        _ = finish(nil)
+        return shutdown
+      }
+      reconnect(error)
     case .sourceUnavailable where hasBegun, .slotActive where hasBegun: reconnect(error)
     case .sinkFailed: rebuildSink(error)
     default:
@@ -163,19 +163,19 @@ final class JobSession {
 
   /// A shutdown was asked for by a person, who may want to know of the job, and it may be a long time until Postgres is
   /// back: the job ends, and can be resumed. From a crash, and from a network that fails, it comes back by itself.
-  private func isShutdown(_ error: RelayError) -> Bool {
-    hasBegun && wasEnded && (error.meansServerEnds || error.code == nil)
-  }
-
-  private static func shutdown(_ error: RelayError) -> RelayError {
-    var error = error
-    error.message = "Postgres was shut down: \(error.message)"
-    error.remedy = nil
-    return error
+  /// Nil: Postgres takes another connection, or refuses it for a reason of its own.
+  private func shutdown() -> RelayError? {
+    do throws(RelayError) {
+      try job.reach(job.configuration.postgres, stop)
+      return nil
+    } catch {
+      guard error.kind == .sourceUnavailable, error.meansServerEnds || error.code == nil else { return nil }
+      return RelayError(
+        .sourceUnavailable, "Postgres was shut down: \(error.message)", code: error.code)
+    }
   }
 
   private func reconnect(_ error: RelayError) {
-    wasEnded = error.wasEndedByServer
     log.error("the connection to Postgres was lost; reconnecting", error, level: .warning)
     wait(milliseconds: sourceBackOff.delay())
     goOnAtCheckpoint()
