@@ -11,7 +11,8 @@ extension ColumnType {
     case 20: .int8
     case 21: .int2
     case 23: .int4
-    case 19, 25, 1042, 1043: .text
+    case 19, 25, 1043: .text
+    case 1042: .bpchar
     case 114: .json
     case 142: .xml
     case 700: .float4
@@ -34,7 +35,8 @@ extension ColumnType {
     case "int8": .int8
     case "int2": .int2
     case "int4": .int4
-    case "name", "text", "bpchar", "varchar": .text
+    case "name", "text", "varchar": .text
+    case "bpchar": .bpchar
     case "json": .json
     case "xml": .xml
     case "float4": .float4

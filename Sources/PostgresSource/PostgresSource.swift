@@ -107,6 +107,7 @@ public enum PostgresSource {
     facts.journal = journal
     facts.publication = try inspector.publication(since: journal.row?.publication ?? known)
     facts.tables = try inspector.tables(mappings)
+    facts.timeZone = try inspector.timeZone()
     var timelines = resume.map { [$0.timeline] } ?? []
     if let row = journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {

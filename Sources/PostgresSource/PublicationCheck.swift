@@ -83,7 +83,8 @@ struct PublicationCheck {
     for table in tables where !table.isReadable {
       findings.append(
         StartDecision.Finding(
-          message: "the role may not read \(table.schema).\(table.name): streaming does not need it, replay, "
+          message:
+            "the role may not read \(QualifiedName.text(table.schema, table.name)): streaming does not need it, replay, "
             + "backfill and recover do",
           remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(table.schema)) TO ...; GRANT SELECT ON "
             + "\(SQLText.qualified(table.schema, table.name)) TO ...;"))
@@ -195,7 +196,8 @@ extension StartDecision {
 
   /// What does not stop the relay, and ought to be known.
   public var findings: [Finding] {
-    var findings = publicationCheck.findings + forecast
+    var findings =
+      publicationCheck.findings + forecast + facts.columnAdvice(mappings).flatMap(\.findings)
     if facts.journal == .absent || facts.journal == .off {
       findings.append(
         Finding(

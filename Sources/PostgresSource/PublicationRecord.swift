@@ -13,7 +13,7 @@ public struct TableName: Hashable, Sendable {
   }
 
   /// `schema.name`, as messages and the configuration write it.
-  public var qualified: String { "\(schema).\(name)" }
+  public var qualified: String { QualifiedName.text(schema, name) }
   /// Quoted, for SQL.
   var sql: String { SQLText.qualified(schema, name) }
 }

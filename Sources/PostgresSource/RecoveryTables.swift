@@ -45,7 +45,7 @@ extension Recovery {
     let connection = try SQLConnection(settings, applicationName: "outboxd recover", stop: stop)
     let catalog = TableCatalog(connection: connection, settings: settings, publication: nil)
     return try catalog.shapes(reads).map { shape in
-      RecoveredTable(name: "\(shape.schema).\(shape.table)", outbox: shape.formerName?.qualified)
+      RecoveredTable(name: QualifiedName.text(shape.schema, shape.table), outbox: shape.formerName?.qualified)
     }
   }
 }

@@ -105,7 +105,7 @@ extension PostgresSource {
     status.fromTable = planner.tableReach.map { .init(lsn: $0.lsn, time: $0.row?.recordedAt) }
     guard let history = history(of: facts, connection) else { return status }
     if let row = try earlier(history, now: facts.now) {
-      let seconds = UInt64(max(1, (facts.now - row.recordedAt) / 1_000_000))
+      let seconds = UInt64(max(1, (facts.now &- row.recordedAt) / 1_000_000))
       status.walRate = (facts.walEnd.rawValue - min(row.lsn.rawValue, facts.walEnd.rawValue)) / seconds
     }
     status.jobs = try jobs(connection.sql, slot: settings.slot)

@@ -72,11 +72,10 @@ public final class SQLConnection {
     serverVersion = Int(PQserverVersion(handle))
     PQsetNoticeReceiver(handle, hearNotice, Unmanaged.passUnretained(lastWords).toOpaque())
     if let fault = PostgresFailure.version(serverVersion, target: target) { throw fault }
-    // Objects of the same name in other schemas must not take the place of the system's. And from 18 on a warning
-    // is all that tells of a publication that is missing.
     try query(
-      "SELECT pg_catalog.set_config('search_path', 'pg_catalog', false), "
-        + "pg_catalog.set_config('client_min_messages', 'warning', false)")
+      "SELECT "
+        + Self.sessionSettings.map { "pg_catalog.set_config('\($0.name)', '\($0.value)', false)" }
+        .joined(separator: ", "))
   }
 
   /// Of the database: `UTF8`, `WIN1252` and so on.
@@ -89,6 +88,24 @@ public final class SQLConnection {
     // SAFETY: the handle is this object's own and is used by nobody afterwards.
     PQfinish(handle)
   }
+
+  /// What an administrator may have set for the role, the database or the server otherwise, and what reaches statements,
+  /// messages, or values that come as text, those of the stream too. (`lc_messages` is not a role's to set: errors are
+  /// told apart by their codes.)
+  private static let sessionSettings = [
+    // Objects of the same name in other schemas must not take the place of the system's.
+    (name: "search_path", value: "pg_catalog"),
+    // From 18 on a warning is all that tells of a publication that is missing.
+    (name: "client_min_messages", value: "warning"),
+    (name: "DateStyle", value: "ISO, YMD"),
+    (name: "TimeZone", value: "UTC"),
+    (name: "IntervalStyle", value: "postgres"),
+    (name: "extra_float_digits", value: "1"),
+    (name: "bytea_output", value: "hex"),
+    (name: "xmlbinary", value: "base64"),
+    (name: "quote_all_identifiers", value: "off"),
+    (name: "standard_conforming_strings", value: "on"),
+  ]
 
   private static func connect(
     _ parameters: ConnectionParameters, stop: StopSignal

@@ -43,6 +43,8 @@ public struct ServerFacts: Equatable, Sendable {
   public var journal: JournalFacts
   /// Where the earlier timelines ended. Nil: not asked for, or not to be had.
   public var timelineHistory: [TimelineSwitch]?
+  /// The TimeZone that sessions of the role have by themselves.
+  public var timeZone: String?
 
   public init(
     serverVersion: Int, systemIdentifier: UInt64, timeline: UInt32, walEnd: LSN, database: String,
@@ -113,7 +115,7 @@ public struct PublicationFacts: Equatable, Sendable {
       self.hasColumnList = hasColumnList
     }
 
-    public var qualifiedName: String { "\(schema).\(name)" }
+    public var qualifiedName: String { QualifiedName.text(schema, name) }
   }
 
   public var oid: UInt32

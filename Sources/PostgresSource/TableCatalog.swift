@@ -106,7 +106,8 @@ struct TableCatalog {
       }
       if shape.serial == nil, result[row, "serial"] == "t" { shape.serial = name }
       if name == timeColumn(mapping, result), columnType == .timestamptz || columnType == .timestamp {
-        shape.time = (name, columnType == .timestamptz)
+        shape.time = TableShape.Time(
+          column: name, isZoned: columnType == .timestamptz, zone: mapping.columns.timeZone?.name)
       }
     }
     let storage = try connection.query(Self.storageQuery(table))

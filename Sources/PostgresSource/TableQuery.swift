@@ -26,13 +26,30 @@ struct TableShape: Equatable {
   var columns: [Column]
   /// A column that a sequence fills, one value at a time.
   var serial: String?
-  var time: (name: String, isZoned: Bool)?
+  var time: Time?
   /// Changes when the rows have moved, or old commit times were forgotten: places in an order are then void.
   var storage: String
   /// By the last ANALYZE; negative where there was none.
   var estimatedRows: Int64
   /// Those that identify a row to the stream too. Empty: they are not all published.
   var keyColumns: [String] = []
+
+  /// The column that the event's time comes from.
+  struct Time: Equatable {
+    var column: String
+    var isZoned: Bool
+    /// The declared zone of one that has none itself.
+    var zone: String?
+
+    /// True where its values are moments.
+    var isMoment: Bool { isZoned || zone != nil }
+
+    var expression: String {
+      let column = "o.\(SQLText.identifier(column))"
+      guard !isZoned, let zone else { return column }
+      return "(\(column) AT TIME ZONE \(SQLText.literal(zone)))"
+    }
+  }
 
   static func == (left: Self, right: Self) -> Bool {
     left.oid == right.oid && left.columns == right.columns && left.storage == right.storage
@@ -136,7 +153,7 @@ struct TableQuery {
     if let serial = shape.serial {
       keys.append("coalesce(o.\(SQLText.identifier(serial))::bigint, \(Int64.min + 1))")
     } else if let time = shape.time {
-      keys.append("coalesce(o.\(SQLText.identifier(time.name)), '-infinity')")
+      keys.append("coalesce(\(time.expression), '-infinity')")
     } else if !tracksCommitTimes {
       keys.append(Self.fullTransaction("o.xmin::text::bigint", next: nextTransaction))
     }
@@ -178,8 +195,8 @@ struct TableQuery {
     if let since = range.committedSince, tracksCommitTimes { list.append(committed(since)) }
     if let since = range.since {
       if let time = shape.time {
-        let column = "o.\(SQLText.identifier(time.name))"
-        list.append("\(column) >= \(Self.moment(since, isZoned: time.isZoned)) OR \(column) IS NULL")
+        let column = time.expression
+        list.append("\(column) >= \(Self.moment(since, isZoned: time.isMoment)) OR \(column) IS NULL")
       } else if tracksCommitTimes {
         list.append(committed(since))
       }
@@ -198,7 +215,7 @@ struct TableQuery {
     if tracksCommitTimes { values.append(Self.moment(place.commitTime ?? .min, isZoned: true)) }
     if let second = place.second, hasSecondKey {
       if shape.serial == nil, let time = shape.time {
-        values.append(Self.moment(second, isZoned: time.isZoned))
+        values.append(Self.moment(second, isZoned: time.isMoment))
       } else {
         values.append("(\(second))::bigint")
       }

@@ -149,7 +149,7 @@ public final class TableSource: BoundedSource {
     // Of a part nobody knows how large it is without reading everything.
     let isWhole = range.lowestTransaction == nil && range.since == nil
     let isKnown = isWhole && shapes.allSatisfy { $0.estimatedRows >= 0 }
-    estimate = isKnown ? UInt64(shapes.map(\.estimatedRows).reduce(0, +)) : 0
+    estimate = isKnown ? UInt64(max(0, shapes.map(\.estimatedRows).reduce(0, &+))) : 0
     values = .allocate(capacity: max(1, shapes.map(\.columns.count).max() ?? 1))
     values.initialize(repeating: ColumnValue(format: .null, bytes: LentBytes(start: nil, count: 0)))
   }
@@ -395,13 +395,14 @@ extension TableSource {
 
   /// Of the table that is being read, for messages.
   private var tableName: String {
-    shapes.indices.contains(tableIndex) ? "\(shapes[tableIndex].schema).\(shapes[tableIndex].table)" : ""
+    shapes.indices.contains(tableIndex)
+      ? QualifiedName.text(shapes[tableIndex].schema, shapes[tableIndex].table) : ""
   }
 
   private func replaced(_ shape: TableShape) -> RelayError {
     RelayError(
       .failed,
-      "table \(shape.schema).\(shape.table) was renamed or replaced, or a partition of it was detached, since this read "
+      "table \(QualifiedName.text(shape.schema, shape.table)) was renamed or replaced, or a partition of it was detached, since this read "
         + "began: rows would be left out", remedy: "Begin again.")
   }
 

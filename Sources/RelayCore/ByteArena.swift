@@ -99,6 +99,16 @@ final class Literals {
     return UnsafeBufferPointer(buffer)
   }
 
+  func lend(_ offsets: [TimeZoneRules.Offset]) -> UnsafeBufferPointer<TimeZoneRules.Offset> {
+    let buffer = allocate(
+      MemoryLayout<TimeZoneRules.Offset>.stride * offsets.count,
+      alignment: MemoryLayout<TimeZoneRules.Offset>.alignment
+    ).bindMemory(to: TimeZoneRules.Offset.self)
+    // SAFETY: the buffer has room for exactly these, which are trivial and need no end.
+    _ = buffer.initialize(from: offsets)
+    return UnsafeBufferPointer(buffer)
+  }
+
   func lendPieces(_ count: Int) -> UnsafeMutablePointer<LentBytes> {
     let pieces = allocate(
       MemoryLayout<LentBytes>.stride * max(1, count), alignment: MemoryLayout<LentBytes>.alignment

@@ -111,8 +111,10 @@ public struct Relation: Equatable, Sendable {
 /// The type of a column, as far as a value's bytes must be understood. A domain has its base type.
 public enum ColumnType: Equatable, Sendable {
   case bool, int2, int4, int8, float4, float8, numeric
-  /// `text`, `varchar`, `bpchar`, `name`, `citext`: the bytes are the text.
+  /// `text`, `varchar`, `name`, `citext`: the bytes are the text.
   case text
+  /// `character(n)`: the text, padded with blanks.
+  case bpchar
   case uuid, bytea, json, jsonb, xml
   case date, timestamp, timestamptz
   /// Any other type. An enum's bytes are its label; others are not text.
@@ -120,7 +122,7 @@ public enum ColumnType: Equatable, Sendable {
 
   /// How the bytes of a value are read.
   enum Form: BitwiseCopyable {
-    case bool, int2, int4, int8, float4, float8, numeric, text, uuid, bytea, json, jsonb, xml
+    case bool, int2, int4, int8, float4, float8, numeric, text, bpchar, uuid, bytea, json, jsonb, xml
     case date, timestamp, timestamptz, other
   }
 
@@ -134,6 +136,7 @@ public enum ColumnType: Equatable, Sendable {
     case .float8: .float8
     case .numeric: .numeric
     case .text: .text
+    case .bpchar: .bpchar
     case .uuid: .uuid
     case .bytea: .bytea
     case .json: .json

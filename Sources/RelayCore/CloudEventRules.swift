@@ -84,9 +84,7 @@ public enum CloudEventRules {
           return false
         }
         index += 3
-      // ! # $ & ' ( ) * + , - . / 0-9 : ; = ? @ A-Z [ ] _ a-z ~
-      case 0x21, 0x23, 0x24, 0x26...0x3B, 0x3D, 0x3F...0x5B, 0x5D, 0x5F, 0x61...0x7A, 0x7E:
-        index += 1
+      case let byte where PercentEncoding.isReference(byte): index += 1
       default: return false
       }
     }

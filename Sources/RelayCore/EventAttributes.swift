@@ -62,9 +62,10 @@ extension EventEncoder {
   }
 
   private mutating func putSource(_ row: RowView, _ plan: RowPlan) throws(RowFault) {
-    guard let source = try render(plan.source, row, "source") else {
+    guard let text = try render(plan.source, row, "source") else {
       throw RowFault("source", "a column in it is NULL")
     }
+    let source = PercentEncoding.reference(text, into: &arena)
     guard CloudEventRules.isURIReference(source) else {
       throw RowFault("source", "\(quoted(source)) is not a URI reference (RFC 3986)")
     }
@@ -84,6 +85,7 @@ extension EventEncoder {
   /// What few events have: dataschema, partitionkey, the extensions of the mapping and those of the headers column.
   mutating func putRareAttributes(_ row: RowView, _ plan: RowPlan, key: LentBytes?) throws(RowFault) {
     if let template = plan.dataschema, let text = try render(template, row, "dataschema"), !text.isEmpty {
+      let text = template.constant == nil ? PercentEncoding.reference(text, into: &arena) : text
       if template.constant == nil, !CloudEventRules.isURI(text) {
         throw RowFault("dataschema", "\(quoted(text)) is not an absolute URI (RFC 3986)")
       }
@@ -132,12 +134,12 @@ extension EventEncoder {
     _ row: RowView, _ plan: RowPlan, _ commitTime: PostgresMicroseconds
   ) throws(RowFault) -> LentBytes? {
     if let column = plan.time, row.values[column.index].format != .null {
-      return try ValueText.text(
-        of: row.values[column.index], form: column.form, part: "time", arena: &arena)
+      let text = try ValueText.text(of: row.values[column.index], column, part: "time", arena: &arena)
+      guard RFC3339.isTime(text) else { throw timeless(text, plan) }
+      return text
     }
-    if commitTime == .unknown { return nil }
-    guard let text = transaction.time(commitTime) else { throw ValueText.timeless("time") }
-    return text
+    // A table's row may not tell it; and a server's clock may stand where RFC 3339 has no year.
+    return commitTime == .unknown ? nil : transaction.time(commitTime)
   }
 
   /// An attribute's text, checked; nil for NULL. `isPlain`: no byte of it needs an escape in JSON.
@@ -147,11 +149,21 @@ extension EventEncoder {
   ) throws(RowFault) -> (bytes: LentBytes, isPlain: Bool)? {
     let value = row.values[column.index]
     if value.format == .null { return nil }
-    let text = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
+    let text = try ValueText.text(of: value, column, part: part, arena: &arena)
     // One look at the bytes serves both questions for nearly all texts.
     let isPlain = !ValueText.isFree(column.form) || JSONWriter.isPlainASCII(text)
     guard isPlain || CloudEventRules.isString(text) else { throw RowFault(part, notAString) }
     return (text, isPlain)
+  }
+
+  private func timeless(_ text: LentBytes, _ plan: RowPlan) -> RowFault {
+    RowFault(
+      "time",
+      "\(quoted(text)) has no form in RFC 3339, which CloudEvents wants: it is infinite, or of a year "
+        + "outside 1 to 9999",
+      remedy:
+        "Set columns.time of the outbox \(plan.mapping.qualifiedName) to none, for the time of the commit, or "
+        + "to another column, and start again; the relay goes on at this row.")
   }
 
   var notAString: String {

@@ -5,8 +5,9 @@ import Glibc
 /// Turns rows into records. All texts of a record are lent from the row, the plan, or the encoder's own
 /// buffers, and stand until the following `encode` or `prepare`.
 struct EventEncoder: ~Copyable {
-  /// The most headers a record may have, the mark of a replay not counted.
-  static let maximumHeaders = 64
+  /// The most headers a record may have, the mark of a replay not counted: ten of attributes, those of the headers
+  /// column, and the mapping's extensions.
+  static let maximumHeaders = 128
 
   private let mappings: [OutboxMapping]
   private let database: String
@@ -21,6 +22,9 @@ struct EventEncoder: ~Copyable {
   var transaction = TransactionTexts()
   let headers: UnsafeMutablePointer<RecordHeader>
   var headerCount = 0
+  /// What events go without, since it was last taken.
+  var omissions = Omissions()
+  var columnHeaders = ColumnHeaders()
 
   init(mappings: [OutboxMapping], database: String, options: RelayOptions = RelayOptions()) {
     self.mappings = mappings
@@ -48,7 +52,7 @@ struct EventEncoder: ~Copyable {
       return .failure(
         RelayError(
           .publicationUnsuitable,
-          "the publication sends rows of \(relation.schema).\(relation.table), which no outbox names",
+          "the publication sends rows of \(QualifiedName.text(relation.schema, relation.table)), which no outbox names",
           remedy: "Add the table under `outboxes`, or take it out of the publication."))
     }
     do throws(RelayError) {
@@ -81,7 +85,7 @@ struct EventEncoder: ~Copyable {
     guard row.values.count == plan.relation.columns.count else {
       throw RelayError(
         .streamMalformed,
-        "a row of \(plan.relation.schema).\(plan.relation.table) has \(row.values.count) values, "
+        "a row of \(QualifiedName.text(plan.relation.schema, plan.relation.table)) has \(row.values.count) values, "
           + "its relation has \(plan.relation.columns.count) columns")
     }
     arena.reset()
@@ -103,7 +107,8 @@ struct EventEncoder: ~Copyable {
     if let text = plan.key {
       key = try render(text, row, "key", keepsBytes: true)
       if key == nil {
-        throw RowFault("key", "a column in it is NULL (fill it, or set `key: none` for records without key)")
+        guard plan.isKeyOptional else { throw keyless(plan) }
+        omitted(.key, plan)
       }
     }
     let payload = row.values[plan.payload.index]
@@ -155,7 +160,7 @@ struct EventEncoder: ~Copyable {
       let value = row.values[column.index]
       if value.format == .null { return nil }
       if keepsBytes, column.form == .bytea { return value.bytes }
-      return try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
+      return try ValueText.text(of: value, column, part: part, arena: &arena)
     }
     return try joined(text, row, part)
   }
@@ -171,7 +176,7 @@ struct EventEncoder: ~Copyable {
       case .column(let column):
         let value = row.values[column.index]
         if value.format == .null { return nil }
-        piece = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
+        piece = try ValueText.text(of: value, column, part: part, arena: &arena)
       }
       // SAFETY: there is room for as many pieces as segments.
       text.pieces[index] = piece
@@ -200,14 +205,35 @@ struct EventEncoder: ~Copyable {
 
   mutating func add(name: LentBytes, value: LentBytes) throws(RowFault) {
     guard headerCount < Self.maximumHeaders else {
-      throw RowFault("headers", "there are more than \(Self.maximumHeaders) headers")
+      throw RowFault("extensions", "there are more than \(Self.maximumHeaders) headers")
     }
     // SAFETY: the count is below the capacity.
     (headers + headerCount).initialize(to: RecordHeader(name: name, value: value))
     headerCount += 1
   }
 
+  // MARK: Omissions
+
+  /// Counts what this event goes without. The log hears of each kind once for a table.
+  mutating func omitted(_ omission: Omission, _ plan: RowPlan, _ detail: LentBytes? = nil) {
+    omissions.count(omission)
+    guard plan.toldOmissions.insert(omission).inserted else { return }
+    var note = Omissions.Note(omission: omission, table: plan.mapping.qualifiedName)
+    if let detail { note.detail = quoted(detail) }
+    omissions.notes.append(note)
+  }
+
   // MARK: Rejection
+
+  private func keyless(_ plan: RowPlan) -> RowFault {
+    let text = plan.mapping.key?.description ?? ""
+    return RowFault(
+      "key", "a column of the template \(text) is NULL",
+      remedy:
+        "Set `key` of the outbox \(plan.mapping.qualifiedName) to columns that are never NULL, or to none for "
+        + "records without a key, which have no order, and start again; the relay goes on at this row. To keep "
+        + "others out, make the column NOT NULL.")
+  }
 
   func quoted(_ bytes: LentBytes) -> String {
     PrintableText.quoted(String(decoding: bytes.prefix(80), as: UTF8.self))
@@ -219,17 +245,17 @@ struct EventEncoder: ~Copyable {
     var id = "NULL"
     let value = row.values[plan.id.index]
     if value.format != .null,
-      let text = try? ValueText.text(of: value, form: plan.id.form, part: "id", arena: &arena)
+      let text = try? ValueText.text(of: value, plan.id, part: "id", arena: &arena)
     {
       id = PrintableText.quoted(String(decoding: text.prefix(200), as: UTF8.self))
     }
-    let table = "\(plan.relation.schema).\(plan.relation.table)"
+    let table = QualifiedName.text(plan.relation.schema, plan.relation.table)
     var error = RelayError(
       .rowRejected,
       "row \(id) of \(table), row \(index) of the transaction that committed at \(commitLSN), cannot become an "
         + "event: \(fault.part): \(fault.reason)",
-      remedy:
-        "Correct the mapping of the outbox \(plan.mapping.qualifiedName) so that the row fits, and start "
+      remedy: fault.remedy
+        ?? "Correct the mapping of the outbox \(plan.mapping.qualifiedName) so that the row fits, and start "
         + "again; the relay goes on at this row. A row of the WAL cannot be changed any more.")
     error.commitLSN = commitLSN
     return error

@@ -1,72 +1,157 @@
-// Owns: the headers column of a row: which of its keys become extension attributes, and which plain headers.
+// Owns: the headers column of a row: which of its members become extension attributes, which plain headers, and which
+// are left out.
 // Must not know: the other attributes of an event, beyond their names.
 
+/// The members of one row's headers column, in the order of their first appearance.
+struct ColumnHeaders: ~Copyable {
+  /// The most that are kept.
+  static let limit = 64
+
+  struct Member: BitwiseCopyable {
+    var name: LentBytes
+    /// Empty: it is not there.
+    var value: LentBytes
+    var kind: JSONScanner.Kind
+  }
+
+  private let members: UnsafeMutablePointer<Member>
+  private(set) var count = 0
+
+  init() { members = .allocate(capacity: Self.limit) }
+
+  deinit { members.deallocate() }
+
+  mutating func reset() { count = 0 }
+
+  subscript(index: Int) -> Member {
+    // SAFETY: the callers stay below `count`.
+    members[index]
+  }
+
+  /// The last of several members of a name is the one that counts, as in JavaScript and in jsonb. False: there is no room.
+  mutating func set(_ member: Member) -> Bool {
+    for index in 0..<count where members[index].name.count == member.name.count {
+      // SAFETY: the first `count` places are initialised.
+      guard members[index].name.elementsEqual(member.name) else { continue }
+      members[index].value = member.value
+      members[index].kind = member.kind
+      return true
+    }
+    if member.value.isEmpty { return true }
+    guard count < Self.limit else { return false }
+    // SAFETY: there is room for `limit` members.
+    (members + count).initialize(to: member)
+    count += 1
+    return true
+  }
+}
+
 extension EventEncoder {
-  /// Keys that are valid extension names become extension attributes; any other key becomes a plain Kafka
-  /// header of that name. NULL and empty values are left out.
+  /// The rules stand in the README, section "The headers column". None of them stops the event: CloudEvents allows it
+  /// without what is left out.
   mutating func addHeaders(_ row: RowView, _ plan: RowPlan) throws(RowFault) {
     guard let column = plan.headers else { return }
     let value = row.values[column.index]
     if value.format == .null { return }
-    let text = try ValueText.text(of: value, form: column.form, part: "headers", arena: &arena)
+    let text = try ValueText.text(of: value, column, part: "headers", arena: &arena)
+    columnHeaders.reset()
+    guard readHeaders(text, plan) else { return omitted(.headers, plan) }
+    for index in 0..<columnHeaders.count {
+      let member = columnHeaders[index]
+      if !member.value.isEmpty { try addHeader(member, plan) }
+    }
+  }
+
+  /// Into `columnHeaders`. False where the text is no JSON object; JSON null and an empty array, which writers without a
+  /// type for maps write for an empty one, are as good as an empty object.
+  private mutating func readHeaders(_ text: LentBytes, _ plan: RowPlan) -> Bool {
     var scanner = JSONScanner(text)
-    guard scanner.take(0x7B) else { throw RowFault("headers", "it is not a JSON object") }
-    let firstOfColumn = headerCount
+    guard scanner.take(0x7B) else { return Self.isNothing(text) }
     if !scanner.take(0x7D) {
       repeat {
-        scanner.skipSpace()
-        let keyStart = scanner.position
-        guard scanner.position < text.count, text[scanner.position] == 0x22, scanner.skipString(),
-          let key = JSONScanner.unescaped(scanner.slice(from: keyStart), into: &arena), scanner.take(0x3A)
-        else { throw RowFault("headers", "it is not valid JSON") }
-        scanner.skipSpace()
-        let start = scanner.position
-        guard let kind = scanner.skipValue() else { throw RowFault("headers", "it is not valid JSON") }
-        var bytes = scanner.slice(from: start)
-        if kind == .null { continue }
-        if kind == .string {
-          guard let unescaped = JSONScanner.unescaped(bytes, into: &arena) else {
-            throw RowFault("headers", "the value of \(quoted(key)) holds a lone surrogate")
-          }
-          bytes = unescaped
-        }
-        if bytes.isEmpty { continue }
-        try addHeader(key, bytes, kind, plan, firstOfColumn: firstOfColumn)
+        guard readMember(&scanner, plan) else { return false }
       } while scanner.take(0x2C)
-      guard scanner.take(0x7D) else { throw RowFault("headers", "it is not valid JSON") }
+      guard scanner.take(0x7D) else { return false }
     }
     scanner.skipSpace()
-    guard scanner.isAtEnd else { throw RowFault("headers", "it is not valid JSON") }
+    return scanner.isAtEnd
+  }
+
+  private static func isNothing(_ text: LentBytes) -> Bool {
+    var scanner = JSONScanner(text)
+    let kind = scanner.skipValue()
+    scanner.skipSpace()
+    guard scanner.isAtEnd else { return false }
+    if kind == .null { return true }
+    var array = JSONScanner(text)
+    return kind == .array && array.take(0x5B) && array.take(0x5D)
+  }
+
+  private mutating func readMember(_ scanner: inout JSONScanner, _ plan: RowPlan) -> Bool {
+    scanner.skipSpace()
+    let nameStart = scanner.position
+    guard scanner.isAtQuote, scanner.skipString() else { return false }
+    let quotedName = scanner.slice(from: nameStart)
+    guard scanner.take(0x3A) else { return false }
+    scanner.skipSpace()
+    let valueStart = scanner.position
+    guard let kind = scanner.skipValue() else { return false }
+    let value = scanner.slice(from: valueStart)
+    guard let name = JSONScanner.unescaped(quotedName, into: &arena) else {
+      omitted(.unreadableHeader, plan)
+      return true
+    }
+    if let omission = Self.omission(ofName: name) {
+      omitted(omission, plan, name)
+      return true
+    }
+    var member = ColumnHeaders.Member(name: name, value: value, kind: kind)
+    switch kind {
+    case .null: member.value = LentBytes(start: nil, count: 0)
+    case .string:
+      guard let text = JSONScanner.unescaped(value, into: &arena) else {
+        omitted(.unreadableHeader, plan, name)
+        return true
+      }
+      member.value = text
+    default: break
+    }
+    if !columnHeaders.set(member) { omitted(.surplusHeader, plan, name) }
+    return true
+  }
+
+  /// Names that would forge an attribute of the event or a mark of outboxd, and names that cannot be told in a log or a
+  /// terminal. Kafka allows the latter; a C client would read less than is there.
+  private static func omission(ofName name: LentBytes) -> Omission? {
+    if name.isEmpty || name.contains(where: { $0 < 0x20 || $0 == 0x7F }) { return .unnamedHeader }
+    if CloudEventRules.hasPrefix(name, "ce_") || CloudEventRules.hasPrefix(name, "outboxd-")
+      || (name.count == 12 && CloudEventRules.hasPrefix(name, "content-type"))
+    {
+      return .reservedHeader
+    }
+    return nil
   }
 
   private mutating func addHeader(
-    _ key: LentBytes, _ value: LentBytes, _ kind: JSONScanner.Kind, _ plan: RowPlan, firstOfColumn: Int
+    _ member: ColumnHeaders.Member, _ plan: RowPlan
   ) throws(RowFault) {
-    guard !key.isEmpty, !key.contains(0) else { throw RowFault("headers", "a key is empty or holds a NUL") }
-    if CloudEventRules.hasPrefix(key, "ce_") || CloudEventRules.hasPrefix(key, "content-type") {
-      throw RowFault("headers", "the key \(quoted(key)) would forge an attribute of the event")
-    }
-    guard isFreeExtensionName(key, plan) else {
-      try refuseRepeated(key, prefixed: false, from: firstOfColumn)
-      try add(name: key, value: value)
-      return
-    }
+    let (key, value) = (member.name, member.value)
+    guard isFreeExtensionName(key, plan) else { return try add(name: key, value: value) }
     guard CloudEventRules.isString(value) else {
-      throw RowFault("headers", "the value of \(quoted(key)): \(notAString)")
+      omitted(.attribute, plan, key)
+      return try add(name: key, value: value)
     }
     if plan.isStructured {
-      try refuseRepeatedMember(key)
       writer.raw(",")
       writer.string(key)
       writer.raw(":")
-      if kind == .boolean || (kind == .number && isInteger32(value)) {
+      if member.kind == .boolean || (member.kind == .number && isInteger32(value)) {
         writer.raw(value)
       } else {
         writer.string(value)
       }
       return
     }
-    try refuseRepeated(key, prefixed: true, from: firstOfColumn)
     // SAFETY: three bytes for the prefix, and the key's own.
     let name = arena.reserve(key.count + 3)
     name.copyMemory(from: ValueText.staticText("ce_").baseAddress.unsafelyUnwrapped, byteCount: 3)
@@ -89,35 +174,6 @@ extension EventEncoder {
 
   private func equal(_ left: LentBytes, _ right: LentBytes) -> Bool {
     left.count == right.count && left.elementsEqual(right)
-  }
-
-  /// A JSON object may hold a key twice; an event must not.
-  private func refuseRepeated(_ key: LentBytes, prefixed: Bool, from start: Int) throws(RowFault) {
-    let skip = prefixed ? 3 : 0
-    for index in start..<headerCount {
-      let name = headers[index].name
-      if name.count == key.count + skip, name.dropFirst(skip).elementsEqual(key) {
-        throw RowFault("headers", "the key \(quoted(key)) stands there twice")
-      }
-    }
-  }
-
-  /// As `refuseRepeated`, in what is already written of the envelope.
-  private func refuseRepeatedMember(_ key: LentBytes) throws(RowFault) {
-    // Extension names need no escape, so a member reads `,"name":`. Nothing within a string can read so,
-    // because a quote in a string is escaped.
-    let written = writer.bytes
-    guard written.count > key.count + 4 else { return }
-    var index = 0
-    while index + key.count + 4 <= written.count {
-      if written[index] == 0x2C, written[index + 1] == 0x22,
-        LentBytes(rebasing: written[(index + 2)..<(index + 2 + key.count)]).elementsEqual(key),
-        written[index + 2 + key.count] == 0x22, written[index + 3 + key.count] == 0x3A
-      {
-        throw RowFault("headers", "the key \(quoted(key)) stands there twice")
-      }
-      index += 1
-    }
   }
 
   private func isInteger32(_ text: LentBytes) -> Bool {

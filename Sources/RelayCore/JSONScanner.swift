@@ -6,7 +6,7 @@ struct JSONScanner {
   /// The deepest nesting that is accepted.
   static let maximumDepth = 512
 
-  enum Kind { case string, number, boolean, null, object, array }
+  enum Kind: BitwiseCopyable { case string, number, boolean, null, object, array }
 
   private let bytes: LentBytes
   private(set) var position = 0
@@ -22,6 +22,8 @@ struct JSONScanner {
   }
 
   var isAtEnd: Bool { position == bytes.count }
+  /// A string begins here.
+  var isAtQuote: Bool { position < bytes.count && bytes[position] == 0x22 }
 
   func slice(from start: Int) -> LentBytes { LentBytes(rebasing: bytes[start..<position]) }
 

@@ -16,6 +16,8 @@ public struct OutboxMapping: Equatable, Sendable {
     public var subject: String?
     public var aggregatetype: String?
     public var time: String?
+    /// What `timestamp` columns, which have no zone, are written in. Nil: UTC, and nobody has said so.
+    public var timeZone: TimeZoneRules?
     /// A `json` or `jsonb` object whose keys become extension attributes.
     public var headers: String?
     public var datacontenttype: String?
@@ -79,5 +81,5 @@ public struct OutboxMapping: Equatable, Sendable {
   }
 
   /// `schema.table`, as messages and the configuration name it.
-  public var qualifiedName: String { "\(schema).\(table)" }
+  public var qualifiedName: String { QualifiedName.text(schema, table) }
 }

@@ -25,8 +25,9 @@ public struct MonotonicTime: Comparable, Hashable, Sendable {
   /// Saturates at `.never`.
   @inlinable
   public func advanced(milliseconds: Int) -> MonotonicTime {
-    let (sum, overflow) = nanoseconds.addingReportingOverflow(UInt64(max(0, milliseconds)) &* 1_000_000)
-    return overflow ? .never : MonotonicTime(nanoseconds: sum)
+    let (duration, isTooLong) = UInt64(max(0, milliseconds)).multipliedReportingOverflow(by: 1_000_000)
+    let (sum, isTooLate) = nanoseconds.addingReportingOverflow(duration)
+    return isTooLong || isTooLate ? .never : MonotonicTime(nanoseconds: sum)
   }
 
   /// Whole milliseconds until `later`, rounded up; 0 when it has come; at most `limit`.

@@ -15,33 +15,14 @@ public enum RFC3339 {
     _ time: PostgresMicroseconds, digits: Int = 6, to target: UnsafeMutableRawPointer
   ) -> Int? {
     guard time >= lowest, time < end else { return nil }
-    // Days from 0000-03-01, so that a leap day is a year's last (Howard Hinnant, "chrono-Compatible
-    // Low-Level Date Algorithms").
-    let dayLength: Int64 = 86_400_000_000
-    let sinceUnix = time + .unixEpochOffset
-    var dayNumber = sinceUnix / dayLength
-    var inDay = sinceUnix % dayLength
-    if inDay < 0 {
-      inDay += dayLength
-      dayNumber -= 1
-    }
-    let shifted = dayNumber + 719_468
-    let era = shifted / 146_097
-    let dayOfEra = shifted - era * 146_097
-    let yearOfEra = (dayOfEra - dayOfEra / 1460 + dayOfEra / 36_524 - dayOfEra / 146_096) / 365
-    let dayOfYear = dayOfEra - (365 * yearOfEra + yearOfEra / 4 - yearOfEra / 100)
-    let shiftedMonth = (5 * dayOfYear + 2) / 153
-    let day = dayOfYear - (153 * shiftedMonth + 2) / 5 + 1
-    let month = shiftedMonth < 10 ? shiftedMonth + 3 : shiftedMonth - 9
-    let year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0)
-
+    let (date, inDay) = CivilDate.split(time)
     // SAFETY: the offsets below are fixed and end at 20 + digits ≤ 27, which the caller has room for.
     let bytes = target.assumingMemoryBound(to: UInt8.self)
-    put(year, at: bytes, width: 4)
+    put(date.year, at: bytes, width: 4)
     bytes[4] = 0x2D
-    put(month, at: bytes + 5, width: 2)
+    put(date.month, at: bytes + 5, width: 2)
     bytes[7] = 0x2D
-    put(day, at: bytes + 8, width: 2)
+    put(date.day, at: bytes + 8, width: 2)
     bytes[10] = 0x54
     let seconds = inDay / 1_000_000
     put(seconds / 3600, at: bytes + 11, width: 2)
@@ -59,6 +40,11 @@ public enum RFC3339 {
     }
     bytes[count] = 0x5A
     return count + 1
+  }
+
+  /// Whether a text that `ValueText` made of a time is one of `write`, and not of Postgres' form.
+  static func isTime(_ text: LentBytes) -> Bool {
+    text.count == maximumCount && text[maximumCount - 1] == 0x5A
   }
 
   /// Writes six other digits of the second's fraction into a text that `write` made with six.

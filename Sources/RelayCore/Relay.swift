@@ -464,6 +464,7 @@ public final class Relay {
     let now = MonotonicTime.now()
     metrics.turned(until: now)
     noteUnconfirmed(now)
+    encoder.omissions.publish(to: metrics, log)
     metrics.inFlightEvents.store(ledger.outstanding, ordering: .relaxed)
     metrics.inFlightTransactions.store(ledger.transactions, ordering: .relaxed)
     metrics.confirmedLSN.store(durable.rawValue, ordering: .relaxed)

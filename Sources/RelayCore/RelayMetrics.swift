@@ -24,6 +24,8 @@ public final class RelayMetrics: Sendable {
   public let transactions = Atomic<UInt64>(0)
   public let ignoredUpdates = Atomic<UInt64>(0)
   public let ignoredTruncates = Atomic<UInt64>(0)
+  public let headersLeftOut = Atomic<UInt64>(0)
+  public let eventsWithoutKey = Atomic<UInt64>(0)
   public let receivedBytes = Atomic<UInt64>(0)
   public let queueFull = Atomic<UInt64>(0)
   public let producerRebuilds = Atomic<UInt64>(0)

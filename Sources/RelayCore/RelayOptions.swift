@@ -79,7 +79,7 @@ extension EventEncoder {
     guard let column else { return false }
     let value = row.values[column.index]
     if value.format == .null { return false }
-    let text = try ValueText.text(of: value, form: column.form, part: part, arena: &arena)
+    let text = try ValueText.text(of: value, column, part: part, arena: &arena)
     return wanted.contains { $0.utf8.elementsEqual(text) }
   }
 }

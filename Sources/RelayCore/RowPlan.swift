@@ -9,6 +9,8 @@ final class RowPlan {
   struct Source: BitwiseCopyable {
     var index: Int
     var form: ColumnType.Form
+    /// The declared zone of a `timestamp`.
+    var zone: LocalTime?
   }
 
   enum Segment: BitwiseCopyable {
@@ -64,6 +66,10 @@ final class RowPlan {
   /// The topic that was made of it last.
   var lastTopic = TopicOfValue()
   let key: Text?
+  /// The key is the aggregate id, because nobody has asked for another: an event without one has no order to keep.
+  let isKeyOptional: Bool
+  /// What the log was told of events that go without something.
+  var toldOmissions: Set<Omission> = []
   let dataschema: Text?
   let extensions: [Extension]
   let isStructured: Bool
@@ -79,7 +85,10 @@ final class RowPlan {
 
   /// - Throws: `tableUnsuitable`, naming the column that is missing or has a type that does not serve.
   init(mapping: OutboxMapping, relation: Relation, database: String) throws(RelayError) {
-    let binder = Binder(mapping: mapping, relation: relation, database: database, literals: literals)
+    var zone: LocalTime?
+    if let rules = mapping.columns.timeZone { zone = LocalTime(offsets: literals.lend(rules.offsets)) }
+    let binder = Binder(
+      mapping: mapping, relation: relation, database: database, literals: literals, zone: zone)
     self.mapping = mapping
     self.relation = relation
     id = try binder.required("id", mapping.columns.id).source
@@ -92,7 +101,7 @@ final class RowPlan {
     aggregatetype = (try? binder.optional("aggregatetype", mapping.columns.aggregatetype))??.source
     datacontenttype = try binder.optional("datacontenttype", mapping.columns.datacontenttype)?.source
     defaultContentType = try binder.contentType(payload)
-    source = try binder.bind(mapping.source, part: "source")
+    source = try binder.bind(mapping.source, part: "source", isURI: true)
     topic = try binder.bind(mapping.topic, part: "topic")
     topicColumn = topic.onlyColumn
     if let template = mapping.key {
@@ -100,8 +109,9 @@ final class RowPlan {
     } else {
       key = nil
     }
+    isKeyOptional = mapping.key == Template.defaultKey
     if let template = mapping.dataschema {
-      dataschema = try binder.bind(template, part: "dataschema")
+      dataschema = try binder.bind(template, part: "dataschema", isURI: true)
     } else {
       dataschema = nil
     }
@@ -138,25 +148,29 @@ private struct Binder {
     var index: Int
     var type: ColumnType
     var name: String
+    var zone: LocalTime?
 
-    var source: RowPlan.Source { RowPlan.Source(index: index, form: type.form) }
+    var source: RowPlan.Source {
+      RowPlan.Source(index: index, form: type.form, zone: type == .timestamp ? zone : nil)
+    }
   }
 
   let mapping: OutboxMapping
   let relation: Relation
   let database: String
   let literals: Literals
+  let zone: LocalTime?
 
   func unsuitable(_ reason: String, remedy: String? = nil) -> RelayError {
     RelayError(
-      .tableUnsuitable, "table \(relation.schema).\(relation.table) \(reason)",
+      .tableUnsuitable, "table \(QualifiedName.text(relation.schema, relation.table)) \(reason)",
       remedy: remedy
         ?? "Correct `columns` of the outbox \(mapping.qualifiedName) in the configuration, or the table.")
   }
 
   func find(_ name: String) -> Column? {
     relation.columns.firstIndex { $0.name == name }.map {
-      Column(index: $0, type: relation.columns[$0].type, name: name)
+      Column(index: $0, type: relation.columns[$0].type, name: name, zone: zone)
     }
   }
 
@@ -202,16 +216,22 @@ private struct Binder {
     guard let source = try optional("time", mapping.columns.time) else { return nil }
     if source.type == .timestamptz || source.type == .timestamp { return source }
     if mapping.columns.time == nil { return nil }
-    throw unsuitable("has a column \"\(source.name)\" for time that is neither timestamptz nor timestamp")
+    throw unsuitable(
+      "has a column \"\(source.name)\" for time that is neither timestamptz nor timestamp",
+      remedy:
+        "Name another column as columns.time of the outbox \(mapping.qualifiedName), or none for the time of "
+        + "the commit.")
   }
 
   func headers() throws(RelayError) -> Column? {
     guard let source = try optional("headers", mapping.columns.headers) else { return nil }
     switch source.type {
-    case .json, .jsonb, .text: return source
+    case .json, .jsonb, .text, .bpchar: return source
     default:
       if mapping.columns.headers == nil { return nil }
-      throw unsuitable("has a column \"\(source.name)\" for headers that is not json, jsonb or text")
+      throw unsuitable(
+        "has a column \"\(source.name)\" for headers that is not json, jsonb or text",
+        remedy: "Name another column as columns.headers of the outbox \(mapping.qualifiedName), or none.")
     }
   }
 
@@ -219,7 +239,7 @@ private struct Binder {
     let byType: String
     switch payload.type {
     case .json, .jsonb: byType = "application/json"
-    case .text: byType = "text/plain; charset=utf-8"
+    case .text, .bpchar: byType = "text/plain; charset=utf-8"
     case .xml: byType = "application/xml"
     case .bytea: byType = "application/octet-stream"
     default:
@@ -238,7 +258,8 @@ private struct Binder {
 
   /// A placeholder is, in this order: database, schema or table; a column; a role or attribute; an
   /// extension's name.
-  func bind(_ template: Template, part: String) throws(RelayError) -> RowPlan.Text {
+  /// - Parameter isURI: constants become segments of a path.
+  func bind(_ template: Template, part: String, isURI: Bool = false) throws(RelayError) -> RowPlan.Text {
     var segments: [RowPlan.Segment] = []
     var constant = ""
     for item in template.parts {
@@ -247,7 +268,8 @@ private struct Binder {
         constant += text
         segments.append(.literal(literals.lend(text)))
       case .placeholder(let name):
-        if let text = constantPlaceholder(name) {
+        if let name = constantPlaceholder(name) {
+          let text = isURI ? PercentEncoding.segment(name) : name
           constant += text
           segments.append(.literal(literals.lend(text)))
         } else {

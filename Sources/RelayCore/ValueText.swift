@@ -5,10 +5,13 @@
 struct RowFault: Error {
   var part: String
   var reason: String
+  /// What to do where it is not the mapping as such that is to be corrected.
+  var remedy: String?
 
-  init(_ part: String, _ reason: String) {
+  init(_ part: String, _ reason: String, remedy: String? = nil) {
     self.part = part
     self.reason = reason
+    self.remedy = remedy
   }
 }
 
@@ -16,35 +19,36 @@ enum ValueText {
   /// True where a text of the type may hold anything a user wrote, and must be checked.
   static func isFree(_ form: ColumnType.Form) -> Bool {
     switch form {
-    case .text, .json, .jsonb, .xml, .other: true
+    case .text, .bpchar, .json, .jsonb, .xml, .other: true
     default: false
     }
   }
 
-  /// The text of a value that is not NULL. Lent from the row where the bytes are the text, else from `arena`.
-  /// - Throws: where the bytes are not of the type, or have no text form.
+  /// The text of a value that is not NULL: what `value::text` is, but RFC 3339 for times and base64 for bytes. Lent from
+  /// the row where the bytes are the text, else from `arena`.
+  /// - Throws: where the bytes are not of the type.
   @inline(__always)
   static func text(
-    of value: ColumnValue, form: ColumnType.Form, part: String, arena: inout ByteArena
+    of value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     if value.format == .binary {
-      if form == .text { return value.bytes }
-      if form == .uuid, value.bytes.count == 16 { return uuid(value.bytes, arena: &arena) }
+      if source.form == .text { return value.bytes }
+      if source.form == .uuid, value.bytes.count == 16 { return NumberText.uuid(value.bytes, arena: &arena) }
     }
-    return try rendered(value, form: form, part: part, arena: &arena)
+    return try rendered(value, source, part: part, arena: &arena)
   }
 
   private static func rendered(
-    _ value: ColumnValue, form: ColumnType.Form, part: String, arena: inout ByteArena
+    _ value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
-    let bytes = value.bytes
+    let (bytes, form) = (value.bytes, source.form)
     guard value.format == .binary else { return try textFormat(value, form: form, part: part) }
     switch form {
     case .text, .json, .xml, .other: return bytes
+    case .bpchar: return unpadded(bytes)
     case .jsonb:
       guard let text = jsonb(bytes) else { throw RowFault(part, "the jsonb has an unknown version") }
       return text
-    case .uuid: throw wrongSize(part, form, bytes)
     case .bytea:
       let target = arena.reserve(Base64.count(of: bytes.count))
       return LentBytes(start: target, count: Base64.write(bytes, to: target))
@@ -53,24 +57,29 @@ enum ValueText {
       return bytes[0] != 0 ? staticText("true") : staticText("false")
     case .int2, .int4, .int8:
       guard let number = integer(bytes, form: form) else { throw wrongSize(part, form, bytes) }
-      return decimal(number, arena: &arena)
+      return NumberText.decimal(number, arena: &arena)
     case .float4:
       guard bytes.count == 4 else { throw wrongSize(part, form, bytes) }
-      return copy(Float(bitPattern: bytes.bigEndian(UInt32.self, at: 0)).description, arena: &arena)
+      let target = arena.reserve(FloatText.maximumCount)
+      let number = Float(bitPattern: bytes.bigEndian(UInt32.self, at: 0))
+      return LentBytes(start: target, count: FloatText.write(number, to: target))
     case .float8:
       guard bytes.count == 8 else { throw wrongSize(part, form, bytes) }
-      return copy(Double(bitPattern: bytes.bigEndian(UInt64.self, at: 0)).description, arena: &arena)
+      let target = arena.reserve(FloatText.maximumCount)
+      let number = Double(bitPattern: bytes.bigEndian(UInt64.self, at: 0))
+      return LentBytes(start: target, count: FloatText.write(number, to: target))
     case .numeric:
-      guard let text = numeric(bytes, arena: &arena) else { throw wrongSize(part, form, bytes) }
+      guard let text = NumberText.numeric(bytes, arena: &arena) else { throw wrongSize(part, form, bytes) }
       return text
     case .timestamp, .timestamptz:
-      guard bytes.count == 8 else { throw wrongSize(part, form, bytes) }
-      return try time(Int64(bitPattern: bytes.bigEndian(UInt64.self, at: 0)), part: part, arena: &arena)
+      guard let moment = moment(bytes, source) else { throw wrongSize(part, form, bytes) }
+      return time(moment, isZoned: form == .timestamptz || source.zone != nil, arena: &arena)
     case .date:
       guard bytes.count == 4 else { throw wrongSize(part, form, bytes) }
-      let days = Int64(Int32(bitPattern: bytes.bigEndian(UInt32.self, at: 0)))
-      let text = try time(days * 86_400_000_000, part: part, arena: &arena)
-      return LentBytes(rebasing: text[..<10])
+      let target = arena.reserve(DateTimeText.maximumCount)
+      let days = Int32(bitPattern: bytes.bigEndian(UInt32.self, at: 0))
+      return LentBytes(start: target, count: DateTimeText.write(days: days, to: target))
+    case .uuid: throw wrongSize(part, form, bytes)
     }
   }
 
@@ -80,10 +89,18 @@ enum ValueText {
   ) throws(RowFault) -> LentBytes {
     switch form {
     case .bool: return value.bytes.first == 0x74 ? staticText("true") : staticText("false")
+    case .bpchar: return unpadded(value.bytes)
     case .timestamp, .timestamptz, .date, .bytea:
       throw RowFault(part, "the server sent a \(form) in text format")
     default: return value.bytes
     }
+  }
+
+  /// As the cast from `character(n)` to `text` does it: the blanks at the end are padding.
+  private static func unpadded(_ bytes: LentBytes) -> LentBytes {
+    var count = bytes.count
+    while count > 0, bytes[count - 1] == 0x20 { count -= 1 }
+    return LentBytes(rebasing: bytes[..<count])
   }
 
   /// The JSON text within a jsonb value.
@@ -101,119 +118,20 @@ enum ValueText {
     }
   }
 
-  static func time(
-    _ time: PostgresMicroseconds, part: String, arena: inout ByteArena
-  ) throws(RowFault) -> LentBytes {
-    let target = arena.reserve(RFC3339.maximumCount)
-    guard let count = RFC3339.write(time, to: target) else { throw timeless(part) }
+  /// The moment of a timestamp or timestamptz. Nil where the bytes are none.
+  static func moment(_ bytes: LentBytes, _ source: RowPlan.Source) -> PostgresMicroseconds? {
+    guard bytes.count == 8 else { return nil }
+    let time = Int64(bitPattern: bytes.bigEndian(UInt64.self, at: 0))
+    return source.zone?.moment(local: time) ?? time
+  }
+
+  /// RFC 3339, or what Postgres prints where the year is none of RFC 3339's.
+  private static func time(
+    _ time: PostgresMicroseconds, isZoned: Bool, arena: inout ByteArena
+  ) -> LentBytes {
+    let target = arena.reserve(max(RFC3339.maximumCount, DateTimeText.maximumCount))
+    let count = RFC3339.write(time, to: target) ?? DateTimeText.write(time, isZoned: isZoned, to: target)
     return LentBytes(start: target, count: count)
-  }
-
-  static func timeless(_ part: String) -> RowFault {
-    RowFault(part, "the time is infinite, or outside the years 1 to 9999, and has no RFC 3339 form")
-  }
-
-  @inline(__always)
-  private static func uuid(_ bytes: LentBytes, arena: inout ByteArena) -> LentBytes {
-    // SAFETY: the caller has 16 bytes. They make 32 digits, in groups of 8, 4, 4, 4 and 12, and 4 hyphens.
-    let target = arena.reserve(36)
-    func digits(_ offset: Int) -> UInt64 { Hexadecimal.digits(bytes.bigEndian(UInt32.self, at: offset)) }
-    func put(_ value: some FixedWidthInteger & BitwiseCopyable, at offset: Int) {
-      target.storeBytes(of: value.bigEndian, toByteOffset: offset, as: type(of: value))
-    }
-    let hyphen: UInt8 = 0x2D
-    put(digits(0), at: 0)
-    put(hyphen, at: 8)
-    let second = digits(4)
-    put(UInt32(truncatingIfNeeded: second >> 32), at: 9)
-    put(hyphen, at: 13)
-    put(UInt32(truncatingIfNeeded: second), at: 14)
-    put(hyphen, at: 18)
-    let third = digits(8)
-    put(UInt32(truncatingIfNeeded: third >> 32), at: 19)
-    put(hyphen, at: 23)
-    put(UInt32(truncatingIfNeeded: third), at: 24)
-    put(digits(12), at: 28)
-    return LentBytes(start: target, count: 36)
-  }
-
-  private static func decimal(_ number: Int64, arena: inout ByteArena) -> LentBytes {
-    // SAFETY: a sign and 19 digits at most, written from the end of 20 bytes.
-    let target = arena.reserve(20).assumingMemoryBound(to: UInt8.self)
-    var position = 20
-    var magnitude = number.magnitude
-    repeat {
-      position -= 1
-      target[position] = 0x30 + UInt8(truncatingIfNeeded: magnitude % 10)
-      magnitude /= 10
-    } while magnitude > 0
-    if number < 0 {
-      position -= 1
-      target[position] = 0x2D
-    }
-    return LentBytes(start: target + position, count: 20 - position)
-  }
-
-  /// numeric_send: digits, weight, sign, scale (16 bits each), then digits of base 10,000.
-  private static func numeric(_ bytes: LentBytes, arena: inout ByteArena) -> LentBytes? {
-    guard bytes.count >= 8 else { return nil }
-    let digitCount = Int(bytes.bigEndian(UInt16.self, at: 0))
-    let weight = Int(Int16(bitPattern: bytes.bigEndian(UInt16.self, at: 2)))
-    let sign = bytes.bigEndian(UInt16.self, at: 4)
-    let scale = Int(bytes.bigEndian(UInt16.self, at: 6))
-    guard bytes.count == 8 + digitCount * 2, scale <= 0x3FFF else { return nil }
-    switch sign {
-    case 0xC000: return staticText("NaN")
-    case 0xD000: return staticText("Infinity")
-    case 0xF000: return staticText("-Infinity")
-    case 0, 0x4000: break
-    default: return nil
-    }
-    let capacity = 1 + max(1, weight + 1) * 4 + 1 + scale + 4
-    // SAFETY: a sign, four digits for each group before the point, the point, and `scale` digits (written
-    // in groups, so up to three more) are all that is written.
-    let target = arena.reserve(capacity).assumingMemoryBound(to: UInt8.self)
-    var count = 0
-    func group(_ index: Int) -> Int {
-      index >= 0 && index < digitCount ? Int(bytes.bigEndian(UInt16.self, at: 8 + index * 2)) % 10_000 : 0
-    }
-    func put(_ digit: Int) {
-      target[count] = UInt8(truncatingIfNeeded: 0x30 + digit)
-      count += 1
-    }
-    if sign == 0x4000 { target[count] = 0x2D; count += 1 }
-    if weight < 0 {
-      put(0)
-    } else {
-      for index in 0...weight {
-        let value = group(index)
-        if index > 0 || value >= 1000 { put(value / 1000) }
-        if index > 0 || value >= 100 { put(value / 100 % 10) }
-        if index > 0 || value >= 10 { put(value / 10 % 10) }
-        put(value % 10)
-      }
-    }
-    if scale > 0 {
-      target[count] = 0x2E
-      count += 1
-      let end = count + scale
-      var index = weight + 1
-      while count < end {
-        let value = group(index)
-        put(value / 1000)
-        put(value / 100 % 10)
-        put(value / 10 % 10)
-        put(value % 10)
-        index += 1
-      }
-      count = end
-    }
-    return LentBytes(start: target, count: count)
-  }
-
-  private static func copy(_ text: String, arena: inout ByteArena) -> LentBytes {
-    let utf8 = Array(text.utf8)
-    return utf8.withUnsafeBytes { arena.copy($0) }
   }
 
   /// The bytes of a literal; they never go away.

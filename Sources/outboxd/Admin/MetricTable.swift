@@ -38,7 +38,10 @@ struct MetricSnapshot: Sendable {
   /// Since the commit of the oldest transaction that Kafka has not acknowledged; 0 when there is none.
   var oldestUndeliveredSeconds: Double {
     let oldest = metrics.oldestUnacknowledged.load(ordering: .relaxed)
-    return oldest == .max ? 0 : Double(max(0, now - oldest)) / 1_000_000
+    if oldest == .max || oldest == .unknown { return 0 }
+    // Commit times are the server's word, at the extremes too.
+    let (age, overflow) = now.subtractingReportingOverflow(oldest)
+    return Double(overflow ? (oldest < 0 ? .max : 0) : max(0, age)) / 1_000_000
   }
 }
 
@@ -134,6 +137,17 @@ enum MetricTable {
     },
     counter("outboxd_ignored_truncates_total", "Truncations of outbox tables, which are no events.") {
       $0.metrics.ignoredTruncates.load(ordering: .relaxed)
+    },
+    counter(
+      "outboxd_headers_left_out_total",
+      "Members of headers columns that are no part of their events, or plain headers in place of attributes."
+    ) {
+      $0.metrics.headersLeftOut.load(ordering: .relaxed)
+    },
+    counter(
+      "outboxd_events_without_key_total", "Events sent without a key, since their aggregate id is NULL."
+    ) {
+      $0.metrics.eventsWithoutKey.load(ordering: .relaxed)
     },
     counter("outboxd_received_bytes_total", "Bytes read from the stream.") {
       $0.metrics.receivedBytes.load(ordering: .relaxed)

@@ -11,6 +11,7 @@ enum RecoverCommand {
     let recovery = try Recovery.plan(
       settings: configuration.postgres, mappings: configuration.outboxes, wish: options.wish,
       stop: StopSignal())
+    if options.since != nil { try recovery.checkSince(configuration.outboxes) }
     let text = RecoveryText(recovery, options.since)
     if !options.isJSON { Terminal.printOutput(text.text) }
     switch recovery.plan.action {

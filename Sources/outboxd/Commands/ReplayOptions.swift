@@ -65,7 +65,10 @@ struct ReplayOptions: Equatable {
       // A name without its schema gets the same answer: the names that there are.
     }
     let names = mappings.map(\.qualifiedName)
-    let question = NearestName.question(text, among: names).map { "; \($0)" } ?? ""
+    let unquoted = mappings.first { "\($0.schema).\($0.table)" == text }?.qualifiedName
+    let question =
+      (unquoted.map { "did you mean \($0)?" } ?? NearestName.question(text, among: names)).map { "; \($0)" }
+      ?? ""
     throw invocation.usage(
       "--outbox \"\(text)\" is none of the configured outboxes (\(names.joined(separator: ", ")))\(question)")
   }

@@ -30,6 +30,8 @@ struct ConfigurationKey: Sendable {
     /// A name of Postgres: 1 to 63 bytes.
     case name
     case mediaType
+    /// A time zone of IANA's database.
+    case timeZone
     /// Free names with a single value each.
     case map
     /// The list of outboxes: the keys of an item follow with `[]` in their path.
@@ -68,7 +70,7 @@ struct ConfigurationKey: Sendable {
   static let outboxes = "outboxes"
 
   static let all: [ConfigurationKey] =
-    postgresKeys + replayKeys + kafkaKeys + outboxKeys + columnKeys + processKeys
+    postgresKeys + replayKeys + kafkaKeys + outboxKeys + columnKeys + zoneKeys + processKeys
 
   private static let postgresKeys = [
     ConfigurationKey(
@@ -154,7 +156,7 @@ struct ConfigurationKey: Sendable {
     ("payload", "The event's data: jsonb, json, text, bytea or xml."),
     ("subject", "The aggregate's id: the event's subject, and the key's default."),
     ("aggregatetype", "The aggregate's type, which the default topic names."),
-    ("time", "The event's time; without it the commit's time."),
+    ("time", "The event's time; none for the commit's time, as without one."),
     (
       "headers",
       "A json or jsonb object whose keys become extension attributes; none for a column that is not read."
@@ -166,6 +168,13 @@ struct ConfigurationKey: Sendable {
     return ConfigurationKey(
       path: "outboxes[].columns.\(name)", kind: .name, defaultText: nil, help: "Column. " + help + rule)
   }
+
+  private static let zoneKeys = [
+    ConfigurationKey(
+      path: "outboxes[].columns.time_zone", kind: .timeZone, defaultText: nil,
+      help: "The zone in which columns of type timestamp, without time zone, are written: Europe/Berlin. "
+        + "Without it: UTC, with a warning.")
+  ]
 
   private static let processKeys = [
     ConfigurationKey(

@@ -250,6 +250,7 @@ struct ConfigurationLoader {
     columns.subject = read("subject")
     columns.aggregatetype = read("aggregatetype")
     columns.time = read("time")
+    columns.timeZone = value(item, "outboxes[].columns.time_zone", ConfigurationValues.timeZone)
     columns.headers = read("headers")
     columns.datacontenttype = read("datacontenttype")
   }

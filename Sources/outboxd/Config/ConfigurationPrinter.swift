@@ -52,7 +52,7 @@ enum ConfigurationPrinter {
   }
 
   private static func outbox(_ mapping: OutboxMapping, to writer: inout Writer) {
-    writer.item("table", tableName(mapping))
+    writer.item("table", mapping.qualifiedName)
     writer.value("source", mapping.source.description)
     writer.value("topic", mapping.topic.description)
     writer.value("key", mapping.key?.description ?? "none")
@@ -79,20 +79,8 @@ enum ConfigurationPrinter {
     [
       ("id", columns.id), ("type", columns.type), ("payload", columns.payload), ("subject", columns.subject),
       ("aggregatetype", columns.aggregatetype), ("time", columns.time), ("headers", columns.headers),
-      ("datacontenttype", columns.datacontenttype),
+      ("datacontenttype", columns.datacontenttype), ("time_zone", columns.timeZone?.name),
     ]
-  }
-
-  private static func tableName(_ mapping: OutboxMapping) -> String {
-    [mapping.schema, mapping.table].map { name in
-      let isPlain = name.utf8.allSatisfy {
-        (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x5F
-      }
-      return isPlain
-        ? name
-        : "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
-          + "\""
-    }.joined(separator: ".")
   }
 
   /// Block style, two spaces for each level.

@@ -57,7 +57,7 @@ enum ConfigurationSchema {
       ]
     case .slotName:
       members += [.init("type", .text("string")), .init("pattern", .text("^[a-z0-9_]{1,63}$"))]
-    case .text, .file, .template, .templateOrNone, .address, .table, .name, .mediaType:
+    case .text, .file, .template, .templateOrNone, .address, .table, .name, .mediaType, .timeZone:
       members.append(.init("type", .text("string")))
     }
     if let text = key.defaultText {

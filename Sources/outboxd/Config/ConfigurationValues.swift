@@ -1,5 +1,6 @@
 // Owns: the text form of each kind of value: durations, addresses, tables, names.
 // Must not know: where the text comes from.
+import PostgresSource
 import RelayCore
 
 /// Why a text is not a value. The place is added by whoever has it.
@@ -184,6 +185,14 @@ enum ConfigurationValues {
     let isValid = parts.count == 2 && isToken(parts[0]) && isToken(parts[1].trimmingSpaces) && isPrintable
     guard isValid else {
       throw ValueFault("\"\(text)\" is not a media type", "write for example application/json")
+    }
+  }
+
+  static func timeZone(_ text: String) throws(ValueFault) -> TimeZoneRules {
+    do throws(RelayError) {
+      return try TimeZoneDatabase.rules(text)
+    } catch {
+      throw ValueFault(error.message, error.remedy)
     }
   }
 

@@ -1,0 +1,77 @@
+// Owns: what events go without, though their rows have it: counted, and told to the log once for each table.
+// Must not know: when somebody looks.
+import Synchronization
+
+/// An event without it is valid, and the way of one event must not stop all others.
+enum Omission: CaseIterable {
+  /// The key, because the aggregate id is NULL.
+  case key
+  /// All of the headers column: it holds no JSON object.
+  case headers
+  /// Members of the headers column, by reason.
+  case reservedHeader, unnamedHeader, unreadableHeader, surplusHeader
+  /// It is a plain header, for it cannot be an attribute.
+  case attribute
+
+  /// Fixed, so that the log recognises repeats.
+  var message: String {
+    switch self {
+    case .key:
+      "an event has no aggregate id: it is sent without a key, and has no order among others"
+    case .headers: "the headers column of a row holds no JSON object: the event is sent without these headers"
+    case .reservedHeader:
+      "a member of the headers column has a name that belongs to the event or to outboxd: it is left out"
+    case .unnamedHeader:
+      "a member of the headers column has an empty name or one with a control character: it is left out"
+    case .unreadableHeader: "a member of the headers column is not Unicode (a lone surrogate): it is left out"
+    case .surplusHeader:
+      "the headers column of a row has more than 64 members: those after the 64th are left out"
+    case .attribute:
+      "a member of the headers column holds a character that CloudEvents forbids: it is sent as a plain header"
+    }
+  }
+
+  var remedy: String {
+    switch self {
+    case .key: "Make the column NOT NULL, or set `key: none` where there is to be no order."
+    default:
+      "Write a JSON object of texts without control characters into the column, or set columns.headers: none. "
+        + "outboxd_headers_left_out_total counts further ones."
+    }
+  }
+}
+
+struct Omissions {
+  struct Note {
+    var omission: Omission
+    /// `schema.table`.
+    var table: String
+    /// The name of the member.
+    var detail: String?
+  }
+
+  private(set) var keys: UInt64 = 0
+  private(set) var headers: UInt64 = 0
+  var notes: [Note] = []
+
+  mutating func count(_ omission: Omission) {
+    if omission == .key { keys &+= 1 } else { headers &+= 1 }
+  }
+
+  mutating func publish(to metrics: RelayMetrics, _ log: Log) {
+    guard keys > 0 || headers > 0 else { return }
+    metrics.headersLeftOut.wrappingAdd(headers, ordering: .relaxed)
+    metrics.eventsWithoutKey.wrappingAdd(keys, ordering: .relaxed)
+    for note in notes { note.tell(log) }
+    self = Omissions()
+  }
+}
+
+extension Omissions.Note {
+  fileprivate func tell(_ log: Log) {
+    var fields: [Log.Field] = [("table", table)]
+    if let detail { fields.append(("name", detail)) }
+    fields.append(("remedy", omission.remedy))
+    log.write(.warning, omission.message, fields)
+  }
+}
