@@ -47,7 +47,10 @@ struct TableShape: Equatable {
     var expression: String {
       let column = "o.\(SQLText.identifier(column))"
       guard !isZoned, let zone else { return column }
-      return "(\(column) AT TIME ZONE \(SQLText.literal(zone)))"
+      // At the ends of what a timestamp can hold the zone would move it beyond.
+      return
+        "(CASE WHEN \(column) > '294276-01-01' THEN 'infinity' WHEN \(column) < '4713-01-01 BC' THEN '-infinity' "
+        + "ELSE \(column) AT TIME ZONE \(SQLText.literal(zone)) END)"
     }
   }
 
@@ -234,7 +237,8 @@ struct TableQuery {
     case .min: return "'-infinity'::\(type)"
     case .max: return "'infinity'::\(type)"
     default:
-      return "(\(type) '2000-01-01 00:00:00\(isZoned ? "+00" : "")' + \(time) * interval '1 microsecond')"
+      // Not a product: its factor would be a float8, which is exact only up to the year 2285.
+      return "(\(type) '2000-01-01 00:00:00\(isZoned ? "+00" : "")' + interval '\(time) microseconds')"
     }
   }
 }

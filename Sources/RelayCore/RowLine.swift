@@ -46,7 +46,7 @@ public struct RowLine: ~Copyable {
       mappings.first { $0.schema == relation.schema && $0.table == relation.table } ?? relation.outbox
     let id = mapping?.columns.id ?? "id"
     tables[relation.id] = Table(
-      relation: relation, name: "\(relation.schema).\(relation.table)",
+      relation: relation, name: QualifiedName.text(relation.schema, relation.table),
       id: relation.columns.firstIndex { $0.name == id })
   }
 
@@ -114,14 +114,7 @@ public struct RowLine: ~Copyable {
 
   /// The binary form, where the encoder reads that only. A text that has none stays what it is.
   private mutating func binary(_ value: ColumnValue, _ form: ColumnType.Form) -> ColumnValue {
-    guard value.format == .text else { return value }
-    switch form {
-    case .bytea: return bytea(value)
-    case .timestamptz: return time(value, suffix: ":00")
-    case .timestamp: return time(value, suffix: "Z")
-    case .date: return date(value)
-    default: return value
-    }
+    value.format == .text && form == .bytea ? bytea(value) : value
   }
 
   private mutating func bytea(_ value: ColumnValue) -> ColumnValue {
@@ -145,28 +138,6 @@ public struct RowLine: ~Copyable {
     case 0x61...0x66: byte - 0x57
     default: nil
     }
-  }
-
-  /// Of ISO style, in UTC. What RFC 3339 has no form for counts as infinite: the encoder says so.
-  private mutating func time(_ value: ColumnValue, suffix: String) -> ColumnValue {
-    let text = String(decoding: value.bytes, as: UTF8.self) + suffix
-    return integer(((try? RFC3339.parse(text)) ?? .max).bigEndian)
-  }
-
-  private mutating func date(_ value: ColumnValue) -> ColumnValue {
-    let text = String(decoding: value.bytes, as: UTF8.self) + " 00:00:00Z"
-    let days = (try? RFC3339.parse(text)).map { $0 / 86_400_000_000 }
-    return integer((days.flatMap { Int32(exactly: $0) } ?? 4_000_000).bigEndian)
-  }
-
-  private mutating func integer<Integer: FixedWidthInteger & BitwiseCopyable>(
-    _ value: Integer
-  ) -> ColumnValue {
-    let target = arena.reserve(MemoryLayout<Integer>.size)
-    // SAFETY: exactly the integer's bytes were reserved.
-    target.storeBytes(of: value, as: Integer.self)
-    return ColumnValue(
-      format: .binary, bytes: LentBytes(start: target, count: MemoryLayout<Integer>.size))
   }
 
   private mutating func put(_ value: ColumnValue) {

@@ -42,7 +42,9 @@ enum ValueText {
     _ value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     let (bytes, form) = (value.bytes, source.form)
-    guard value.format == .binary else { return try textFormat(value, form: form, part: part) }
+    guard value.format == .binary else {
+      return try textFormat(value, source, part: part, arena: &arena)
+    }
     switch form {
     case .text, .json, .xml, .other: return bytes
     case .bpchar: return unpadded(bytes)
@@ -83,15 +85,23 @@ enum ValueText {
     }
   }
 
-  /// The few types that have no binary form arrive as text; so would all, if a server sent text.
+  /// The few types that have no binary form arrive as text; so do all, where a session asks for it. Every session has
+  /// DateStyle ISO and TimeZone UTC.
   private static func textFormat(
-    _ value: ColumnValue, form: ColumnType.Form, part: String
+    _ value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
-    switch form {
+    switch source.form {
     case .bool: return value.bytes.first == 0x74 ? staticText("true") : staticText("false")
     case .bpchar: return unpadded(value.bytes)
-    case .timestamp, .timestamptz, .date, .bytea:
-      throw RowFault(part, "the server sent a \(form) in text format")
+    case .timestamp, .timestamptz:
+      let suffix = source.form == .timestamptz ? ":00" : "Z"
+      // What RFC 3339 cannot tell stays as Postgres prints it.
+      guard let time = try? RFC3339.parse(String(decoding: value.bytes, as: UTF8.self) + suffix) else {
+        return value.bytes
+      }
+      let isZoned = source.form == .timestamptz || source.zone != nil
+      return Self.time(source.zone?.moment(local: time) ?? time, isZoned: isZoned, arena: &arena)
+    case .bytea: throw RowFault(part, "the server sent a bytea in text format")
     default: return value.bytes
     }
   }

@@ -51,10 +51,18 @@ import Testing
   }
 
   @Test(arguments: ["infinity", "-infinity", "5874897-12-31", "4713-01-01 BC", ""])
-  func `a date without a form is a fault of the record, and stands in its column`(date: String) throws {
+  func `a date beyond RFC 3339 is Postgres' text, in its column and in the record`(date: String) throws {
     let line = try line(["1", "order", "k", "T", nil, "2026-11-28 07:00:00+00", date])
-    #expect(line["record"] is NSNull && (line["fault"] as? String)?.contains("day") == true)
+    #expect(try headers(line)["ce_day"] == (date.isEmpty ? nil : date))
     #expect((line["columns"] as? [String: Any])?["day"] as? String == date)
+  }
+
+  @Test(arguments: ["infinity", "-infinity", "10000-01-01 00:00:00+00", "0044-03-15 00:00:00+00 BC"])
+  func `a time that no event can have is a fault of the record, and stands in its column`(time: String) throws
+  {
+    let line = try line(["1", "order", "k", "T", nil, time, nil])
+    #expect(line["record"] is NSNull && (line["fault"] as? String)?.contains("RFC 3339") == true)
+    #expect((line["columns"] as? [String: Any])?["created_at"] as? String == time)
   }
 
   @Test func `a text of another encoding is base64, and makes no record`() throws {
