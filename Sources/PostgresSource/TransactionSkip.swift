@@ -72,10 +72,6 @@ public final class TransactionSkip {
       )
     }
     isUTF8 = connection.sql.serverEncoding == "UTF8"
-    try connection.sql.query(
-      "SELECT pg_catalog.set_config('datestyle', 'ISO, YMD', false), pg_catalog.set_config('timezone', 'UTC', false), "
-        + "pg_catalog.set_config('bytea_output', 'hex', false), "
-        + "pg_catalog.set_config('extra_float_digits', '1', false)")
     try connection.start(at: checkpoint, binary: false)
     self.settings = settings
     self.facts = facts

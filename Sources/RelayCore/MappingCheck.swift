@@ -45,7 +45,6 @@ public enum MappingCheck {
   }
 
   private static func uses(_ plan: RowPlan) -> [ColumnUse] {
-    let isKeyOptional = plan.mapping.key?.description == "{aggregateid}"
     var uses: [ColumnUse] = []
     func add(_ part: String, _ source: RowPlan.Source?, isRequired: Bool = false) {
       guard let source else { return }
@@ -62,7 +61,7 @@ public enum MappingCheck {
     add("payload", plan.payload)
     add("source", plan.source, isRequired: true)
     add("topic", plan.topic, isRequired: true)
-    add("key", plan.key, isRequired: !isKeyOptional)
+    add("key", plan.key, isRequired: !plan.isKeyOptional)
     add("subject", plan.subject)
     add("time", plan.time)
     add("headers", plan.headers)

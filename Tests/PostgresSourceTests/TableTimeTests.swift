@@ -21,12 +21,15 @@ private let ends = [PostgresServer.versions.first, PostgresServer.versions.last]
   private func read(
     _ query: TableQuery, after place: TablePlace?, _ connection: SQLConnection
   ) throws -> [(label: String, place: TablePlace)] {
+    let start = place.map {
+      TablePlace.Parsed(table: "public.outbox", storage: "", horizon: 1 << 40, place: $0)
+    }
     let send = query.shape.time?.isMoment == true ? "timestamptz_send" : "timestamp_send"
     let result = try connection.query(
       """
       SELECT label, ('x' || encode(\(send)(k), 'hex'))::bit(64)::bigint AS k, c, p::bigint AS p,
         (t::text::point)[0]::bigint AS b, (t::text::point)[1]::bigint AS o
-      FROM (\(query.select(after: place))) AS rows (label, at, k, c, p, t)
+      FROM (\(query.select(after: start))) AS rows (label, at, k, c, p, t)
       """)
     return try result.rows.indices.map { row in
       func number(_ name: String) throws -> Int64 { try #require(result[row, name].flatMap { Int64($0) }) }
