@@ -20,6 +20,8 @@ struct DatabaseWatch {
   private var connectTime = MonotonicTime(nanoseconds: 0)
   private var statusTime = MonotonicTime(nanoseconds: 0)
   private var publicationTime = MonotonicTime(nanoseconds: 0)
+  /// When the publication was last found whole.
+  private var publicationSeen = MonotonicTime(nanoseconds: 0)
   private var historyTime = MonotonicTime(nanoseconds: 0)
   private var pruneTime = MonotonicTime(nanoseconds: 0)
   private var lastWrite = MonotonicTime(nanoseconds: 0)
@@ -52,6 +54,7 @@ struct DatabaseWatch {
           self.sessions = sessions
           backOff.reset()
           connectTime = now
+          publicationSeen = now
         }
         if connection == nil, sessions > 0, now >= connectTime || keeper.someoneWaits { try connect() }
         if let connection {
@@ -207,7 +210,7 @@ extension DatabaseWatch {
       ("remedy", "outboxd slot drop-anchor"))
   }
 
-  private func guardPublication(
+  private mutating func guardPublication(
     _ connection: SQLConnection, _ session: JournalKeeper.Session
   ) throws(RelayError) {
     var check = try publicationCheck(connection, session)
@@ -221,6 +224,7 @@ extension DatabaseWatch {
       try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(record)
     }
     keeper.note(record, seenAt: publication.seenAt, in: session)
+    publicationSeen = .now()
   }
 
   private func publicationCheck(
@@ -233,9 +237,12 @@ extension DatabaseWatch {
   }
 
   private func fault(_ check: PublicationCheck, _ session: JournalKeeper.Session) -> RelayError? {
-    check.fault
+    let isWatched =
+      MonotonicTime.now() <= publicationSeen.advanced(milliseconds: 2 * keeper.publicationInterval)
+    return check.fault
       ?? check.publication.flatMap {
-        session.change(to: $0, of: keeper.settings.publication)?.fault(since: session.seenAt)
+        session.change(to: $0, of: keeper.settings.publication, isWatched: isWatched)?
+          .fault(since: session.seenAt)
       }
   }
 }

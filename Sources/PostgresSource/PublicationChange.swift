@@ -7,6 +7,8 @@ struct PublicationChange {
   let name: String
   let before: PublicationRecord
   let now: PublicationFacts
+  /// `before` was seen moments ago, by a relay that runs: nothing else can have had a name in between.
+  var isWatched = false
 
   /// What happened by which rows may have been left out; nil where none can have been.
   var gap: String? {
@@ -57,10 +59,13 @@ struct PublicationChange {
   private func wasSwapped(
     _ former: UInt32, for relation: UInt32, _ member: PublicationRecord.Member
   ) -> Bool {
-    guard let taken = now.nameTransactions[relation], let lost = now.nameTransactions[former] else {
+    guard let taken = now.nameTransactions[relation], member.membership.hasSuffix(".\(taken)") else {
       return false
     }
-    return taken == lost && member.membership.hasSuffix(".\(taken)")
+    if let lost = now.nameTransactions[former] { return taken == lost }
+    // Of a table that was dropped nothing tells when that was. Nobody writes to a name that stands for no table, and a
+    // third table, which had the name for a while and was never published, is seen by a relay that runs.
+    return isWatched
   }
 
   /// The table that had the outbox's name, where another one, or none, has it now.
@@ -78,8 +83,10 @@ struct PublicationChange {
 }
 
 extension JournalKeeper.Session {
-  func change(to now: PublicationFacts, of name: String) -> PublicationChange? {
-    publication.map { PublicationChange(name: name, before: $0, now: now) }
+  func change(
+    to now: PublicationFacts, of name: String, isWatched: Bool = false
+  ) -> PublicationChange? {
+    publication.map { PublicationChange(name: name, before: $0, now: now, isWatched: isWatched) }
   }
 }
 
