@@ -128,8 +128,9 @@ struct RecoveryText {
         ("state", "nothing is in doubt on slot \"\(slot)\": outboxd run goes on by itself"),
         (
           "note",
-          "if outboxd run halts all the same because it cannot read the stream (exit codes 11, 17, 18, 21): outboxd "
-            + "recover --tables publishes the rows of the tables, and goes on behind that place"
+          "if outboxd run halts all the same, because the stream cannot be read (exit codes 11, 17, 18, 21) or has rows "
+            + "from before the table was altered (22): outboxd recover --tables publishes the rows of the tables, and "
+            + "goes on behind that place"
         ),
       ]
     }
