@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS outboxd.checkpoint (
   snapshot_lsn      pg_lsn,
   system_identifier text        NOT NULL,
   timeline          bigint      NOT NULL,
-  -- The publication as it was at the last start: a change shows.
+  -- The publication as it was seen last, its tables by OID with name and partitions: a change shows.
   publication       text,
   -- Where the slot began, and exactly the rows that had been committed before: what outboxd backfill publishes.
   start_lsn         pg_lsn,

@@ -53,7 +53,7 @@ struct CheckpointJournal {
     do throws(RelayError) {
       result = try connection.query(
         """
-        SELECT lsn, system_identifier, timeline, updated_at, snapshot, publication, start_lsn, start_snapshot
+        SELECT lsn, system_identifier, timeline, updated_at, snapshot, snapshot_lsn, publication, start_lsn, start_snapshot
         FROM outboxd.checkpoint WHERE slot = \(slotLiteral)
         """)
     } catch  where error.code?.hasPrefix("42") == true {
@@ -67,6 +67,7 @@ struct CheckpointJournal {
     var row = JournalRow(
       Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline), updatedAt: result[0, "updated_at"])
     row.snapshot = result[0, "snapshot"]
+    row.snapshotLSN = result[0, "snapshot_lsn"].flatMap { LSN($0) }
     row.publication = result[0, "publication"].flatMap { PublicationRecord($0) }
     row.startLSN = result[0, "start_lsn"].flatMap { LSN($0) }
     row.startSnapshot = result[0, "start_snapshot"]

@@ -76,6 +76,7 @@ public struct RecoveryPlan: Equatable, Sendable {
     let row = facts.journal.row
     var plan = RecoveryPlan(action: .nothing, fault: faults.first)
     plan.from = row?.checkpoint.lsn ?? facts.slot?.confirmedFlushLSN
+    if plan.fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
     plan.through = facts.walEnd
     let slot = slot(facts)
     let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier

@@ -35,6 +35,11 @@ public struct RecoveredTable: Equatable, Sendable {
   public var name: String
   /// The outbox that it had rows of, where it is not that outbox's table now.
   public var outbox: String?
+
+  public init(name: String, outbox: String? = nil) {
+    self.name = name
+    self.outbox = outbox
+  }
 }
 
 extension Recovery {

@@ -195,6 +195,8 @@ public struct JournalRow: Equatable, Sendable {
   /// A `pg_snapshot`. Every row of an outbox that is visible in it and was committed after the slot's start is
   /// published. It lists no subtransactions: only what lies below its `xmin` is visible for certain.
   public var snapshot: String?
+  /// The snapshot was taken before the WAL had got here.
+  public var snapshotLSN: LSN?
   /// The publication as it was seen last.
   public var publication: PublicationRecord?
   /// Where the slot began.
