@@ -40,19 +40,20 @@ struct TableCatalog {
       horizon: result[0, "horizon"].flatMap { UInt64($0) } ?? 3)
   }
 
-  /// The tables that hold rows of the outboxes: theirs, and behind each the others that still exist.
+  /// The tables that hold rows of the outboxes: the others that still exist, whose rows are the older ones, then theirs.
   /// - Throws: as `shape`.
   func shapes(_ reads: [TableRead]) throws(RelayError) -> [TableShape] {
-    var shapes: [TableShape] = []
-    for read in reads { shapes.append(try shape(read.mapping, read.oid.map(String.init))) }
+    var heads: [TableShape] = []
+    for read in reads { heads.append(try shape(read.mapping, read.oid.map(String.init))) }
     let names = reads.reduce(into: [UInt32: (OutboxMapping, TableName)]()) { names, read in
       for (oid, name) in read.others { names[oid] = (read.mapping, name) }
     }
-    for oid in try apart(Array(names.keys), from: shapes.map(\.oid)) {
+    var others: [TableShape] = []
+    for oid in try apart(Array(names.keys), from: heads.map(\.oid)) {
       guard let (mapping, name) = names[oid] else { continue }
-      shapes.append(try shape(mapping, String(oid), formerName: name))
+      others.append(try shape(mapping, String(oid), formerName: name))
     }
-    return shapes
+    return others + heads
   }
 
   /// Those of `relations` that exist as tables of their own, and whose rows no other table of both lists has.
