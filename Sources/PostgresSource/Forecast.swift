@@ -9,7 +9,7 @@ extension StartDecision {
       guard let partition = table.unloggedPartitions.first else { continue }
       return RelayError(
         .tableUnsuitable,
-        "the partition \(partition) of \(table.schema).\(table.name) is unlogged or a foreign table: its rows are not in "
+        "the partition \(partition) of \(QualifiedName.text(table.schema, table.name)) is unlogged or a foreign table: its rows are not in "
           + "the WAL",
         remedy: "ALTER TABLE \(partition) SET LOGGED; or detach it. Its rows of before are published by "
           + "outboxd recover --tables.")
@@ -67,7 +67,7 @@ extension StartDecision {
     guard table.hasRowSecurity, table.isReadable else { return nil }
     return Finding(
       message:
-        "row security policies of \(table.schema).\(table.name) apply to the role: streaming does not mind, and "
+        "row security policies of \(QualifiedName.text(table.schema, table.name)) apply to the role: streaming does not mind, and "
         + "replay, backfill and recover from the tables are refused (exit code "
         + "\(RelayError.Kind.sourceDenied.exitCode))",
       remedy: "ALTER ROLE … BYPASSRLS;")
@@ -78,7 +78,8 @@ extension StartDecision {
       publication.publishesUpdates || publication.publishesDeletes
     else { return nil }
     return Finding(
-      message: "\(table.schema).\(table.name) has no primary key or other replica identity, and publication "
+      message:
+        "\(QualifiedName.text(table.schema, table.name)) has no primary key or other replica identity, and publication "
         + "\"\(settings.publication)\" publishes updates or deletes: UPDATE and DELETE of the table fail",
       remedy:
         "Stop outboxd; ALTER PUBLICATION \(SQLText.identifier(settings.publication)) SET (publish = 'insert'); "

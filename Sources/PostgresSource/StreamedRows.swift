@@ -50,7 +50,8 @@ struct StreamedRowsReader {
     from start: LSN, visibleTo reader: SQLConnection, into rows: inout StreamedRows
   ) throws(RelayError) {
     if let shape = shapes.first(where: { $0.keyColumns.isEmpty }) {
-      rows.gap = "the publication leaves out columns that identify the rows of \(shape.schema).\(shape.table)"
+      rows.gap =
+        "the publication leaves out columns that identify the rows of \(QualifiedName.text(shape.schema, shape.table))"
     }
     let end = try flushed(reader)
     let watcher = try ReplicationConnection(settings, stop: stop)

@@ -33,10 +33,11 @@ enum Omission: CaseIterable {
 
   var remedy: String {
     switch self {
-    case .key: "Make the column NOT NULL, or set `key: none` where there is to be no order."
-    default:
-      "Write a JSON object of texts without control characters into the column, or set columns.headers: none. "
-        + "outboxd_headers_left_out_total counts further ones."
+    case .key: "Make the column NOT NULL, or set `key: none` where no order is needed."
+    case .headers: "Write a JSON object into the column, or set columns.headers: none."
+    case .reservedHeader, .unnamedHeader: "Write it under another name, or set columns.headers: none."
+    case .unreadableHeader, .attribute: "Write printable text, or set columns.headers: none."
+    case .surplusHeader: "Write fewer, or set columns.headers: none."
     }
   }
 }

@@ -65,7 +65,8 @@ extension Integration {
       try relay.waitUntilReady()
       #expect(
         relay.log.contains {
-          $0.level == "warning" && $0.fields["finding"]?.contains("America/New_York") == true
+          $0.level == "warning" && $0.text.contains("without time zone")
+            && $0.text.contains("America/New_York")
         }, "\(relay.tail)")
       #expect(try relay.terminate() == 0)
       try place.server.sql(
