@@ -87,7 +87,7 @@ extension KafkaFailure {
     }
   }
 
-  private static func sizeChange(_ topic: String, broker: String, bytes: String) -> String {
+  static func sizeChange(_ topic: String, broker: String, bytes: String) -> String {
     "kafka-configs.sh --bootstrap-server \(broker) --alter --entity-type topics --entity-name \(topic) --add-config "
       + "max.message.bytes=\(bytes)"
   }

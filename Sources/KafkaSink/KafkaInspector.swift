@@ -44,10 +44,17 @@ public struct KafkaReport: Sendable {
 
 /// Asks Kafka. Every call ends within its time.
 public enum KafkaInspector {
-  /// - Parameter topics: names to look up.
-  /// - Parameter milliseconds: how long to wait for a first broker; each later request has as long.
+  /// Whether the records for a topic have a key.
+  public enum Key: Comparable, Sendable { case always, notAlways, never }
+
+  /// - Parameters:
+  ///   - topics: names to look up.
+  ///   - keys: of the topics that records without a key may come to.
+  ///   - comparesTails: topics are read after an unclean stop.
+  ///   - milliseconds: how long to wait for a first broker; each later request has as long.
   public static func inspect(
-    settings: KafkaSettings, topics: [String], milliseconds: Int = 5000
+    settings: KafkaSettings, topics: [String], keys: [String: Key] = [:], comparesTails: Bool = false,
+    milliseconds: Int = 5000
   ) -> KafkaReport {
     var report = KafkaReport(
       libraryVersion: KafkaProperties.libraryVersion, features: KafkaProperties.features)
@@ -58,11 +65,44 @@ public enum KafkaInspector {
     do throws(RelayError) {
       let connection = try Connection(settings, milliseconds: milliseconds)
       try connection.describeCluster(&report)
-      for name in topics { connection.describeTopic(name, settings: settings, &report) }
+      connection.describeProducer(&report, broker: settings.commandBroker)
+      for name in topics {
+        connection.describeTopic(name, key: keys[name] ?? .always, settings: settings, &report)
+      }
+      let found = report.topics.map(\.name)
+      if !found.isEmpty { noteRights(settings, &report) }
+      if comparesTails { checkReading(found, settings: settings, &report) }
     } catch {
       report.note(.error, error.message, remedy: error.remedy)
     }
     return report
+  }
+
+  /// Says what cannot be found out. A cluster with logins most probably has ACLs.
+  private static func noteRights(_ settings: KafkaSettings, _ report: inout KafkaReport) {
+    let protocolName = KafkaProperties.text(of: "security.protocol", settings)?.lowercased() ?? ""
+    guard !["", "plaintext"].contains(protocolName) else { return }
+    report.note(
+      .notice,
+      "whether outboxd may write to a topic shows only when it does: librdkafka \(report.libraryVersion) has no "
+        + "question for it",
+      remedy:
+        "See the ACLs, which have to allow Write and Describe, and Read where relay.skip_delivered is on: "
+        + "kafka-acls.sh --bootstrap-server \(settings.commandBroker) --list --topic TOPIC")
+  }
+
+  /// Reads at the end of each topic, as the relay would.
+  private static func checkReading(
+    _ topics: [String], settings: KafkaSettings, _ report: inout KafkaReport
+  ) {
+    guard !topics.isEmpty, let reader = try? TailReader(settings) else { return }
+    for name in topics {
+      guard let code = reader.refusal(of: name), KafkaFailure(code) == .right else { continue }
+      report.note(
+        .warning,
+        "may not be read by outboxd: after an unclean stop, events since the checkpoint would be sent twice",
+        subject: name, remedy: KafkaFailure.readGrant(name, broker: settings.commandBroker))
+    }
   }
 }
 
@@ -79,27 +119,27 @@ private final class Connection {
   private let handle: ProducerHandle
   private let milliseconds: Int32
   private let messageLimit: Int
+  private let batchSize: Int
   private var firstBroker: Int32?
+  private var health: KafkaHealth
+  private var hasProducerID = false
 
   init(_ settings: KafkaSettings, milliseconds: Int) throws(RelayError) {
-    // Without idempotence no producer id is asked for, and nothing is created by asking for it.
+    // Only a line of its debug log tells that librdkafka has a producer id.
     handle = try ProducerHandle(
-      settings,
-      overriding: [
-        ("enable.idempotence", "false"), ("enable.gapless.guarantee", "false"),
-        ("allow.auto.create.topics", "false"),
-      ])
+      settings, overriding: [("debug", "eos"), ("allow.auto.create.topics", "false")])
     self.milliseconds = Int32(clamping: milliseconds)
     messageLimit = handle.number("message.max.bytes")
+    batchSize = handle.number("batch.size")
+    health = KafkaHealth(metrics: RelayMetrics(), mechanism: KafkaProperties.mechanism(settings) ?? "")
     let deadline = MonotonicTime.now().advanced(milliseconds: milliseconds)
-    var health = KafkaHealth(metrics: RelayMetrics(), mechanism: KafkaProperties.mechanism(settings) ?? "")
     // The answer comes from librdkafka's cache, so asking often costs nothing.
     while true {
       if let cluster = rd_kafka_clusterid(handle.client, 100) {
         rd_kafka_mem_free(handle.client, cluster)
         return
       }
-      take(&health)
+      take()
       if let refusal = health.refusal(now: .now()) { throw refusal }
       if MonotonicTime.now() >= deadline {
         throw RelayError(
@@ -109,7 +149,7 @@ private final class Connection {
     }
   }
 
-  private func take(_ health: inout KafkaHealth) {
+  private func take() {
     while let event = handle.nextEvent() {
       switch rd_kafka_event_type(event) {
       case RD_KAFKA_EVENT_ERROR:
@@ -117,7 +157,10 @@ private final class Connection {
         let reason = rd_kafka_event_error_string(event).map { String(cString: $0) } ?? ""
         health.note(rd_kafka_event_error(event), reason: reason, now: .now())
       case RD_KAFKA_EVENT_LOG:
-        if let line = handle.logLine(event) { health.note(logLine: line.text) }
+        if let line = handle.logLine(event) {
+          health.note(logLine: line.text)
+          hasProducerID = hasProducerID || line.text.contains("Acquired PID{")
+        }
       default: break
       }
       rd_kafka_event_destroy(event)
@@ -154,7 +197,30 @@ private final class Connection {
     report.createsTopics = values["auto.create.topics.enable"].map { $0 == "true" }
   }
 
-  func describeTopic(_ name: String, settings: KafkaSettings, _ report: inout KafkaReport) {
+  /// Whether Kafka gives this client a producer id, as the relay's producer needs one.
+  func describeProducer(_ report: inout KafkaReport, broker: String) {
+    let deadline = MonotonicTime.now().advanced(milliseconds: Int(milliseconds))
+    take()
+    while !hasProducerID, handle.fatalError == nil, MonotonicTime.now() < deadline {
+      usleep(20_000)
+      take()
+    }
+    if hasProducerID {
+      report.note(.ok, "gives outboxd a producer id")
+    } else if let (code, _) = handle.fatalError {
+      report.note(
+        .error, "gives outboxd no producer id, without which it sends nothing: \(KafkaFailure.text(code))",
+        remedy: KafkaFailure.fatal(code, reason: "", broker: broker).remedy)
+    } else {
+      report.note(
+        .warning, "gave outboxd no producer id within \(milliseconds) ms, without which it sends nothing",
+        remedy: "See the brokers' logs; right after a cluster's first start it takes some seconds.")
+    }
+  }
+
+  func describeTopic(
+    _ name: String, key: KafkaInspector.Key, settings: KafkaSettings, _ report: inout KafkaReport
+  ) {
     guard let topic = rd_kafka_topic_new(handle.client, name, nil) else {
       report.note(.error, "is not a name that librdkafka takes", subject: name)
       return
@@ -182,14 +248,41 @@ private final class Connection {
     report.topics.append(found)
     let policy = found.cleanupPolicy.map { ", cleanup.policy=\($0)" } ?? ""
     report.note(.ok, "exists with \(partitions) partitions\(policy)", subject: name)
-    if let limit = found.maxMessageBytes, limit < messageLimit {
+    noteLimit(found, broker: settings.commandBroker, &report)
+    noteKey(found, key, &report)
+  }
+
+  private func noteLimit(_ topic: KafkaReport.Topic, broker: String, _ report: inout KafkaReport) {
+    guard let limit = topic.maxMessageBytes else { return }
+    if limit < batchSize {
       report.note(
         .warning,
-        "takes batches of \(limit) bytes, and outboxd sends up to message.max.bytes=\(messageLimit)",
-        subject: name,
-        remedy: "Set message.max.bytes under kafka.properties to \(limit), or raise the topic's "
-          + "max.message.bytes.")
+        "takes batches of \(limit) bytes at most, and batch.size is \(batchSize): after each start its first batches "
+          + "would be refused, and those of all topics then made smaller",
+        subject: topic.name,
+        remedy: "Set batch.size under kafka.properties to \(limit), or raise the topic's max.message.bytes: "
+          + KafkaFailure.sizeChange(topic.name, broker: broker, bytes: String(max(batchSize, 1_048_588))))
+    } else if limit < messageLimit {
+      report.note(
+        .warning,
+        "takes records of \(limit) bytes at most, and message.max.bytes is \(messageLimit): an event between them "
+          + "would stop the relay (exit code \(RelayError.Kind.recordRejected.exitCode))",
+        subject: topic.name,
+        remedy:
+          "Set message.max.bytes under kafka.properties to \(limit), or raise the topic's max.message.bytes.")
     }
+  }
+
+  private func noteKey(_ topic: KafkaReport.Topic, _ key: KafkaInspector.Key, _ report: inout KafkaReport) {
+    guard key != .always, topic.cleanupPolicy?.contains("compact") == true else { return }
+    report.note(
+      key == .never ? .error : .warning,
+      "is compacted and takes no record without a key, and its events "
+        + (key == .never ? "have none" : "have none where the key's column is NULL")
+        + "; the relay would stop at such an event (exit code \(RelayError.Kind.recordRejected.exitCode))",
+      subject: topic.name,
+      remedy: "Set `key` of the outbox to columns that are NOT NULL, or the topic's cleanup.policy to delete."
+    )
   }
 
   private func noteMissing(

@@ -66,6 +66,8 @@ extension KafkaProperties {
     return result.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
   }
 
+  static let refusalPrefix = "librdkafka refuses the configuration: "
+
   /// Takes the configuration over, also when it throws.
   /// - Parameter connections: whatever watches the client's brokers, told to the configuration before.
   /// - Throws: `sinkDenied`, since a file may be half-written or a certificate may not belong to its key yet;
@@ -92,7 +94,7 @@ extension KafkaProperties {
       )
     }
     throw RelayError(
-      usesFiles ? .sinkDenied : .configurationInvalid, "librdkafka refuses the configuration: \(reason)",
+      usesFiles ? .sinkDenied : .configurationInvalid, refusalPrefix + reason,
       remedy: "Correct the named property under kafka.properties, or the file that it names.")
   }
 
@@ -129,7 +131,9 @@ extension KafkaProperties {
       body(buffer.baseAddress, buffer.count)
       buffer[buffer.count - 1] = 0
       // SAFETY: the buffer is initialised, and its last byte is NUL.
-      return buffer.baseAddress.map { String(cString: $0) } ?? ""
+      var text = buffer.baseAddress.map { String(cString: $0) } ?? ""
+      while text.last == "\n" { text.removeLast() }
+      return text
     }
   }
 }

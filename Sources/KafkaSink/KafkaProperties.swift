@@ -135,7 +135,12 @@ public enum KafkaProperties {
         Fault("bootstrap.servers", "is missing: name at least one broker, as kafka.example:9092"))
     }
     if let fault = queueFault(settings) { faults.append(fault) }
-    if let fault = tokenFault(settings) { faults.append(fault) }
+    if let fault = tokenFault(settings) {
+      // librdkafka's own words for it may be among them.
+      faults.removeAll { $0.property == fault.property }
+      faults.append(fault)
+    }
+    if let fault = kerberosFault(settings) { faults.append(fault) }
     return faults.sorted { $0.property < $1.property }
   }
 
@@ -260,9 +265,26 @@ public enum KafkaProperties {
     }
     guard features.contains("oidc") else {
       return Fault(
-        "sasl.oauthbearer.method", "is oidc, for which librdkafka \(libraryVersion) here was not built")
+        "sasl.oauthbearer.method",
+        "is oidc, and librdkafka \(libraryVersion) here was built without libcurl, which that needs; install one that "
+          + "was built with it, as Confluent's package librdkafka1 is (Debian 12's is not): outboxd check lists oidc then"
+      )
     }
     return nil
+  }
+
+  /// Without a mechanism it is Kerberos, which whoever forgot the mechanism does not expect.
+  private static func kerberosFault(_ settings: KafkaSettings) -> Fault? {
+    let needed = ["sasl.kerberos.keytab", "sasl.kerberos.kinit.cmd", "sasl.kerberos.min.time.before.relogin"]
+    guard mechanism(settings) == "GSSAPI", needed.allSatisfy({ text(of: $0, settings) == nil }) else {
+      return nil
+    }
+    guard text(of: "sasl.mechanisms", settings) != nil else {
+      return Fault(
+        "sasl.mechanism",
+        "is missing: without it a SASL login is GSSAPI (Kerberos), which needs sasl.kerberos.keytab")
+    }
+    return Fault("sasl.kerberos.keytab", "is missing: GSSAPI gets its ticket with it")
   }
 
   /// Builds a producer without brokers, which opens certificates and finds contradictions, and drops it.
@@ -286,9 +308,10 @@ public enum KafkaProperties {
       let culprit =
         names.first { error.message.contains($0) }
         ?? names.first { $0.hasPrefix("sasl.mechanism") && error.message.contains("mechanism") }
+      let reason = error.message.replacing(Self.refusalPrefix, with: "", maxReplacements: 1)
       return [
         Fault(
-          culprit ?? "security.protocol", "is refused: \(error.message)",
+          culprit ?? "security.protocol", "is refused: \(reason)",
           isFile: error.kind != .configurationInvalid)
       ]
     }

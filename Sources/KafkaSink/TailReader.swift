@@ -150,6 +150,18 @@ final class TailReader {
     return topic
   }
 
+  /// Why the end of a topic cannot be read. Nil: it can, or that is not known.
+  func refusal(of name: String) -> rd_kafka_resp_err_t? {
+    guard let partition = try? partitions(of: name).first else { return nil }
+    // There is nothing behind the end: Kafka answers with it, or that this may not be read.
+    let beyond = Partition(number: partition.number, low: partition.low, high: partition.high + 1)
+    let readings = read(
+      [(beyond, partition.high)], of: name, after: .zero, room: 1,
+      until: MonotonicTime.now().advanced(milliseconds: Int(KafkaSink.patience(attempts: 1))))
+    guard case .failed(let code) = readings.first?.end else { return nil }
+    return code
+  }
+
   // MARK: Reading
 
   /// Reads the ranges side by side, each from `start` to its partition's `high`.

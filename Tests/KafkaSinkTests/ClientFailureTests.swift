@@ -83,7 +83,14 @@ private final class Certificates {
   @Test func `Kerberos without a keytab is a fault of the configuration, and no crash`() throws {
     guard KafkaProperties.features.contains("sasl_gssapi") else { return }
     let settings = settings(["security.protocol": "SASL_PLAINTEXT"])
-    #expect(KafkaProperties.faults(settings).first?.reason.contains("sasl.kerberos.keytab") == true)
+    let forgotten = try #require(KafkaProperties.faults(settings).first)
+    #expect(forgotten.property == "sasl.mechanism" && forgotten.reason.contains("sasl.kerberos.keytab"))
+    var named = settings
+    named.properties["sasl.mechanism"] = "GSSAPI"
+    #expect(KafkaProperties.faults(named).map(\.property) == ["sasl.kerberos.keytab"])
+    // A template that names a property which is not set.
+    named.properties["sasl.kerberos.kinit.cmd"] = "kinit -t %{sasl.kerberos.keytab} x"
+    #expect(KafkaProperties.faults(named).first?.reason.contains("sasl.kerberos.keytab") == true)
     for _ in 0..<3 {
       #expect(try sinkFailure(settings).kind == .configurationInvalid)
       #expect(throws: RelayError.self) { try ProducerHandle(settings) }

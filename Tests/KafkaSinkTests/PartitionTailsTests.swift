@@ -35,20 +35,27 @@ private func structured(_ topic: String, _ commit: UInt64) -> Content {
 /// Tails in the hands of a test.
 private final class Tails {
   let tails: PartitionTails
-  private let log = Pipe()
+  /// A file: of a pipe, the log opens an end of its own.
+  private let log = NSTemporaryDirectory() + "outboxd-tails-\(UUID().uuidString)"
+  private let descriptor: Int32
 
   init(_ properties: [String: String], after: UInt64, patience: Int = 5000) {
     var settings = KafkaSettings()
     settings.properties = properties
+    descriptor = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     tails = PartitionTails(
       settings: settings, after: LSN(after), patience: patience, metrics: RelayMetrics(),
-      log: Log(level: .notice, descriptor: log.fileHandleForWriting.fileDescriptor))
+      log: Log(level: .notice, descriptor: descriptor))
   }
 
-  /// What was logged at notice or above. Ends the log.
+  deinit {
+    close(descriptor)
+    unlink(log)
+  }
+
+  /// What was logged at notice or above.
   func notices() -> [String] {
-    try? log.fileHandleForWriting.close()
-    let text = String(decoding: log.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let text = (try? String(contentsOfFile: log, encoding: .utf8)) ?? ""
     return text.split(separator: "\n").map(String.init)
   }
 

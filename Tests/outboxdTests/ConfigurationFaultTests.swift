@@ -36,6 +36,11 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
 
 @Suite struct ConfigurationFaultTests {
   static let cases: [FaultCase] = [
+    // What is missing is told where its absence matters.
+    FaultCase(
+      postgres + "kafka: {properties: {bootstrap.servers: k:9092, security.protocol: SASL_PLAINTEXT}}\n",
+      "2:49: kafka.properties: sasl.mechanism is missing: without it a SASL login is GSSAPI (Kerberos), which needs "
+        + "sasl.kerberos.keytab"),
     // Kafka's properties, beside other faults.
     FaultCase(
       """

@@ -24,8 +24,9 @@ enum CheckCommand {
     findings += loaded.warnings.map {
       Finding(level: .warning, subject: "configuration", message: $0.description)
     }
-    let topics = postgres(configuration, &findings)
-    kafka(configuration, topics: topics, &findings)
+    var keys: [String: KafkaInspector.Key] = [:]
+    let topics = postgres(configuration, keys: &keys, &findings)
+    kafka(configuration, topics: topics, keys: keys, &findings)
     if invocation.isSet("json") {
       Terminal.printOutput(json(findings).pretty)
     } else {
@@ -37,7 +38,9 @@ enum CheckCommand {
   // MARK: Postgres
 
   /// - Returns: the topics that the outboxes would write to, as far as they can be told.
-  private static func postgres(_ configuration: Configuration, _ findings: inout [Finding]) -> [String] {
+  private static func postgres(
+    _ configuration: Configuration, keys: inout [String: KafkaInspector.Key], _ findings: inout [Finding]
+  ) -> [String] {
     let settings = configuration.postgres
     let facts: ServerFacts
     do throws(RelayError) {
@@ -72,7 +75,7 @@ enum CheckCommand {
     }
     if decision.faults.isEmpty { findings.append(start(decision, settings)) }
     return configuration.outboxes.flatMap {
-      table($0, facts, settings: settings, faults: decision.faults, &findings)
+      table($0, facts, settings: settings, faults: decision.faults, keys: &keys, &findings)
     }
   }
 
@@ -87,7 +90,7 @@ enum CheckCommand {
 
   private static func table(
     _ mapping: OutboxMapping, _ facts: ServerFacts, settings: PostgresSettings,
-    faults: [RelayError], _ findings: inout [Finding]
+    faults: [RelayError], keys: inout [String: KafkaInspector.Key], _ findings: inout [Finding]
   ) -> [String] {
     // A table that does not exist is among the faults already, and so is one whose columns do not serve.
     guard let relation = facts.published(mapping) else { return [] }
@@ -104,6 +107,8 @@ enum CheckCommand {
           message: "\(relation.columns.count) columns, \(mapping.contentMode.rawValue) mode, topic "
             + mapping.topic.description))
       findings += topics.compactMap { invalidTopic($0, mapping) }
+      let key = key(of: mapping, result, facts.table(mapping.schema, mapping.table))
+      for topic in topics { keys[topic] = max(keys[topic] ?? .always, key) }
       return topics.filter { CloudEventRules.isTopic($0) }
     } catch {
       if !faults.contains(where: { $0.message.hasSuffix(error.message) }) {
@@ -113,6 +118,16 @@ enum CheckCommand {
       }
       return []
     }
+  }
+
+  /// A row with a NULL in a column that the key requires is a fault of its own.
+  private static func key(
+    of mapping: OutboxMapping, _ result: MappingCheck.Result, _ table: TableFacts?
+  ) -> KafkaInspector.Key {
+    if mapping.key == nil { return .never }
+    let optional = result.uses.filter { $0.part == "key" && !$0.isRequired }.map(\.column)
+    let mayBeNull = table?.columns.contains { $0.isNullable && optional.contains($0.name) } == true
+    return mayBeNull ? .notAlways : .always
   }
 
   /// The relay would stop at such a row, for the same reason.
@@ -130,10 +145,13 @@ enum CheckCommand {
   // MARK: Kafka
 
   private static func kafka(
-    _ configuration: Configuration, topics: [String], _ findings: inout [Finding]
+    _ configuration: Configuration, topics: [String], keys: [String: KafkaInspector.Key],
+    _ findings: inout [Finding]
   ) {
     let unique = Array(Set(topics)).sorted()
-    let report = KafkaInspector.inspect(settings: configuration.kafka, topics: unique)
+    let report = KafkaInspector.inspect(
+      settings: configuration.kafka, topics: unique, keys: keys,
+      comparesTails: configuration.relay.skipDelivered)
     for finding in report.findings {
       let level = Finding.Level(rawValue: finding.level.rawValue) ?? .error
       findings.append(

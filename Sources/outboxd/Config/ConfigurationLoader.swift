@@ -172,11 +172,14 @@ struct ConfigurationLoader {
       }
       if faults.count > before { faulty.insert(name) }
     }
-    for problem in kafkaPropertyFaults(settings) {
-      guard let origin = origins[problem.property], !faulty.contains(problem.property) else { continue }
+    let servers = ["bootstrap.servers", "metadata.broker.list"]
+    for problem in kafkaPropertyFaults(settings) where !faulty.contains(problem.property) {
+      // What is missing is told where its absence matters.
+      let place =
+        servers.contains(problem.property) ? nil : origins["security.protocol"] ?? entries.first?.nameOrigin
+      guard let origin = origins[problem.property] ?? place else { continue }
       fault(origin, problem.message)
     }
-    let servers = ["bootstrap.servers", "metadata.broker.list"]
     let given = Set(origins.keys).union(
       layer.faulty.map {
         ConfigurationLayer.withoutFileSuffix(
