@@ -59,6 +59,7 @@ struct KafkaHealth {
 
   /// Takes an error event that is not fatal.
   mutating func note(_ code: rd_kafka_resp_err_t, reason: String, now: MonotonicTime) {
+    let reason = Self.withoutGuess(reason)
     switch code {
     case RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN: return
     case _ where KafkaFailure(code).kind == .sinkDenied || reason.contains("SSL alert"):
@@ -67,6 +68,13 @@ struct KafkaHealth {
     default: break
     }
     transport = reason
+  }
+
+  /// librdkafka blames a broker that hangs for its age.
+  private static func withoutGuess(_ reason: String) -> String {
+    reason.replacing(
+      "probably due to broker version < 0.10 (see api.version.request configuration)",
+      with: "the broker took the connection and does not answer")
   }
 
   /// Takes how many records are in flight, and since when none was acknowledged.
