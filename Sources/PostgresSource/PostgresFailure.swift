@@ -130,6 +130,16 @@ enum PostgresFailure {
         + freeTheSlot(slot))
   }
 
+  /// It comes to be when the transactions have ended, or goes with the process that makes it.
+  static func slotUnfinished(_ name: String, _ slot: SlotFacts) -> RelayError {
+    let maker = slot.activePID.map { "process \($0)" } ?? "a process"
+    let holder = slot.waitsFor.map { "waits for \($0)" } ?? "waits until older transactions have ended"
+    let giveUp = slot.activePID.map { "SELECT pg_terminate_backend(\($0)); gives the slot up." } ?? ""
+    return RelayError(
+      .sourceUnavailable, "slot \"\(name)\" is still being created by \(maker), which \(holder)",
+      remedy: "End that transaction, or wait. " + (slot.waitsFor.map { $0.remedy + " " } ?? "") + giveUp)
+  }
+
   static func freeTheSlot(_ slot: String) -> String {
     "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = "
       + "\(SQLText.literal(slot));"

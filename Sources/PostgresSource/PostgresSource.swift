@@ -72,7 +72,8 @@ public enum PostgresSource {
       log.notice(
         "creating the slot, which waits until the transactions that run now have ended",
         ("slot", settings.slot), ("database", facts.database))
-      let start = try connection.createSlot(settings: settings, stop: stop, log: log)
+      let start = try connection.createSlot(
+        settings: settings, stop: stop, log: log, metrics: keeper?.metrics)
       log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
       if isJournaled {
         try journal.boundStatements()

@@ -31,6 +31,7 @@ public struct Recovery: Sendable {
 
   /// What moves the checkpoint is not seen by a relay that runs.
   static func inUse(_ settings: PostgresSettings, _ slot: SlotFacts?, command: String) -> RelayError {
+    if let slot, slot.isBeingCreated { return PostgresFailure.slotUnfinished(settings.slot, slot) }
     var error = PostgresFailure.slotActive(slot: settings.slot, pid: slot?.activePID, code: nil)
     error.remedy =
       "Stop outboxd, then run \(command) again. If it is not outboxd that reads the slot: "

@@ -58,6 +58,8 @@ public struct ReplayStatus: Equatable, Sendable {
   /// Bytes of WAL a second, over the last ten minutes or so. Nil: not known.
   public var walRate: UInt64?
   public var jobs: [UnfinishedJob]
+  /// The oldest transaction of the cluster, where it may be what keeps the slot's WAL: `restart_lsn` stays before it.
+  public var holder: OpenTransaction?
 
   public init(
     main: SlotOverview? = nil, anchor: SlotOverview? = nil, fromWAL: Reach? = nil, fromTable: Reach? = nil,
@@ -103,6 +105,7 @@ extension PostgresSource {
       status.fromWAL = .init(lsn: lsn, time: facts.anchorRow?.recordedAt)
     }
     status.fromTable = planner.tableReach.map { .init(lsn: $0.lsn, time: $0.row?.recordedAt) }
+    status.holder = try holder(of: facts.main, connection.sql)
     guard let history = history(of: facts, connection) else { return status }
     if let row = try earlier(history, now: facts.now) {
       let seconds = UInt64(max(1, (facts.now &- row.recordedAt) / 1_000_000))
@@ -110,6 +113,17 @@ extension PostgresSource {
     }
     status.jobs = try jobs(connection.sql, slot: settings.slot)
     return status
+  }
+
+  /// Short transactions come and go, and `restart_lsn` follows a little later by itself.
+  private static func holder(
+    of slot: SlotFacts?, _ connection: SQLConnection
+  ) throws(RelayError) -> OpenTransaction? {
+    guard let slot, let restart = slot.restartLSN, let confirmed = slot.confirmedFlushLSN, restart < confirmed
+    else { return nil }
+    guard let oldest = try OpenTransaction.oldest(on: connection) else { return nil }
+    if let seconds = oldest.seconds { return seconds >= 10 ? oldest : nil }
+    return confirmed.rawValue - restart.rawValue >= 16 << 20 ? oldest : nil
   }
 
   /// A row of about ten minutes ago: an hour at most, half a minute at least.
@@ -188,9 +202,12 @@ extension PostgresSource {
     let name = ReplaySlots.anchor(of: settings.slot)
     let anchor = try SlotInspector(connection: connection, settings: settings).slot(named: name)
     guard let anchor else { return false }
-    guard anchor.slotType == "logical", anchor.plugin == "pgoutput" else {
+    let database = try connection.query("SELECT current_database()::text AS name")[0, "name"]
+    guard anchor.slotType == "logical", anchor.plugin == "pgoutput", anchor.database == database else {
+      let place = anchor.database.map { " of database \"\($0)\"" } ?? ""
       throw RelayError(
-        .slotUnsuitable, "slot \"\(name)\" is no anchor of outboxd's: it is a \(anchor.slotType) slot",
+        .slotUnsuitable,
+        "slot \"\(name)\" is not this relay's anchor: it is a \(anchor.slotType) slot\(place)",
         remedy: "If it is of no use: SELECT pg_drop_replication_slot(\(SQLText.literal(name)));")
     }
     do throws(RelayError) {

@@ -180,7 +180,14 @@ extension SQLConnection {
     phase: FailureContext.Phase
   ) throws(RelayError) -> SQLResult {
     try send(sql, parameters)
-    let deadline = timeout.map { MonotonicTime.now().advanced(milliseconds: $0) } ?? .never
+    return try answer(
+      deadline: timeout.map { MonotonicTime.now().advanced(milliseconds: $0) } ?? .never, phase: phase)
+  }
+
+  /// The rows of what was sent last.
+  func answer(
+    deadline: MonotonicTime, phase: FailureContext.Phase = .sql
+  ) throws(RelayError) -> SQLResult {
     var last = SQLResult(columns: [], rows: [], affectedRows: 0)
     var failure: RelayError?
     while let result = try nextResult(deadline: deadline) {
@@ -211,15 +218,22 @@ extension SQLConnection {
 
   /// The next result of what was sent, nil after the last one. The caller frees it with PQclear.
   func nextResult(deadline: MonotonicTime) throws(RelayError) -> OpaquePointer? {
+    guard try isAnswered(before: deadline) else {
+      throw RelayError(.sourceUnavailable, "Postgres (\(target)) did not answer a statement in time")
+    }
+    return PQgetResult(handle)
+  }
+
+  /// Whether the next result is there. False: not before the deadline, and it may be waited for again.
+  func isAnswered(before deadline: MonotonicTime) throws(RelayError) -> Bool {
     while true {
       let flush = PQflush(handle)
       guard flush >= 0 else { throw lost() }
-      if flush == 0 && PQisBusy(handle) == 0 { return PQgetResult(handle) }
+      if flush == 0 && PQisBusy(handle) == 0 { return true }
       let events = Int16(POLLIN) | (flush == 1 ? Int16(POLLOUT) : 0)
       switch try Self.wait(PQsocket(handle), events, until: deadline, stop: stop) {
       case .ready: break
-      case .timedOut:
-        throw RelayError(.sourceUnavailable, "Postgres (\(target)) did not answer a statement in time")
+      case .timedOut: return false
       }
       guard PQconsumeInput(handle) == 1 else { throw lost() }
     }

@@ -90,6 +90,11 @@ public struct SlotFacts: Equatable, Sendable {
   public var safeWALSize: Int64?
   /// From 17 on (16: `conflicting`).
   public var invalidationReason: String?
+  /// What keeps a slot that is being created from being there.
+  public var waitsFor: OpenTransaction?
+
+  /// A process makes it, and waits until older transactions have ended.
+  public var isBeingCreated: Bool { isActive && slotType == "logical" && confirmedFlushLSN == nil }
 
   public init(plugin: String? = "pgoutput", database: String? = nil, confirmedFlushLSN: LSN? = nil) {
     self.plugin = plugin

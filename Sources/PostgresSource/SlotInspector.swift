@@ -56,6 +56,9 @@ struct SlotInspector {
     slot.walStatus = result[0, "wal_status"]
     slot.safeWALSize = result[0, "safe_wal_size"].flatMap { Int64($0) }
     slot.invalidationReason = result[0, "invalidation"]
+    if slot.isBeingCreated, let pid = slot.activePID {
+      slot.waitsFor = try OpenTransaction.blocking(pid, on: connection).first
+    }
     return slot
   }
 

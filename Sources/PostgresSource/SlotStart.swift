@@ -17,17 +17,21 @@ public struct SlotStart: Equatable, Sendable {
 
 extension ReplicationConnection {
   /// Creates a slot. Waits until every transaction that runs now has ended, however long that takes.
-  /// - Parameter temporary: a slot of that name that ends with this connection, in place of the configured one.
+  /// - Parameters:
+  ///   - temporary: a slot of that name that ends with this connection, in place of the configured one.
+  ///   - metrics: where the reason of the wait is shown meanwhile.
   func createSlot(
-    temporary: String? = nil, settings: PostgresSettings, stop: StopSignal, log: Log
+    temporary: String? = nil, settings: PostgresSettings, stop: StopSignal, log: Log,
+    metrics: RelayMetrics? = nil
   ) throws(RelayError) -> SlotStart {
-    let name = SQLText.identifier(temporary ?? settings.slot)
-    let result = try sql.query(
-      "CREATE_REPLICATION_SLOT \(name) \(temporary == nil ? "" : "TEMPORARY ")LOGICAL pgoutput EXPORT_SNAPSHOT",
-      timeout: nil)
+    let name = temporary ?? settings.slot
+    let creation = SlotCreation(slot: name, settings: settings, stop: stop, log: log, metrics: metrics)
+    let result = try creation.run(
+      "CREATE_REPLICATION_SLOT \(SQLText.identifier(name)) \(temporary == nil ? "" : "TEMPORARY ")LOGICAL pgoutput "
+        + "EXPORT_SNAPSHOT", on: sql)
     guard let point = result[0, "consistent_point"].flatMap({ LSN($0) }) else {
       throw RelayError(
-        .serverUnsuitable, "the server created slot \"\(temporary ?? settings.slot)\" without a position")
+        .serverUnsuitable, "the server created slot \"\(name)\" without a position")
     }
     var start = SlotStart(lsn: point, snapshot: nil)
     guard let exported = result[0, "snapshot_name"] else { return start }

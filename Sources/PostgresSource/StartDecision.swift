@@ -238,6 +238,7 @@ extension StartDecision {
 
   private var activeSlotFault: RelayError? {
     guard let slot = facts.slot, slot.isActive else { return nil }
+    if slot.isBeingCreated { return PostgresFailure.slotUnfinished(settings.slot, slot) }
     if let formerBackend, formerBackend == slot.activePID {
       let timeout =
         facts.walSenderTimeout > 0 ? "after wal_sender_timeout (\(facts.walSenderTimeout / 1000) s)" : "late"

@@ -56,8 +56,9 @@ enum BackfillCommand {
     } else if invocation.isSet("dry-run") {
       notes.append("the slot does not exist yet: all rows that the tables have now were counted")
     } else {
-      let begun = try PostgresSource.begin(
-        plan, facts: facts, settings: settings, stop: StopSignal(), log: log)
+      let begun = try Interruption.run(log: log) { (stop) throws(RelayError) in
+        try PostgresSource.begin(plan, facts: facts, settings: settings, stop: stop, log: log)
+      }
       (request.start, request.covers) = (begun.start, begun.covers)
     }
     if let start = request.start { notes += earlier(start, configuration) }

@@ -25,7 +25,7 @@ enum RecoverCommand {
     let log = configuration.log.makeLog()
     var cut: SlotStart?
     if !options.isDryRun, recovery.plan.action != .nothing {
-      if recovery.needsCut { cut = try recovery.cut(stop: StopSignal(), log: log) }
+      if recovery.needsCut { cut = try self.cut(recovery, log) }
       try recovery.complete(cut, stop: StopSignal())
     }
     if options.isJSON {
@@ -38,6 +38,11 @@ enum RecoverCommand {
       Terminal.printOutput("Done: outboxd run goes on.\n")
     }
     return 0
+  }
+
+  /// It may wait for older transactions without end.
+  private static func cut(_ recovery: Recovery, _ log: Log) throws(RelayError) -> SlotStart {
+    try Interruption.run(log: log) { (stop) throws(RelayError) in try recovery.cut(stop: stop, log: log) }
   }
 
   private struct Options {
@@ -72,7 +77,7 @@ enum RecoverCommand {
     _ configuration: Configuration
   ) throws(RelayError) -> Int32 {
     let log = configuration.log.makeLog()
-    let cut = options.isDryRun ? nil : try recovery.cut(stop: StopSignal(), log: log)
+    let cut = options.isDryRun ? nil : try self.cut(recovery, log)
     let range = recovery.range(before: cut, since: options.since)
     let replay = recovery.replay(before: cut)
     let (settings, mappings) = (configuration.postgres, configuration.outboxes)

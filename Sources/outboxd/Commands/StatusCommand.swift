@@ -57,7 +57,17 @@ struct RelayStatus {
   private var relayState: String {
     guard let slot = facts.slot else { return "no slot" }
     guard slot.isActive else { return "not running: nobody streams from the slot" }
+    if slot.isBeingCreated {
+      return
+        "none yet: the slot is being created by backend \(slot.activePID.map(String.init) ?? "unknown"), which "
+        + "waits for \(slot.waitsFor?.description ?? "older transactions")"
+    }
     return "active: streaming to backend \(slot.activePID.map(String.init) ?? "unknown")"
+  }
+
+  private var state: String {
+    guard let slot = facts.slot else { return "no slot" }
+    return slot.isBeingCreated ? "creating" : slot.isActive ? "active" : "stopped"
   }
 
   private var here: String {
@@ -87,6 +97,9 @@ struct RelayStatus {
       lines.append(("slot", "\(settings.slot), WAL \(slot.walStatus ?? "unknown")"))
       lines.append(("confirmed", position(slot.confirmedFlushLSN, "behind the WAL's end")))
       lines.append(("held from", position(slot.restartLSN, "of WAL held on the server")))
+      if let holder = replay.holder {
+        lines.append(("held by", "\(holder): the slot needs the WAL since its beginning. \(holder.remedy)"))
+      }
       if let safe = slot.safeWALSize {
         lines.append(("safe", "\(Self.size(UInt64(max(0, safe)))) until in danger"))
       }
@@ -123,7 +136,8 @@ struct RelayStatus {
   var json: JSONValue {
     .object([
       .init(
-        "state", .text(facts.slot == nil ? "no slot" : facts.slot?.isActive == true ? "active" : "stopped")),
+        "state", .text(state)),
+
       .init("healthy", .boolean(isHealthy)),
       .init("role_here", .optional(own?.role)),
       .init("here", own?.json ?? .null),
@@ -137,6 +151,7 @@ struct RelayStatus {
       .init("restart_lsn", .optional(facts.slot?.restartLSN?.description)),
       .init("checkpoint_lsn", .optional(checkpoint?.description)),
       .init("lag_bytes", bytes(from: facts.slot?.confirmedFlushLSN).map { .unsigned($0) } ?? .null),
+      .init("held_by", .optional(replay.holder?.description)),
       .init("retained_bytes", bytes(from: facts.slot?.restartLSN).map { .unsigned($0) } ?? .null),
       .init("safe_bytes", facts.slot?.safeWALSize.map { .integer($0) } ?? .null),
       .init("wal_status", .optional(facts.slot?.walStatus)),
