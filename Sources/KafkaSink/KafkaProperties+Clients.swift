@@ -16,7 +16,9 @@ extension KafkaProperties {
     do throws(RelayError) {
       for (name, value) in try effective(settings, base: base ?? defaults(settings), overriding: overriding) {
         if let reason = set(name, value, in: configuration) {
-          throw RelayError(.configurationInvalid, "kafka.properties: \(name) is refused: \(reason)")
+          // librdkafka quotes the value.
+          let why = isSecret(name) ? "librdkafka refuses its value" : "it is refused: \(reason)"
+          throw RelayError(.configurationInvalid, "kafka.properties: \(name): \(why)")
         }
       }
     } catch {

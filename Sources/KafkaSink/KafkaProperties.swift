@@ -106,10 +106,12 @@ public enum KafkaProperties {
     return mechanism.isEmpty ? "GSSAPI" : mechanism.uppercased()
   }
 
-  /// The names of the properties whose values are secrets.
-  static func isSecret(_ name: String) -> Bool {
-    name.contains("password") || name.contains("secret") || name.contains("pem")
-      || name.hasPrefix("sasl.oauthbearer.config")
+  /// Whether the value of a property is a secret, which is printed nowhere.
+  public static func isSecret(_ name: String) -> Bool {
+    let name = name.lowercased()
+    return [
+      "password", "secret", "pem", "token", "credential", "sasl.jaas", "oauthbearer.config", "passphrase",
+    ].contains { name.contains($0) }
   }
 
   // MARK: Faults
@@ -177,6 +179,8 @@ public enum KafkaProperties {
     let isTrue = ["true", "t", "1"].contains(text)
     let isFalse = ["false", "f", "0"].contains(text)
     switch canonical {
+    case "metadata.broker.list" where text.contains("@"):
+      return "must not have an @: user and password belong into sasl.username and sasl.password"
     case "request.required.acks" where text != "all" && text != "-1":
       return "must be all: an event counts as delivered only when every in-sync replica has it"
     case "enable.idempotence" where isFalse:

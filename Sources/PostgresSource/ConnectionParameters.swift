@@ -100,7 +100,15 @@ struct ConnectionOption {
   var effectiveValue: String? { value ?? environmentValue ?? compiledValue }
 
   /// Reads a conninfo string or URI.
-  static func parse(_ conninfo: String) throws(RelayError) -> [ConnectionOption] {
+  /// - Parameter name: where it comes from, for the message.
+  static func parse(
+    _ conninfo: String, name: String = "postgres.conninfo"
+  ) throws(RelayError) -> [ConnectionOption] {
+    func fault(_ reason: String) -> RelayError {
+      RelayError(
+        .configurationInvalid, "\(name) cannot be read: \(reason)", remedy: ConninfoSecrets.advice)
+    }
+    if let reason = ConninfoSecrets.fault(in: conninfo) { throw fault(reason) }
     var message: UnsafeMutablePointer<CChar>?
     // SAFETY: conninfo is passed as a NUL-terminated text for the call; what libpq returns is freed below.
     let list = PQconninfoParse(conninfo, &message)
@@ -112,7 +120,7 @@ struct ConnectionOption {
       let reason = message.map { PostgresFailure.oneLine(String(cString: $0)) } ?? "out of memory"
       throw RelayError(
         .configurationInvalid,
-        "postgres.conninfo cannot be read: \(ConninfoComplaint(reason, of: conninfo).text)",
+        "\(name) cannot be read: \(ConninfoComplaint(reason, of: conninfo).text)",
         remedy: "Write keyword=value pairs or a postgresql:// URI, as PostgreSQL's manual has them in "
           + "34.1.1; put values with spaces in single quotes.")
     }
@@ -129,6 +137,12 @@ struct ConnectionOption {
           // An asterisk marks a field whose value is not to be shown.
           isSecret: entry.pointee.dispchar.map { $0.pointee == 0x2A } ?? false))
       entry += 1
+    }
+    for option in options {
+      guard let value = option.effectiveValue,
+        let reason = ConninfoSecrets.fault(keyword: option.keyword, value: value)
+      else { continue }
+      throw fault(option.value == nil ? "in the environment, \(reason)" : reason)
     }
     return options
   }

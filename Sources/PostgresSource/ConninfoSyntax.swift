@@ -3,12 +3,15 @@ import RelayCore
 
 extension PostgresSettings {
   /// What is wrong with the text, or nil. Quotes no secret.
-  public static func conninfoProblem(_ conninfo: String) -> String? {
+  /// - Parameter name: where the text comes from.
+  public static func conninfoProblem(
+    _ conninfo: String, name: String = "postgres.conninfo"
+  ) -> (message: String, suggestion: String?)? {
     do throws(RelayError) {
-      _ = try ConnectionOption.parse(conninfo)
+      _ = try ConnectionOption.parse(conninfo, name: name)
       return nil
     } catch {
-      return error.message
+      return (error.message, error.remedy == ConninfoSecrets.advice ? error.remedy : nil)
     }
   }
 

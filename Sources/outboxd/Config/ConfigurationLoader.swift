@@ -109,7 +109,7 @@ struct ConfigurationLoader {
     if let conninfo = layer.values["postgres.conninfo"] {
       settings.conninfo = conninfo.text
       if let problem = PostgresSettings.conninfoProblem(conninfo.text) {
-        fault(conninfo.origin, problem)
+        fault(conninfo.origin, problem.message, problem.suggestion)
       }
       if let passwordFile = layer.values["postgres.password_file"],
         PostgresSettings.conninfoHasPassword(conninfo.text)

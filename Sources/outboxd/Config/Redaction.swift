@@ -1,5 +1,6 @@
 // Owns: what a secret looks like when it is printed, and which settings are secrets.
 // Must not know: where it is printed.
+import KafkaSink
 import PostgresSource
 import RelayCore
 
@@ -9,10 +10,7 @@ enum Redaction {
 
   /// Whether the value of a librdkafka property is a secret.
   static func isSecret(property name: String) -> Bool {
-    let name = name.lowercased()
-    return [
-      "password", "secret", "key.pem", "token", "credential", "sasl.jaas", "oauthbearer.config", "passphrase",
-    ].contains { name.contains($0) }
+    KafkaProperties.isSecret(name)
   }
 
   /// A conninfo, from keywords or a URI, as keywords with dots for its passwords. What libpq cannot read is
