@@ -1,6 +1,31 @@
 -- Where outboxd keeps its checkpoints: one row for each slot, written about once a second.
 -- With it outboxd notices a slot that was moved, lost or created anew, and does not send again what the slot
 -- forgot in a restart of Postgres.
+-- Refuses a schema of that name that outboxd has not made.
+DO $outboxd$
+DECLARE
+  fault text := (
+    SELECT format('outboxd.%s has no column %s', w.relname, w.attname)
+    FROM (VALUES ('checkpoint', 'slot'), ('checkpoint', 'lsn'), ('checkpoint', 'snapshot'), ('checkpoint', 'system_identifier'), ('checkpoint', 'timeline'), ('checkpoint', 'updated_at'), ('checkpoint_history', 'slot'), ('checkpoint_history', 'lsn'), ('checkpoint_history', 'snapshot'), ('checkpoint_history', 'system_identifier'), ('checkpoint_history', 'timeline'), ('checkpoint_history', 'recorded_at'), ('job', 'id'), ('job', 'slot'), ('job', 'command'), ('job', 'request'), ('job', 'position'), ('job', 'events'), ('job', 'started_at'), ('job', 'updated_at'), ('job', 'finished_at')) AS w(relname, attname)
+    JOIN pg_catalog.pg_class c ON c.relname = w.relname
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'outboxd'
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
+      WHERE a.attrelid = c.oid AND a.attname = w.attname AND NOT a.attisdropped) LIMIT 1);
+  foreigner text := (
+    SELECT min(c.relname) FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'outboxd'
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM pg_catalog.pg_class j
+      WHERE j.relnamespace = n.oid AND j.relname = 'checkpoint'));
+BEGIN
+  IF fault IS NULL AND foreigner IS NOT NULL THEN
+    fault := format('it has %s, and no table checkpoint', foreigner);
+  END IF;
+  IF fault IS NOT NULL THEN
+    RAISE EXCEPTION 'the schema outboxd was not made by outboxd: %', fault USING HINT = 'Rename that schema, or set postgres.journal: off, and outboxd runs without a journal.';
+  END IF;
+END
+$outboxd$;
+
 CREATE SCHEMA IF NOT EXISTS outboxd;
 
 CREATE TABLE IF NOT EXISTS outboxd.checkpoint (

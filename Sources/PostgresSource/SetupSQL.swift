@@ -14,6 +14,8 @@ public struct SetupStatement: Equatable, Sendable {
   public var needs = "a superuser"
   /// False for what Postgres does not do in a transaction that has written.
   public var isTransactional = true
+  /// What to do where the step refuses to touch something.
+  public var remedy: String?
 }
 
 public enum SetupSQL {
@@ -21,9 +23,8 @@ public enum SetupSQL {
   public static func statements(
     settings: PostgresSettings, mappings: [OutboxMapping], role: String
   ) -> [SetupStatement] {
-    var list = [roleStatement(role), publicationStatement(settings, mappings), flagStatement(settings)]
-    list += mappings.map { memberStatement(settings, $0) }
-    if settings.journal != .off { list += journalStatements }
+    var list = [slotOwner(settings), roleStatement(role), PublicationSQL(settings, mappings).statement]
+    if settings.journal != .off { list += [JournalSQL.guardStatement] + journalStatements }
     list += grants(settings, mappings, role)
     if settings.journal != .off { list.append(slotGuard(settings)) }
     var slot = slotStatement(settings)
@@ -45,50 +46,6 @@ public enum SetupSQL {
         "NOT \(presence)", "CREATE ROLE \(SQLText.identifier(role)) LOGIN REPLICATION;"),
       presence: presence,
       needs: "a superuser (from PostgreSQL 16 on also a role with CREATEROLE and REPLICATION)")
-  }
-
-  private static func publicationStatement(
-    _ settings: PostgresSettings, _ mappings: [OutboxMapping]
-  ) -> SetupStatement {
-    let tables = mappings.map { SQLText.qualified($0.schema, $0.table) }.joined(separator: ", ")
-    let presence =
-      "EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = \(SQLText.literal(settings.publication)))"
-    return SetupStatement(
-      comment: "What outboxd reads: the inserts of the outbox tables.",
-      sql: conditional(
-        "NOT \(presence)",
-        "CREATE PUBLICATION \(SQLText.identifier(settings.publication)) FOR TABLE \(tables) "
-          + "WITH (publish = 'insert', publish_via_partition_root = true);"),
-      presence: presence, needs: "the owner of the outbox tables, with CREATE on the database")
-  }
-
-  private static func flagStatement(_ settings: PostgresSettings) -> SetupStatement {
-    let others =
-      "EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = "
-      + "\(SQLText.literal(settings.publication)) AND NOT (pubinsert AND pubviaroot))"
-    return SetupStatement(
-      comment: "Its flags, where the publication was there before with others.",
-      sql: conditional(
-        others,
-        "ALTER PUBLICATION \(SQLText.identifier(settings.publication)) "
-          + "SET (publish = 'insert', publish_via_partition_root = true);"),
-      presence: "NOT \(others)", needs: "the publication's owner")
-  }
-
-  private static func memberStatement(
-    _ settings: PostgresSettings, _ mapping: OutboxMapping
-  ) -> SetupStatement {
-    let presence =
-      "EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = "
-      + "\(SQLText.literal(settings.publication)) AND schemaname = \(SQLText.literal(mapping.schema)) "
-      + "AND tablename = \(SQLText.literal(mapping.table)))"
-    return SetupStatement(
-      comment: "\(mapping.qualifiedName), where the publication was there before without it.",
-      sql: conditional(
-        "NOT \(presence)",
-        "ALTER PUBLICATION \(SQLText.identifier(settings.publication)) ADD TABLE "
-          + "\(SQLText.qualified(mapping.schema, mapping.table));"),
-      presence: presence, needs: "the owner of the publication and of the table")
   }
 
   private static let journalStatements = [
@@ -192,6 +149,35 @@ public enum SetupSQL {
           needs: "the owner of the schema outboxd and its tables"))
     }
     return list
+  }
+
+  /// Slots are the cluster's, and their names with them.
+  private static func slotOwner(_ settings: PostgresSettings) -> SetupStatement {
+    let name = SQLText.literal(settings.slot)
+    let remedy = "Set another name under postgres.slot."
+    return SetupStatement(
+      comment: "A slot of that name must be outboxd's own.",
+      sql: "DO "
+        + SQLText.dollarQuoted(
+          """
+
+          DECLARE
+            fault text := (
+              SELECT CASE
+                WHEN slot_type <> 'logical' THEN format('it is a %s slot', slot_type)
+                WHEN plugin <> 'pgoutput' THEN format('its plugin is %s', plugin)
+                WHEN database <> current_database() THEN format('it belongs to database %s', database)
+                WHEN temporary THEN 'it is temporary'
+                WHEN two_phase THEN 'it is a slot with two_phase'
+                WHEN confirmed_flush_lsn IS NULL THEN format('process %s is still creating it', active_pid)
+              END FROM pg_catalog.pg_replication_slots WHERE slot_name = \(name));
+          BEGIN
+            IF fault IS NOT NULL THEN
+              RAISE EXCEPTION 'slot "%" is unsuitable: %', \(name), fault USING HINT = \(SQLText.literal(remedy));
+            END IF;
+          END
+
+          """) + ";", needs: "a role that may connect", remedy: remedy)
   }
 
   /// A slot that was there before is not made again in silence: what was committed meanwhile would be skipped.

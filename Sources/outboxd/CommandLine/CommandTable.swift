@@ -75,13 +75,16 @@ enum CommandTable {
     name: "init", summary: "Print, or apply, the SQL that the database needs.",
     details: """
       Publication, replication slot, journal table, role and grants, for the tables in the configuration.
-      Prints SQL for a DBA to read; with --apply it is run, and what exists already is left as it is.
+      Prints SQL for a DBA to read; with --apply it is run, and what exists already is left as it is. It touches
+      only what is this relay's own: a publication with tables of others, a slot of another database or a
+      schema outboxd of another shape is refused.
       """,
     options: configurationOptions + [
       CommandOption(name: "apply", help: "Run the SQL in place of printing it."),
       CommandOption(
         name: "as", value: "CONNINFO",
         help: "With --apply: connect so in place of postgres.conninfo, as a role that may create things."),
+      CommandOption(name: "remove", help: "Print the SQL that removes this relay, and nothing of another's."),
       CommandOption(
         name: "role", value: "NAME",
         help: "The role that outboxd connects as. Default: the user of the conninfo."),

@@ -13,31 +13,50 @@ enum InitCommand {
       throw invocation.usage("the conninfo names no user: name the role of outboxd with --role")
     }
     let statements = SetupSQL.statements(settings: settings, mappings: configuration.outboxes, role: role)
+    if invocation.isSet("remove") {
+      guard !invocation.isSet("apply") else {
+        throw invocation.usage("--remove prints SQL to read and run: it takes no --apply")
+      }
+      Terminal.printOutput(
+        "-- What removes this relay, for psql, when outboxd has stopped. It leaves what other relays use.\n"
+          + body(TeardownSQL.statements(settings: settings, mappings: configuration.outboxes, role: role)))
+      return 0
+    }
     guard invocation.isSet("apply") else {
       Terminal.printOutput(script(statements))
       return 0
     }
-    try apply(statements, settings: settings, administrator: invocation.value("as"))
-    return 0
+    let administrator = invocation.value("as")
+    if let administrator, let problem = PostgresSettings.conninfoProblem(administrator, name: "--as") {
+      throw RelayError(.configurationInvalid, problem.message, remedy: problem.suggestion)
+    }
+    return try Interruption.run(log: configuration.log.makeLog()) { (stop) throws(RelayError) in
+      try apply(statements, settings: settings, administrator: administrator, stop: stop)
+      return 0
+    }
   }
 
   private static func script(_ statements: [SetupStatement]) -> String {
     "-- What outboxd needs, for psql, as a role that may create it. Running it again changes nothing.\n"
-      + statements.map { "\n-- \($0.comment)\n\($0.sql)\n" }.joined()
+      + body(statements)
+  }
+
+  private static func body(_ statements: [SetupStatement]) -> String {
+    statements.map { "\n-- \($0.comment)\n\($0.sql)\n" }.joined()
   }
 
   // MARK: --apply
 
   /// Everything but the slot in one transaction, then the slot. Prints what came of each step once it lasts.
   private static func apply(
-    _ statements: [SetupStatement], settings: PostgresSettings, administrator: String?
+    _ statements: [SetupStatement], settings: PostgresSettings, administrator: String?, stop: StopSignal
   ) throws(RelayError) {
     var login = settings
     if let administrator {
       login.conninfo = administrator
       login.passwordFile = nil
     }
-    let connection = try SQLConnection(login, applicationName: "outboxd init", stop: StopSignal())
+    let connection = try SQLConnection(login, applicationName: "outboxd init", stop: stop)
     try requireDatabase(of: settings, connection)
     var outcomes = ""
     try connection.query("BEGIN")
@@ -52,7 +71,7 @@ enum InitCommand {
     Terminal.printOutput(outcomes)
     for statement in statements where !statement.isTransactional {
       do throws(RelayError) {
-        Terminal.printOutput(try createSlot(statement, settings: settings, login: login, connection))
+        Terminal.printOutput(try createSlot(statement, settings: settings, login: login, connection, stop))
       } catch {
         throw failure(error, statement, consequence: "everything else is in place")
       }
@@ -63,17 +82,22 @@ enum InitCommand {
   /// the server does not allow that.
   private static func createSlot(
     _ statement: SetupStatement, settings: PostgresSettings, login: PostgresSettings,
-    _ connection: SQLConnection
+    _ connection: SQLConnection, _ stop: StopSignal
   ) throws(RelayError) -> String {
     let presence = statement.presence ?? "false"
+    let log = Log(level: .warning)
+    let created = "created        " + statement.comment + "\n"
     if try connection.query("SELECT (\(presence))::text AS found")[0, "found"] != "true" {
       do throws(RelayError) {
         _ = try PostgresSource.createSlot(
-          settings: settings, login: login, stop: StopSignal(), log: Log(level: .warning))
-        return "created        " + statement.comment + "\n"
+          settings: settings, login: login, stop: stop, log: log)
+        return created
       } catch  where error.kind == .sourceDenied {
         // What follows says what is lacking, or does without.
       }
+      try PostgresSource.createSlot(
+        by: statement.sql, settings: settings, login: login, stop: stop, log: log)
+      return created
     }
     return try perform(statement, connection)
   }
@@ -111,9 +135,11 @@ enum InitCommand {
     guard let code = error.code, !["08", "53", "57"].contains(String(code.prefix(2))) else { return error }
     var error = error
     if error.kind != .sourceDenied { error.kind = .failed }
-    let sql = statement.sql.split(whereSeparator: \.isNewline).map { $0.drop { $0 == " " } }.joined(
-      separator: " ")
-    error.message = "\(error.message); \(consequence). It was: \(sql)"
+    if code == "P0001" {
+      // The step itself refuses: somebody else's object stands there.
+      return RelayError(.failed, "\(error.message); \(consequence)", remedy: statement.remedy)
+    }
+    error.message = "\(error.message); \(consequence). The step was: \(statement.comment)"
     switch code {
     case "42P01", "42704", "3F000":
       error.remedy = "Create the table first (sql/01_outbox.sql), or correct outboxes and dbname."

@@ -171,6 +171,12 @@ enum ConfigurationValues {
     guard isValid else {
       throw ValueFault("\"\(text)\" is not a slot's name", "use lower-case letters, digits and _, 63 at most")
     }
+    // The anchor of one relay must not be the slot of another.
+    guard !text.hasSuffix("_anchor"), !text.contains("_replay_") else {
+      throw ValueFault(
+        "\"\(text)\" is a name that outboxd gives to slots beside the main one",
+        "leave out _anchor and _replay_")
+    }
   }
 
   /// RFC 2046: `type/subtype`, with parameters.
