@@ -23,7 +23,7 @@ struct SlotCreation {
   func run(_ statement: String, on connection: SQLConnection) throws(RelayError) -> SQLResult {
     try connection.liftTimeouts()
     try connection.send(statement)
-    defer { metrics?.hold = nil }
+    defer { metrics?.busyWith = nil }
     do throws(RelayError) {
       var deadline = MonotonicTime.now().advanced(milliseconds: Self.firstReport)
       while try !connection.isAnswered(before: deadline) {
@@ -51,7 +51,7 @@ struct SlotCreation {
     }
     // Between two of them the server waits for none.
     guard let holder else { return }
-    metrics?.hold = "slot \"\(slot)\" is being created, which waits for \(holder)"
+    metrics?.busyWith = "slot \"\(slot)\" is being created, which waits for \(holder)"
     log.warning("\(message)", ("slot", slot), ("waits_for", holder.description), ("remedy", holder.remedy))
   }
 }

@@ -37,7 +37,7 @@ private let ends = [PostgresServer.versions.first, PostgresServer.versions.last]
         result.put(error.kind)
       }
     }
-    let hold = try eventually("the reason of the wait", within: 20) { database.metrics.hold }
+    let hold = try eventually("the reason of the wait", within: 20) { database.metrics.busyWith }
     #expect(hold.contains("\"left behind\"") && hold.contains("user postgres"), "\(hold)")
     // Another look knows what it sees: no relay, and no standby.
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: StopSignal())
@@ -50,7 +50,7 @@ private let ends = [PostgresServer.versions.first, PostgresServer.versions.last]
     stop.request()
     thread.join()
     #expect(result.take() == .interrupted)
-    #expect(database.metrics.hold == nil)
+    #expect(database.metrics.busyWith == nil)
     #expect(try slots(database) == 0)
     try database.sql("ROLLBACK PREPARED 'left behind'")
   }

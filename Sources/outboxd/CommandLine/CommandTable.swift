@@ -95,7 +95,7 @@ enum CommandTable {
         command: "outboxd init --apply --as 'dbname=orders user=postgres'",
         meaning: "as a role that may create things"),
     ],
-    exitCodes: [1, 75, 77],
+    exitCodes: [1, 75, 77, 130],
     run: { invocation throws(RelayError) in try InitCommand.run(invocation) })
 
   private static let check = CommandDescription(
