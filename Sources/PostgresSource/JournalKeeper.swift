@@ -47,6 +47,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     var session: Session?
     var fault: RelayError?
     var threads: [RelayThread] = []
+    var anchorDropTime: MonotonicTime?
   }
 
   /// What the thread must know of the session that runs.
@@ -168,6 +169,20 @@ public final class JournalKeeper: CheckpointStore, Sendable {
       defer { shared.fault = nil }
       return shared.fault
     }
+  }
+}
+
+// The anchor.
+extension JournalKeeper {
+  /// When the anchor was given up last, or could not be created.
+  var anchorDropTime: MonotonicTime? {
+    get { shared.withLock { $0.anchorDropTime } }
+    set { shared.withLock { $0.anchorDropTime = newValue } }
+  }
+
+  /// Milliseconds since then, as far as they count.
+  var sinceAnchorDrop: Int? {
+    anchorDropTime?.milliseconds(until: .now(), limit: AnchorDecision.createDelay)
   }
 }
 

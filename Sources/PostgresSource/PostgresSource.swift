@@ -67,6 +67,7 @@ public enum PostgresSource {
         try journal.write(checkpoint(lsn), snapshot: nil)
         try journal.writePublication(facts.publicationRecord(at: lsn))
       }
+      if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: lsn, log: log) }
       return (facts, lsn)
     case .createSlot:
       log.notice(
@@ -80,6 +81,7 @@ public enum PostgresSource {
         try journal.begin(
           start, in: checkpoint(start.lsn), publication: facts.publicationRecord(at: start.lsn))
       }
+      if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: start.lsn, log: log) }
       return (facts, start.lsn)
     }
   }

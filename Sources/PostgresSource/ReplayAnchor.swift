@@ -14,7 +14,6 @@ struct ReplayAnchor {
   private var backOff = BackOff(first: 1000, limit: 60_000)
   private var windowTime = MonotonicTime(nanoseconds: 0)
   private var windowStart: LSN?
-  private var dropTime: MonotonicTime?
   private var settledAt: LSN?
   private var touchTime = MonotonicTime(nanoseconds: 0)
   private var mustTouch = false
@@ -91,29 +90,15 @@ extension ReplayAnchor {
   private mutating func read(
     _ connection: SQLConnection, _ session: JournalKeeper.Session
   ) throws(RelayError) -> AnchorFacts {
-    let now = MonotonicTime.now()
-    let server = try connection.query(
-      """
-      SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS wal_end,
-        (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS keep_megabytes,
-        (SELECT setting FROM pg_settings WHERE name = 'idle_replication_slot_timeout') AS idle_limit,
-        (extract(epoch FROM clock_timestamp() - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint AS time
-      """)
-    let inspector = SlotInspector(connection: connection, settings: keeper.settings)
-    let main = try inspector.slot()
-    var facts = AnchorFacts(
-      main: main, anchor: try inspector.slot(named: name),
-      walEnd: server[0, "wal_end"].flatMap { LSN($0) } ?? .zero)
-    facts.keepSize = server[0, "keep_megabytes"].flatMap { Int64($0) }.flatMap { $0 < 0 ? nil : $0 << 20 }
+    let reading = try AnchorSlot(connection: connection, settings: keeper.settings).read()
+    var facts = reading.facts
     if keeper.keepsJournal {
-      try readJournal(into: &facts, connection, session, time: server[0, "time"].flatMap { Int64($0) } ?? 0)
+      try readJournal(into: &facts, connection, session, time: reading.time)
     }
-    if let dropTime {
-      facts.sinceDrop = dropTime.milliseconds(until: now, limit: AnchorDecision.createDelay)
-    }
+    facts.sinceDrop = keeper.sinceAnchorDrop
     facts.settledAt = settledAt
-    facts.mustTouch = mustTouch && now >= touchTime
-    mustTouch = (server[0, "idle_limit"].flatMap { Int($0) } ?? 0) > 0
+    facts.mustTouch = mustTouch && MonotonicTime.now() >= touchTime
+    mustTouch = reading.hasIdleLimit
     return facts
   }
 
@@ -172,19 +157,10 @@ extension ReplayAnchor {
 
   private mutating func create(_ connection: SQLConnection) throws(RelayError) {
     // Until it is there, it counts as given up: a server that has no slot left is not asked all the time.
-    dropTime = .now()
-    let slot = keeper.settings.slot
-    do throws(RelayError) {
-      try connection.query(
-        "SELECT pg_copy_logical_replication_slot(\(SQLText.literal(slot)), \(SQLText.literal(name)), false)")
-    } catch  where error.code == "42710" {
-      return
-    }
-    dropTime = nil
+    keeper.anchorDropTime = .now()
+    try AnchorSlot(connection: connection, settings: keeper.settings).create(keeper.log)
+    keeper.anchorDropTime = nil
     settledAt = nil
-    keeper.log.notice(
-      "created the anchor, which keeps WAL to replay from", ("slot", name),
-      ("max_bytes", String(keeper.settings.replayMaxBytes)), ("window_seconds", String(window)))
   }
 
   private mutating func advance(
@@ -214,7 +190,7 @@ extension ReplayAnchor {
 
   private mutating func drop(_ reason: String, _ connection: SQLConnection) throws(RelayError) {
     try connection.query("SELECT pg_drop_replication_slot(\(SQLText.literal(name)))")
-    dropTime = .now()
+    keeper.anchorDropTime = .now()
     settledAt = nil
     keeper.metrics.anchor = AnchorReading()
     keeper.log.warning(
