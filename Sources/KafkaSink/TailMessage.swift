@@ -7,6 +7,7 @@ import RelayCore
 /// Hashes of messages. Two are equal where key, value and headers are, in this order, null told from empty.
 enum TailMessage {
   private static let replayMark = Array("outboxd-replay".utf8)
+  static let sourceHeader = Array("ce_source".utf8)
   private static let sequenceHeader = Array("ce_sequence".utf8)
   private static let contentType = Array("content-type".utf8)
   private static let structuredType = Array("application/cloudevents+json".utf8)
@@ -32,6 +33,22 @@ enum TailMessage {
   private static func add(_ bytes: LentBytes?, to hasher: inout Hasher) {
     hasher.combine(bytes?.count ?? -1)
     if let bytes { hasher.combine(bytes: bytes) }
+  }
+
+  /// The source of an event, in either mode.
+  static func source(_ message: UnsafePointer<rd_kafka_message_t>) -> LentBytes? {
+    // SAFETY: value and headers live as long as the message, which outlives what is made of them by the caller.
+    var list: OpaquePointer?
+    var bytes: UnsafeRawPointer?
+    var size = 0
+    if rd_kafka_message_headers(UnsafeMutablePointer(mutating: message), &list) == RD_KAFKA_RESP_ERR_NO_ERROR,
+      let list,
+      rd_kafka_header_get_last(list, "ce_source", &bytes, &size) == RD_KAFKA_RESP_ERR_NO_ERROR, let bytes
+    {
+      return LentBytes(start: bytes, count: size)
+    }
+    guard let value = message.pointee.payload else { return nil }
+    return StructuredEvent.text("source", in: LentBytes(start: value, count: message.pointee.len))
   }
 
   /// What a consumed message is, as an event. Nil for a message without a sequence, and for a replayed one.

@@ -167,9 +167,11 @@ final class TailReader {
   /// Reads the ranges side by side, each from `start` to its partition's `high`.
   /// - Parameters:
   ///   - room: how many events may be kept.
+  ///   - observe: called with each message that has a sequence and is no replay.
   func read(
     _ ranges: [(partition: Partition, start: Int64)], of name: String, after: LSN, room: Int,
-    until deadline: MonotonicTime
+    until deadline: MonotonicTime,
+    observe: (UnsafePointer<rd_kafka_message_t>, EventSequence) -> Void = { _, _ in }
   ) -> [Reading] {
     var readings = ranges.map {
       Reading(
@@ -199,7 +201,7 @@ final class TailReader {
         guard let index = readings.firstIndex(where: { $0.partition.number == message.pointee.partition }),
           readings[index].end == nil
         else { continue }
-        Self.take(message, &readings[index], kept: &kept)
+        Self.take(message, &readings[index], kept: &kept, observe)
         if kept > room { readings[index].end = .outOfRoom }
         if readings[index].end != nil { open -= 1 }
       }
@@ -208,13 +210,15 @@ final class TailReader {
   }
 
   private static func take(
-    _ message: UnsafeMutablePointer<rd_kafka_message_t>, _ reading: inout Reading, kept: inout Int
+    _ message: UnsafeMutablePointer<rd_kafka_message_t>, _ reading: inout Reading, kept: inout Int,
+    _ observe: (UnsafePointer<rd_kafka_message_t>, EventSequence) -> Void
   ) {
     switch message.pointee.err {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
       if message.pointee.offset < reading.partition.high, let (event, key) = TailMessage.read(message) {
         let before = reading.tail.count
         reading.tail.add(event, key: key)
+        observe(message, event.sequence)
         kept += reading.tail.count - before
       }
       if message.pointee.offset >= reading.partition.high - 1 { reading.end = .complete }

@@ -9,6 +9,14 @@ enum GapRemedy {
   /// - Parameter advice: a sentence that comes before.
   static func recover(_ advice: String) -> String { "\(advice) \(recover)" }
 
+  /// For a server that may be a copy of the one that published before.
+  static func original(_ occasion: String) -> String {
+    "If this server is a copy (of a backup, a snapshot, a replica), give it another slot, source and brokers before "
+      + "outboxd runs there: see \"A copy of production\" in the manual. If it is the original\(occasion): outboxd recover "
+      + "--yes-this-is-the-original publishes what may have been skipped, and lets outboxd run go on from there; outboxd "
+      + "recover --dry-run tells first what it would do."
+  }
+
   /// - Parameter reason: `pg_replication_slots.invalidation_reason`; nil where the server does not tell.
   static func slotLost(_ reason: String?) -> String {
     switch reason {

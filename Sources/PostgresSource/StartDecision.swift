@@ -112,13 +112,15 @@ extension StartDecision {
 
   private var systemFault: RelayError? {
     for (source, checkpoint) in known where checkpoint.systemIdentifier != facts.systemIdentifier {
-      return RelayError(
+      var fault = RelayError(
         .systemIdentifierChanged,
-        "this is another cluster: \(source) has checkpoint \(checkpoint.lsn) of system "
+        "this is another cluster, and may be a copy of the original: \(source) has checkpoint \(checkpoint.lsn) of system "
           + "\(checkpoint.systemIdentifier) for slot \"\(settings.slot)\", and the server is system "
           + "\(facts.systemIdentifier), whose WAL ends at \(facts.walEnd): everything after that checkpoint is in doubt",
-        remedy: GapRemedy.recover(
-          "Check postgres.conninfo. If the database was restored from a dump or upgraded:"))
+        remedy: "Check postgres.conninfo. "
+          + GapRemedy.original(", restored from a dump or upgraded"))
+      fault.mayBeCopy = true
+      return fault
     }
     return nil
   }
@@ -166,12 +168,19 @@ extension StartDecision {
   private var missingSlotFault: RelayError? {
     guard facts.slot == nil else { return nil }
     if let checkpoint {
-      return RelayError(
+      // A slot does not come along with a base backup, and before Postgres 17 not with a failover.
+      let mayBeCopy = facts.journal.row.map { $0.checkpoint.timeline != facts.timeline } ?? false
+      var fault = RelayError(
         .slotMissing,
         "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though events up to "
           + "\(checkpoint) were published from it: what was committed between \(checkpoint) and a new slot "
-          + "would be skipped (the WAL ends at \(facts.walEnd)\(checkpointTime))",
-        remedy: GapRemedy.recover("Find out who dropped it, or whether a failover left it behind."))
+          + "would be skipped (the WAL ends at \(facts.walEnd)\(checkpointTime))"
+          + (mayBeCopy ? "; the server was promoted since, and may be a copy of the original" : ""),
+        remedy: mayBeCopy
+          ? GapRemedy.original(", after a failover or a restore")
+          : GapRemedy.recover("Find out who dropped it, or whether a failover left it behind."))
+      fault.mayBeCopy = mayBeCopy
+      return fault
     }
     guard !facts.journal.isInUse else { return nil }
     return RelayError(

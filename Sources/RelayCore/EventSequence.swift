@@ -25,24 +25,8 @@ public struct EventSequence: Hashable, Comparable, Sendable {
 
   /// Reads the member `sequence` of a CloudEvent in JSON. Nil where there is none, or it has another form.
   public init?(structured value: LentBytes) {
-    var scanner = JSONScanner(value)
-    guard scanner.take(0x7B) else { return nil }
-    repeat {
-      scanner.skipSpace()
-      let name = scanner.position
-      guard name < value.count, value[name] == 0x22, scanner.skipString() else { return nil }
-      let isSequence = scanner.slice(from: name).elementsEqual(#""sequence""#.utf8)
-      guard scanner.take(0x3A) else { return nil }
-      scanner.skipSpace()
-      let start = scanner.position
-      guard let kind = scanner.skipValue() else { return nil }
-      if isSequence {
-        guard kind == .string else { return nil }
-        self.init(LentBytes(rebasing: scanner.slice(from: start).dropFirst().dropLast()))
-        return
-      }
-    } while scanner.take(0x2C)
-    return nil
+    guard let text = StructuredEvent.text("sequence", in: value) else { return nil }
+    self.init(text)
   }
 
   private static func number(_ digits: Slice<LentBytes>) -> UInt64? {

@@ -55,6 +55,9 @@ public final class Relay {
   /// optional: a row would count its references.
   private var delivered: any DeliveredEvents = NothingDelivered()
   private var deliveredThrough = LSN.zero
+  /// What is asked before the first record is sent, and whether it still is to be asked.
+  private var firstLook: (any FirstLook)?
+  private var isUnexamined = false
   private let selection: EventSelection?
   private var failure: RelayError?
   private var durable = LSN.zero
@@ -90,6 +93,12 @@ public final class Relay {
   public func recognize(_ delivered: any DeliveredEvents, through: LSN) {
     deliveredThrough = max(through, deliveredThrough)
     self.delivered = delivered
+  }
+
+  /// Has `look` asked about the next record, once, before that is sent.
+  public func examine(with look: any FirstLook) {
+    firstLook = look
+    isUnexamined = true
   }
 
   /// Lets the sink go. The source must then start again at `checkpoint`.
@@ -268,6 +277,10 @@ public final class Relay {
   private func offer(
     _ record: Record, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) {
+    if isUnexamined, try !isAdmitted(record) {
+      parkedIsUnknown = true
+      return park(record, untilOutstanding: .max)
+    }
     if commitLSN <= deliveredThrough {
       guard
         let isDelivered = delivered.contains(
@@ -283,6 +296,13 @@ public final class Relay {
     }
     if commitLSN <= resentThrough { tally.resent += 1 }
     try send(record, sink)
+  }
+
+  private func isAdmitted(_ record: Record) throws(RelayError) -> Bool {
+    guard try firstLook?.admits(record) ?? true else { return false }
+    isUnexamined = false
+    firstLook = nil
+    return true
   }
 
   private func send(_ record: Record, _ sink: any RecordSink) throws(RelayError) {
@@ -338,7 +358,7 @@ public final class Relay {
 
   /// When what is parked is worth another try; nil where that depends on what is in flight.
   private var retryTime: MonotonicTime? {
-    if parkedIsUnknown { return delivered.retryTime }
+    if parkedIsUnknown { return isUnexamined ? firstLook?.retryTime : delivered.retryTime }
     return parkedIsHeld ? sink?.retryTime : nil
   }
 

@@ -64,6 +64,8 @@ public struct RelayError: Error, Equatable, Sendable {
   public var commitLSN: LSN?
   /// What failed is corrected already: the next attempt need not wait.
   public var isRemedied = false
+  /// The server may be a copy of the one that published before.
+  public var mayBeCopy = false
 
   public init(_ kind: Kind, _ message: String, code: String? = nil, remedy: String? = nil) {
     self.kind = kind

@@ -63,6 +63,14 @@ final class NothingDelivered: DeliveredEvents {
   func contains(_ record: Record, _ sequence: EventSequence) -> Bool? { false }
 }
 
+/// A look at where records go, before the first of them is sent. Confined to the relay's thread.
+public protocol FirstLook: AnyObject {
+  /// False where it cannot be said now: to be asked again at `retryTime`. May block for a second.
+  /// - Throws: what forbids to send.
+  func admits(_ record: Record) throws(RelayError) -> Bool
+  var retryTime: MonotonicTime { get }
+}
+
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.
 public protocol CheckpointStore: AnyObject {
   /// Hands over the newest checkpoint, and returns the newest that is durable. Never blocks.

@@ -24,7 +24,7 @@ extension Integration {
     /// `run` halts and sends nothing, `recover` mends, `run` goes on, and the oracle finds everything.
     private func mend(
       _ scene: Scene, code: Int32, orCode other: [Int32] = [], saying word: String = "/",
-      tolerated: Set<String> = []
+      tolerated: Set<String> = [], isOriginal: Bool = false
     ) throws {
       let path = try scene.configuration.write()
       let before = try scene.workload.count()
@@ -40,12 +40,15 @@ extension Integration {
       }
       #expect(try scene.workload.count() == before)
       #expect(try scene.server.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots") == confirmed)
-      try recover(scene, tolerated: tolerated)
+      try recover(scene, tolerated: tolerated, isOriginal: isOriginal)
     }
 
-    private func recover(_ scene: Scene, tolerated: Set<String> = []) throws {
+    private func recover(
+      _ scene: Scene, tolerated: Set<String> = [], isOriginal: Bool = false
+    ) throws {
       let path = try scene.configuration.write()
-      let mended = try OutboxdProcess.command(["recover", "--config", path])
+      let word = isOriginal ? ["--yes-this-is-the-original"] : []
+      let mended = try OutboxdProcess.command(["recover", "--config", path] + word)
       #expect(mended.status == 0, "\(mended.errors)\(mended.output)")
       let again = try OutboxdProcess.command(["recover", "--config", path])
       #expect(
@@ -178,7 +181,7 @@ extension Integration {
       let scene = try published(PostgresServer.defaultVersion)
       try write(scene)
       try scene.server.sql("UPDATE outboxd.checkpoint SET system_identifier = '42'", database: "shop")
-      try mend(scene, code: 14)
+      try mend(scene, code: 14, isOriginal: true)
     }
 
     @Test func `a range that is given up stays given up`() throws {
@@ -242,7 +245,7 @@ extension Integration {
       #expect(try relay.terminate() == 0)
       try restore(scene, promoting: false)
       try emit(scene, 10)
-      try mend(scene, code: 10, tolerated: ["phantom"])
+      try mend(scene, code: 10, tolerated: ["phantom"], isOriginal: true)
     }
 
     @Test(arguments: ends, [true, false])
@@ -264,7 +267,7 @@ extension Integration {
         try recover(scene, tolerated: ["phantom"])
       } else {
         // Perhaps the relay wrote its checkpoint into the promoted server's journal before it looked at the server.
-        try mend(scene, code: 10, orCode: [15, 16], tolerated: ["phantom"])
+        try mend(scene, code: 10, orCode: [15, 16], tolerated: ["phantom"], isOriginal: true)
       }
     }
   }

@@ -265,6 +265,21 @@ private func expect(
     }
   }
 
+  @Test func whatMayBeACopyIsSaidToBeOne() {
+    func mayBeCopy(_ facts: ServerFacts) -> Bool? {
+      guard case .failure(let error) = decide(facts) else { return nil }
+      return error.mayBeCopy && error.message.contains("copy of the original")
+    }
+    let promoted = goodFacts {
+      $0.slot = nil
+      $0.timeline = 2
+      $0.timelineHistory = [TimelineSwitch(timeline: 1, switchLSN: lsn("0/250"))]
+    }
+    #expect(mayBeCopy(promoted) == true)
+    #expect(mayBeCopy(goodFacts { $0.systemIdentifier = 42 }) == true)
+    #expect(mayBeCopy(goodFacts { $0.slot = nil }) == false)
+  }
+
   @Test func everyGapLeadsToOneCommand() {
     let gaps = [
       goodFacts { $0.slot = nil }, goodFacts { $0.slot?.walStatus = "lost" },
@@ -276,7 +291,8 @@ private func expect(
         Issue.record("started")
         continue
       }
-      #expect(error.remedy?.contains("outboxd recover publishes") == true, "\(error)")
+      let word = error.mayBeCopy ? " --yes-this-is-the-original" : ""
+      #expect(error.remedy?.contains("outboxd recover\(word) publishes") == true, "\(error)")
       #expect(
         error.message.contains("0/200")
           && error.message.contains(

@@ -41,6 +41,8 @@ final class World {
   var interruptionChance = 0
   /// Whether the loop is told what Kafka holds, after a crash and for a new producer.
   var recognizes = false
+  /// The loop has been told that it may send.
+  var isAdmitted = true
   /// Up to here Kafka may hold events already.
   var recognizedThrough: UInt64 = 0
 
@@ -215,6 +217,7 @@ final class SimulatedSink: RecordSink {
   var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
 
   func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
+    if !world.isAdmitted { world.faults.append("a record is sent before the first look") }
     if world.random.chance(40) { return .held }
     if partitions.reduce(0, { $0 + $1.count }) >= capacity { return .full }
     let copy = CopiedRecord(record)
@@ -246,6 +249,24 @@ final class SimulatedSink: RecordSink {
       }
     }
     partitions = [[], [], []]
+  }
+}
+
+/// Often has no answer at once.
+final class SimulatedLook: FirstLook {
+  private let world: World
+  init(_ world: World) {
+    self.world = world
+    world.isAdmitted = false
+  }
+
+  var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
+
+  func admits(_ record: Record) -> Bool {
+    world.steps += 1
+    if world.isAdmitted { world.faults.append("a second look") }
+    world.isAdmitted = world.random.chance(3)
+    return world.isAdmitted
   }
 }
 

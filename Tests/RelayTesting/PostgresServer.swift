@@ -50,6 +50,30 @@ public final class PostgresServer: Sendable {
     try start()
   }
 
+  /// A copy of another server's data folder, on a port of its own.
+  /// - Parameters:
+  ///   - withSlots: as a storage snapshot has them; a base backup has not.
+  ///   - promoted: started as a standby that became a primary: on another timeline.
+  public init(copyOf original: PostgresServer, withSlots: Bool, promoted: Bool) throws {
+    version = original.version
+    binaries = original.binaries
+    asUser = original.asUser
+    port = try freePort()
+    folder = TestFolder.make("postgres\(version)")
+    if getuid() == 0 { try ChildProcess.check(["chown", "postgres:", folder]) }
+    try original.stop()
+    try ChildProcess.check(["cp", "-a", original.data, data])
+    try original.start()
+    if !withSlots { try ChildProcess.check(["sh", "-c", "rm -rf \(data)/pg_replslot/*"]) }
+    try set(["port": "\(port)", "unix_socket_directories": "'\(folder)'"])
+    if promoted {
+      try set(["restore_command": "'/bin/false'"])
+      try write("", to: "recovery.signal")
+    }
+    Reaper.shared.tell("postgres \(data)")
+    try start()
+  }
+
   deinit { try? stop(.immediate) }
 
   static func binaries(of version: Int) -> String? {

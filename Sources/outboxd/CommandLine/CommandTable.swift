@@ -223,6 +223,9 @@ enum CommandTable {
         help: "From the tables, only rows since then, by their time column: you answer for it."),
       CommandOption(name: "tables", help: "Publish from the tables, also where no gap is seen."),
       CommandOption(name: "adopt", help: "Publish nothing: give up what is in doubt."),
+      CommandOption(
+        name: "yes-this-is-the-original",
+        help: "This server is no copy, though it looks like one: publish, and let outboxd run."),
       CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
       jsonOption,
     ],

@@ -11,7 +11,7 @@ enum ExitCodes {
     (13, "the slot was moved: events were skipped"),
     (14, "this is another database system than before"),
     (15, "the timeline has forked before the checkpoint"),
-    (16, "the server's WAL ends before the checkpoint"),
+    (16, "the server's WAL ends before the checkpoint, or before an event in Kafka"),
     (17, "the server is unsuitable: version, settings, or an error that does not end by itself"),
     (18, "the publication is missing"),
     (19, "the publication does not publish what is configured"),

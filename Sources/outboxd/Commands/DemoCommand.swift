@@ -58,7 +58,8 @@ private final class Demo {
     givenBrokers = brokers
     names = DemoNames(
       schemaPrefix: postgres == nil ? "" : "outboxd_demo_",
-      topicPrefix: brokers == nil ? "" : "outboxd-demo.")
+      topicPrefix: brokers == nil ? "" : "outboxd-demo.",
+      sourcePrefix: brokers == nil ? "" : "/demo-" + String(UInt32.random(in: 0...0xFF_FFFF), radix: 16))
     view = DemoView(
       isStyled: Terminal.wantsStyle(STDOUT_FILENO, environment: environment),
       topicWidth: names.topics.map(\.count).max() ?? 0)

@@ -8,6 +8,8 @@ struct DemoNames: Sendable {
   /// In front of each schema and topic: nothing in a database of the demo's own.
   var schemaPrefix: String
   var topicPrefix: String
+  /// In front of each source. In topics that outlive the demo the next one's must not look like the same source.
+  var sourcePrefix: String
 
   static let slot = "outboxd_demo"
   static let publication = "outboxd_demo"
@@ -100,17 +102,17 @@ enum DemoServices {
           bootstrap.servers: \(quoted(file.brokers))
       outboxes:
         - table: \(names.schema("orders")).outbox
-          source: /orders
+          source: \(names.sourcePrefix)/orders
           topic: \(topic)
         - table: \(names.schema("payments")).outbox     # partitioned
-          source: /payments
+          source: \(names.sourcePrefix)/payments
           topic: \(topic)
         - table: \(names.schema("inventory")).outbox
-          source: /inventory
+          source: \(names.sourcePrefix)/inventory
           topic: \(topic)
           content_mode: structured
         - table: \(names.schema("notifications")).outbox     # other column names, a topic per version
-          source: /notifications
+          source: \(names.sourcePrefix)/notifications
           topic: \(quoted("\(names.topicPrefix)notifications.v{schemaversion}"))
       relay:
         drain_timeout: 5s

@@ -12,8 +12,12 @@ enum RecoverCommand {
       settings: configuration.postgres, mappings: configuration.outboxes, wish: options.wish,
       stop: StopSignal())
     if options.since != nil { try recovery.checkSince(configuration.outboxes) }
+    if let fault = recovery.plan.fault, fault.mayBeCopy, !options.isDryRun, !options.isOriginal {
+      throw refusal(fault, options, invocation, configuration)
+    }
     let text = RecoveryText(recovery, options.since)
     if !options.isJSON { Terminal.printOutput(text.text) }
+    if !options.isDryRun { try accept(recovery, options) }
     switch recovery.plan.action {
     case .wal(_, .keep), .tables:
       return try publish(recovery, text, options, invocation, configuration)
@@ -45,16 +49,48 @@ enum RecoverCommand {
     try Interruption.run(log: log) { (stop) throws(RelayError) in try recovery.cut(stop: stop, log: log) }
   }
 
+  /// Events of a history that is no more may lie beyond the end of the WAL: from now on they betray no copy.
+  private static func accept(_ recovery: Recovery, _ options: Options) throws(RelayError) {
+    let kind = recovery.plan.fault?.kind
+    guard options.isOriginal || kind == .timelineDiverged || kind == .serverBehindCheckpoint else { return }
+    try recovery.acceptOrigin(stop: StopSignal())
+    guard options.isOriginal, !options.isJSON else { return }
+    Terminal.printOutput(
+      "noted     this server is the original: what Kafka has by now is of its former history\n")
+  }
+
+  /// A halt is all that stands between a copy and the topics of the original. So also to adopt the server as it is needs
+  /// the word of an operator; what changes nothing does not.
+  private static func refusal(
+    _ fault: RelayError, _ options: Options, _ invocation: Invocation, _ configuration: Configuration
+  ) -> RelayError {
+    let words = invocation.options.sorted { $0.key < $1.key }.flatMap { name, values in
+      values.map { $0.isEmpty ? " --\(name)" : " --\(name) \(ShellText.quoted($0))" }
+    }
+    return RelayError(
+      .usage,
+      "\(fault.message); "
+        + (options.wish == .adopt
+          ? "outboxd run would then publish to " : "outboxd recover would publish to ")
+        + configuration.destination,
+      remedy:
+        "If this server is the original: outboxd recover --yes-this-is-the-original\(words.joined()). If it is a "
+        + "copy, do not run outboxd here with this configuration: see \"A copy of production\" in the manual."
+    )
+  }
+
   private struct Options {
     var wish = RecoveryWish.mend
     var since: PostgresMicroseconds?
     var rate: Int?
     var isDryRun: Bool
+    var isOriginal: Bool
     var isJSON: Bool
 
     init(_ invocation: Invocation) throws(RelayError) {
       isDryRun = invocation.isSet("dry-run")
       isJSON = invocation.isSet("json")
+      isOriginal = invocation.isSet("yes-this-is-the-original")
       rate = try ReplayOptions.rate(invocation)
       if invocation.isSet("adopt"), invocation.isSet("tables") {
         throw invocation.usage("--adopt publishes nothing, and --tables publishes: choose one")

@@ -15,6 +15,7 @@ final class RelaySession {
   private let keeper: JournalKeeper
 
   private var relay: Relay?
+  private var originCheck: OriginCheck?
   private var systemIdentifier: UInt64 = 0
   private var timeline: UInt32 = 0
   private var sourceBackOff = BackOff()
@@ -111,6 +112,12 @@ final class RelaySession {
         try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log, batchLimit: batchLimit))
       sinkBackOff.succeeded()
     }
+    if originCheck?.isDone != true {
+      let check = OriginWatch.check(
+        configuration, walEnd: source.walEnd, metrics: metrics, stop: stop, log: log)
+      originCheck = check
+      relay.examine(with: check)
+    }
     if !continues {
       // A commit at the end of the WAL had not been written yet.
       recognize(in: relay, source, through: LSN(max(1, source.walEnd.rawValue) - 1))
@@ -156,7 +163,7 @@ final class RelaySession {
     case .halt, .applyPolicy:
       if metrics.role.load(ordering: .relaxed) != RelayMetrics.Role.stopping.rawValue { finish(nil) }
       metrics.role.store(RelayMetrics.Role.halted.rawValue, ordering: .relaxed)
-      return withWayOut(error)
+      return withWayOut(configuration.destined(error))
     }
     return nil
   }

@@ -14,6 +14,7 @@ final class JobSession {
   private let checkpoints: JobCheckpoints
 
   private var relay: Relay?
+  private var originCheck: OriginCheck?
   private var counting: CountingSink?
   private var position: String?
   private var hasBegun = false
@@ -104,6 +105,11 @@ final class JobSession {
     if !relay.hasSink {
       relay.use(try makeSink())
       sinkBackOff.succeeded()
+    }
+    if job.target == .kafka, originCheck?.isDone != true {
+      let check = OriginWatch.check(job.configuration, walEnd: .zero, metrics: metrics, stop: stop, log: log)
+      originCheck = check
+      relay.examine(with: check)
     }
     return relay
   }
