@@ -25,13 +25,6 @@ static inline int outboxd_bytes_waiting(int descriptor) {
   return ioctl(descriptor, FIONREAD, &count) == 0 ? count : -1;
 }
 
-/// 1 where the peer has ended the connection, also while unread bytes wait.
-static inline int outboxd_is_hung_up(int descriptor) {
-  // 0x2000 is POLLRDHUP, which the C library has only for _GNU_SOURCE.
-  struct pollfd entry = {.fd = descriptor, .events = 0x2000, .revents = 0};
-  return poll(&entry, 1, 0) > 0;
-}
-
 /// Places in `tcp_info` of linux/tcp.h, in words: that struct cannot be imported beside the C library's shorter one of
 /// the same name.
 enum { OUTBOXD_BYTES_RECEIVED = 32, OUTBOXD_SHORTEST_ROUND_TRIP = 37, OUTBOXD_TCP_INFO_WORDS };

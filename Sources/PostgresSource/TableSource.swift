@@ -47,8 +47,10 @@ extension PostgresSource {
     let shapes = try catalog.shapes(reads)
     let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
     let streamed = try reader.rows(of: range, visibleTo: connection, tally)
+    let watcher = try SQLConnection(settings, applicationName: "outboxd watch", stop: stop)
     let source = TableSource(
-      connection, server: server, shapes: shapes, range: range, streamed: streamed, tally: tally)
+      connection, watcher: watcher, server: server, shapes: shapes, range: range, streamed: streamed,
+      tally: tally)
     if let position { try source.go(to: position, log: log) }
     try source.begin()
     return source
@@ -90,6 +92,9 @@ extension PostgresSource {
 public final class TableSource: BoundedSource {
   public let database: String
   private let connection: SQLConnection
+  /// A connection on which nothing runs. While rows wait for their sink the other one is not read, and its end not seen:
+  /// what the server has sent before fills the socket.
+  private var watcher: SQLConnection?
   private let server: TableCatalog.Server
   private let shapes: [TableShape]
   private let range: TableRange
@@ -133,10 +138,11 @@ public final class TableSource: BoundedSource {
   private static let transactionRows = 1000
 
   init(
-    _ connection: SQLConnection, server: TableCatalog.Server, shapes: [TableShape], range: TableRange,
-    streamed: StreamedRows?, tally: TableTally
+    _ connection: SQLConnection, watcher: SQLConnection, server: TableCatalog.Server, shapes: [TableShape],
+    range: TableRange, streamed: StreamedRows?, tally: TableTally
   ) {
     self.connection = connection
+    self.watcher = watcher
     self.server = server
     self.shapes = shapes
     self.range = range
@@ -171,22 +177,8 @@ public final class TableSource: BoundedSource {
 
   public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
     places.forget(before: flushed)
-    if isHungUp { throw ended() }
+    if let end = watcher?.end() { throw end }
     if wantsWrite { try flush() }
-  }
-
-  /// While rows wait for their sink nothing is read, and the end of the connection would not be seen.
-  private var isHungUp: Bool { !isAtEnd && outboxd_is_hung_up(descriptor) == 1 }
-
-  /// What the server said last, behind the rows that nobody has read yet.
-  private func ended() -> RelayError {
-    while PQconsumeInput(connection.handle) == 1 {}
-    while let result = PQgetResult(connection.handle) {
-      // SAFETY: the result is this function's own.
-      defer { PQclear(result) }
-      if PQresultStatus(result) == PGRES_FATAL_ERROR { return connection.error(of: result, phase: .sql) }
-    }
-    return connection.lost()
   }
 
   public func position(after checkpoint: LSN) -> String? {
@@ -373,7 +365,9 @@ extension TableSource {
   private func handle(_ answer: TableBatch?) throws(RelayError) {
     switch request {
     case .none: break
-    case .end: isAtEnd = true
+    case .end:
+      isAtEnd = true
+      watcher = nil
     case .declare:
       // A name stands for another table at any time, and only here it is known which one is read.
       guard answer?.isTrue == true else { throw replaced(shapes[tableIndex]) }
