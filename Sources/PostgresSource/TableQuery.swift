@@ -163,6 +163,17 @@ struct TableQuery {
     return keys
   }
 
+  /// The order in words, to follow "order".
+  var order: String {
+    var keys = tracksCommitTimes ? ["commit time"] : []
+    if let column = shape.serial ?? shape.time?.column {
+      keys.append("column \(SQLText.identifier(column))")
+    } else if !tracksCommitTimes {
+      keys.append("transaction id")
+    }
+    return "by " + keys.joined(separator: ", then by ")
+  }
+
   /// Whether a row belongs to the range for certain.
   var hasProof: Bool { range.streamStart != nil }
 

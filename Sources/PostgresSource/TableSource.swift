@@ -51,6 +51,11 @@ extension PostgresSource {
     let source = TableSource(
       connection, watcher: watcher, server: server, shapes: shapes, range: range, streamed: streamed,
       tally: tally)
+    for shape in shapes {
+      log.notice(
+        "reading a table", ("table", QualifiedName.text(shape.schema, shape.table)),
+        ("order", source.query(shape).order))
+    }
     if let position { try source.go(to: position, log: log) }
     try source.begin()
     return source
@@ -263,7 +268,7 @@ extension TableSource {
     return .commit(commitLSN: LSN(number), endLSN: LSN(number), commitTime: .unknown)
   }
 
-  private func query(_ shape: TableShape) -> TableQuery {
+  fileprivate func query(_ shape: TableShape) -> TableQuery {
     TableQuery(
       shape: shape, range: range, tracksCommitTimes: server.tracksCommitTimes,
       nextTransaction: server.nextTransaction)
