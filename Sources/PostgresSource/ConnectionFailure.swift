@@ -42,9 +42,10 @@ struct ConnectionFailure {
     return nil
   }
 
-  /// The code that decides: the first that a person must see to, or else the last.
+  /// The code that decides: the first that a person must see to, or else the last of a host that is not just starting
+  /// or shutting down, or else the last.
   private var state: String? {
-    states.first { !Self.isTransient($0) } ?? states.last
+    states.first { !Self.isTransient($0) } ?? states.last { $0 != "57P03" } ?? states.last
   }
 
   /// An error of the server's own configuration or memory may end by itself; at a login nothing else does.

@@ -9,8 +9,7 @@ extension StartDecision {
       guard let partition = table.unloggedPartitions.first else { continue }
       return RelayError(
         .tableUnsuitable,
-        "the partition \(partition) of \(QualifiedName.text(table.schema, table.name)) is unlogged or a foreign table: its rows are not in "
-          + "the WAL",
+        "the partition \(partition) of \(QualifiedName.text(table.schema, table.name)) is unlogged: its rows are not in the WAL",
         remedy: "ALTER TABLE \(partition) SET LOGGED; or detach it. Its rows of before are published by "
           + "outboxd recover --tables.")
     }

@@ -14,7 +14,7 @@ enum GapRemedy {
     "If this server is a copy (of a backup, a snapshot, a replica), give it another slot, source and brokers before "
       + "outboxd runs there: see \"A copy of production\" in the manual. If it is the original\(occasion): outboxd recover "
       + "--yes-this-is-the-original publishes what may have been skipped, and lets outboxd run go on from there; outboxd "
-      + "recover --dry-run tells first what it would do."
+      + "recover --dry-run tells first what it would do. Where servers share a source on purpose: relay.check_origin: false."
   }
 
   /// - Parameter reason: `pg_replication_slots.invalidation_reason`; nil where the server does not tell.

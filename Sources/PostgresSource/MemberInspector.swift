@@ -7,16 +7,18 @@ extension SlotInspector {
   func readMembers(
     into facts: inout PublicationFacts, since record: PublicationRecord?
   ) throws(RelayError) {
-    // No lock on the tables: whoever alters one must not hold up the watch.
+    // No lock on the tables: whoever alters one must not hold up the watch. Of the attribute tableoid (-6) no statement
+    // touches the row after the table's creation.
     let members = try connection.query(
       """
-      SELECT m.relation, m.membership, n.nspname, c.relname, y.xmin AS named, (
+      SELECT m.relation, m.membership, n.nspname, c.relname, y.xmin AS named, a.xmin AS created, (
         WITH RECURSIVE tree AS (SELECT c.oid, c.relkind UNION ALL
           SELECT l.oid, l.relkind FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending
           JOIN pg_class l ON l.oid = i.inhrelid WHERE tree.relkind = 'p')
         SELECT string_agg(oid::text, ',') FROM tree WHERE relkind = 'r' AND oid <> c.oid) AS partitions
       FROM (\(memberships)) AS m JOIN pg_class c ON c.oid = m.relation
       JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_type y ON y.oid = c.reltype
+      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = -6
       WHERE m.publication = \(facts.oid)
       """)
     for row in members.rows.indices {
@@ -24,6 +26,7 @@ extension SlotInspector {
       let partitions = members[row, "partitions"]?.split(separator: ",").compactMap { UInt32($0) } ?? []
       facts.members[relation] = member(members, row, partitions)
       facts.nameTransactions[relation] = members[row, "named"]
+      facts.creations[relation] = members[row, "created"]
     }
     let gone = record?.members.keys.filter { facts.members[$0] == nil } ?? []
     if !gone.isEmpty {

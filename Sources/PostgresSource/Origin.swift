@@ -8,7 +8,9 @@
 // failed over to a standby that lacked the last transactions, or was replaced by a server with a WAL of its own. Then an
 // operator runs `outboxd recover`, which remembers when that was: events that Kafka got before are of the former
 // history. Events that it gets afterwards are somebody else's again, also for a copy that was made later and has the
-// same memory. Clocks of two hosts are compared, so a minute is left between.
+// same memory. Clocks of two hosts are compared, so a minute is left between. What Kafka got before the newest row of the
+// journal's history is no sign of a copy either: that history is the server's own, also where it was restored before
+// outboxd kept such a memory, and what the original publishes after a copy was made is newer than the copy's history.
 public import RelayCore
 
 public struct Origin: Equatable, Sendable {
@@ -16,6 +18,8 @@ public struct Origin: Equatable, Sendable {
   public var walEnd: LSN
   /// When an operator said last that this server is the original.
   public var acceptedAt: PostgresMicroseconds?
+  /// The journal's history from before this process reaches to here.
+  public var knownUntil: PostgresMicroseconds?
   /// Nobody could say so: there is no journal to keep it.
   public var isKept = true
 
@@ -30,6 +34,7 @@ public struct Origin: Equatable, Sendable {
   /// - Parameter timestamp: when Kafka got it; nil: not known.
   public func isStrange(_ commitLSN: LSN, timestamp: PostgresMicroseconds?) -> Bool {
     guard commitLSN >= walEnd else { return false }
+    if let knownUntil, let timestamp, timestamp <= knownUntil { return false }
     guard let acceptedAt, let timestamp else { return true }
     let (limit, overflow) = acceptedAt.addingReportingOverflow(Self.slack)
     return !overflow && timestamp > limit
@@ -50,7 +55,10 @@ public struct Origin: Equatable, Sendable {
 
 extension PostgresSource {
   /// Reads it. The end of the WAL is that of now: ask after Kafka was looked at.
-  public static func origin(settings: PostgresSettings, stop: StopSignal) throws(RelayError) -> Origin {
+  /// - Parameter began: when this process began: what it has written to the journal's history itself proves nothing.
+  public static func origin(
+    settings: PostgresSettings, began: PostgresMicroseconds, stop: StopSignal
+  ) throws(RelayError) -> Origin {
     let connection = try SQLConnection(settings, applicationName: "outboxd origin", stop: stop)
     let end = try connection.query(
       "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS wal_end"
@@ -64,12 +72,20 @@ extension PostgresSource {
     }
     let accepted = try connection.query(
       """
-      SELECT (extract(epoch FROM max(finished_at) - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint AS time
+      SELECT \(microseconds("finished_at")) AS accepted, (SELECT \(microseconds("recorded_at"))
+          FROM outboxd.checkpoint_history WHERE slot = \(SQLText.literal(settings.slot))
+            AND recorded_at < \(CheckpointHistory.literal(began))) AS known
       FROM outboxd.job WHERE slot = \(SQLText.literal(settings.slot)) AND command = 'recover'
         AND request ->> 'original' = 'true'
       """)
-    origin.acceptedAt = accepted[0, "time"].flatMap { Int64($0) }
+    origin.acceptedAt = accepted[0, "accepted"].flatMap { Int64($0) }
+    origin.knownUntil = accepted[0, "known"].flatMap { Int64($0) }
     return origin
+  }
+
+  /// The newest time of a column.
+  private static func microseconds(_ column: String) -> String {
+    "(extract(epoch FROM max(\(column)) - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint"
   }
 }
 

@@ -63,9 +63,10 @@ struct PublicationChange {
       return false
     }
     if let lost = now.nameTransactions[former] { return taken == lost }
-    // Of a table that was dropped nothing tells when that was. Nobody writes to a name that stands for no table, and a
+    // Of a table that was dropped nothing tells when that was. The other must have been created in the transaction in
+    // which it joined: a change of its owner looks like taking the name. Nobody writes to a name that stands for no table, and a
     // third table, which had the name for a while and was never published, is seen by a relay that runs.
-    return isWatched
+    return isWatched && now.creations[relation] == taken
   }
 
   /// The table that had the outbox's name, where another one, or none, has it now.

@@ -132,6 +132,8 @@ public struct PublicationFacts: Equatable, Sendable {
   public var others: [UInt32: TableName] = [:]
   /// The transaction that gave a table of `members` or `others` its name: it created, renamed or moved it.
   public var nameTransactions: [UInt32: String] = [:]
+  /// The transaction that created a table of `members`.
+  public var creations: [UInt32: String] = [:]
   /// Everything that led to this had been committed when the WAL had got here.
   public var seenAt = LSN.zero
   public var publishesInserts = true
@@ -181,7 +183,7 @@ public struct TableFacts: Equatable, Sendable {
   public var hasRowSecurity = false
   /// UPDATE and DELETE can name the row, so that a publication may carry them.
   public var hasReplicaIdentity = true
-  /// Leaf partitions whose rows are not in the WAL: unlogged ones and foreign tables.
+  /// Leaf partitions whose rows are not in the WAL: unlogged ones.
   public var unloggedPartitions: [String] = []
   /// Of another, partitioned table.
   public var isPartition = false

@@ -131,7 +131,7 @@ struct SlotInspector {
             AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) AS identified,
           (SELECT string_agg(l.oid::regclass::text, chr(10) ORDER BY l.oid) FROM pg_partition_tree(c.oid) AS t
             JOIN pg_class l ON l.oid = t.relid
-            WHERE c.relkind = 'p' AND t.isleaf AND (l.relkind = 'f' OR l.relpersistence <> 'p')) AS unlogged
+            WHERE c.relkind = 'p' AND t.isleaf AND l.relkind = 'r' AND l.relpersistence <> 'p') AS unlogged
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
         \(Self.joinedBaseType)

@@ -26,9 +26,15 @@ extension ReplicationConnection {
   ) throws(RelayError) -> SlotStart {
     let name = temporary ?? settings.slot
     let creation = SlotCreation(slot: name, settings: settings, stop: stop, log: log, metrics: metrics)
-    let result = try creation.run(
-      "CREATE_REPLICATION_SLOT \(SQLText.identifier(name)) \(temporary == nil ? "" : "TEMPORARY ")LOGICAL pgoutput "
-        + "EXPORT_SNAPSHOT", on: sql)
+    let result: SQLResult
+    do throws(RelayError) {
+      result = try creation.run(
+        "CREATE_REPLICATION_SLOT \(SQLText.identifier(name)) \(temporary == nil ? "" : "TEMPORARY ")LOGICAL pgoutput "
+          + "EXPORT_SNAPSHOT", on: sql)
+    } catch  where error.code == "42710" {
+      // Another process has created it in the same moment.
+      throw PostgresFailure.slotActive(slot: name, pid: nil, code: error.code)
+    }
     guard let point = result[0, "consistent_point"].flatMap({ LSN($0) }) else {
       throw RelayError(
         .serverUnsuitable, "the server created slot \"\(name)\" without a position")

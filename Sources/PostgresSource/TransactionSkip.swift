@@ -151,10 +151,10 @@ public final class TransactionSkip {
     try stream.report(flushed: checkpoint, now: .now())
   }
 
-  /// Errors that a value of the transaction causes, at every attempt.
+  /// Errors that a value of the transaction causes, at every attempt. Memory that is short now is none: the rows must be
+  /// in the file before they are given up.
   private static func cannotBeSent(_ error: RelayError) -> Bool {
-    guard let code = error.code else { return error.message.contains("memory") }
-    return ["22", "54", "XX"].contains(String(code.prefix(2))) || code == "53200"
+    ["22", "54", "XX"].contains(String((error.code ?? "").prefix(2)))
   }
 
   private func earlier(_ transaction: SkippedTransaction) -> RelayError {

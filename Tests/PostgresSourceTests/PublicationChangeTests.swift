@@ -46,7 +46,11 @@ private func isWhole(_ now: PublicationFacts, since before: PublicationRecord) -
     #expect(!isWhole(now, since: record()))
     #expect(gap(record(), now, isWatched: true) != nil)
     // Also in one transaction: that the former one was the outbox until then, only a relay that runs can tell.
-    let together = facts([newer: .init(membership: "16550.720", name: outbox)], named: [newer: "720"])
+    var together = facts([newer: .init(membership: "16550.720", name: outbox)], named: [newer: "720"])
+    together.creations[newer] = "715"
+    // Its owner was changed then.
+    #expect(gap(record(), together, isWatched: true) != nil)
+    together.creations[newer] = "720"
     #expect(gap(record(), together) != nil)
     #expect(gap(record(), together, isWatched: true) == nil)
   }

@@ -29,6 +29,7 @@ struct RelaySettings: Equatable, Sendable {
   var drainTimeout = 25_000
   /// After an unclean stop, what Kafka has already is not sent again.
   var skipDelivered = true
+  var checkOrigin = true
 }
 
 struct LogSettings: Equatable, Sendable {

@@ -184,6 +184,9 @@ struct ConfigurationKey: Sendable {
       path: "relay.skip_delivered", kind: .boolean, defaultText: "true",
       help: "After an unclean stop, do not send again what the topics' tails show to be there."),
     ConfigurationKey(
+      path: "relay.check_origin", kind: .boolean, defaultText: "true",
+      help: "Halt where a topic shows that another server publishes with the same source, as on a copy."),
+    ConfigurationKey(
       path: "admin.listen", kind: .address, defaultText: "127.0.0.1:9464",
       help: "Where /metrics, /livez, /readyz and /status answer: host:port, or off. Port 0: any free one."),
     ConfigurationKey(

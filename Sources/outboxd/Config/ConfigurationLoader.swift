@@ -96,6 +96,9 @@ struct ConfigurationLoader {
     if let flag = value(layer, "relay.skip_delivered", ConfigurationValues.boolean) {
       configuration.relay.skipDelivered = flag
     }
+    if let flag = value(layer, "relay.check_origin", ConfigurationValues.boolean) {
+      configuration.relay.checkOrigin = flag
+    }
     if let name = choice(layer, "log.level"), let level = Log.Level(name: name) {
       configuration.log.level = level
     }

@@ -28,6 +28,7 @@ enum ConfigurationPrinter {
     writer.value(
       "drain_timeout", ConfigurationValues.durationText(milliseconds: configuration.relay.drainTimeout))
     writer.value("skip_delivered", configuration.relay.skipDelivered ? "true" : "false")
+    writer.value("check_origin", configuration.relay.checkOrigin ? "true" : "false")
     writer.end()
     writer.section("admin")
     writer.value("listen", configuration.admin?.text ?? "off")

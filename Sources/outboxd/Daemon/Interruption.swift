@@ -9,7 +9,7 @@ enum Interruption {
   }
 
   /// Runs `work` on a thread of its own, and asks its stop signal to end it when a signal comes; a second one ends the
-  /// process at once. No other thread may be running, and signals are blocked from here on.
+  /// process at once. No other thread may be running. Signals have their usual meaning again afterwards.
   static func run<Value: Sendable>(
     log: Log, _ work: @escaping @Sendable (StopSignal) throws(RelayError) -> Value
   ) throws(RelayError) -> Value {
@@ -28,6 +28,7 @@ enum Interruption {
     }
     signals.serve(stop: stop, finished: finished, log: log, lastWords: "ended at once by a second signal")
     thread.join()
+    signals.end()
     guard let result = outcome.value.withLock({ $0 }) else {
       throw RelayError(.failed, "the command came to no end")
     }

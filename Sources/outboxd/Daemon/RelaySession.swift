@@ -112,7 +112,7 @@ final class RelaySession {
         try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log, batchLimit: batchLimit))
       sinkBackOff.succeeded()
     }
-    if originCheck?.isDone != true {
+    if configuration.relay.checkOrigin, originCheck?.isDone != true {
       let check = OriginWatch.check(
         configuration, walEnd: source.walEnd, metrics: metrics, stop: stop, log: log)
       originCheck = check

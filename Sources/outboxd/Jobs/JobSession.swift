@@ -106,7 +106,7 @@ final class JobSession {
       relay.use(try makeSink())
       sinkBackOff.succeeded()
     }
-    if job.target == .kafka, originCheck?.isDone != true {
+    if job.target == .kafka, job.configuration.relay.checkOrigin, originCheck?.isDone != true {
       let check = OriginWatch.check(job.configuration, walEnd: .zero, metrics: metrics, stop: stop, log: log)
       originCheck = check
       relay.examine(with: check)
@@ -152,7 +152,7 @@ final class JobSession {
   private func react(to error: RelayError) -> RelayError? {
     // Before the first row nothing is lost by giving up, and a person waits.
     switch error.kind {
-    case .sourceUnavailable where hasBegun && error.wasEndedByServer:
+    case .sourceUnavailable where hasBegun && error.code == "57P01":
       if let shutdown = shutdown() {
         _ = finish(nil)
         return shutdown
