@@ -8,9 +8,8 @@
 // failed over to a standby that lacked the last transactions, or was replaced by a server with a WAL of its own. Then an
 // operator runs `outboxd recover`, which remembers when that was: events that Kafka got before are of the former
 // history. Events that it gets afterwards are somebody else's again, also for a copy that was made later and has the
-// same memory. Clocks of two hosts are compared, so a minute is left between. What Kafka got before the newest row of the
-// journal's history is no sign of a copy either: that history is the server's own, also where it was restored before
-// outboxd kept such a memory, and what the original publishes after a copy was made is newer than the copy's history.
+// same memory. Clocks of two hosts are compared, so a minute is left between. What Kafka got before outboxd
+// began to keep this memory is no sign of a copy either: it may be of a history from before an earlier restore.
 public import RelayCore
 
 public struct Origin: Equatable, Sendable {
@@ -18,7 +17,7 @@ public struct Origin: Equatable, Sendable {
   public var walEnd: LSN
   /// When an operator said last that this server is the original.
   public var acceptedAt: PostgresMicroseconds?
-  /// The journal's history from before this process reaches to here.
+  /// When outboxd began to remember.
   public var knownUntil: PostgresMicroseconds?
   /// Nobody could say so: there is no journal to keep it.
   public var isKept = true
@@ -55,10 +54,7 @@ public struct Origin: Equatable, Sendable {
 
 extension PostgresSource {
   /// Reads it. The end of the WAL is that of now: ask after Kafka was looked at.
-  /// - Parameter began: when this process began: what it has written to the journal's history itself proves nothing.
-  public static func origin(
-    settings: PostgresSettings, began: PostgresMicroseconds, stop: StopSignal
-  ) throws(RelayError) -> Origin {
+  public static func origin(settings: PostgresSettings, stop: StopSignal) throws(RelayError) -> Origin {
     let connection = try SQLConnection(settings, applicationName: "outboxd origin", stop: stop)
     let end = try connection.query(
       "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS wal_end"
@@ -72,20 +68,19 @@ extension PostgresSource {
     }
     let accepted = try connection.query(
       """
-      SELECT \(microseconds("finished_at")) AS accepted, (SELECT \(microseconds("recorded_at"))
-          FROM outboxd.checkpoint_history WHERE slot = \(SQLText.literal(settings.slot))
-            AND recorded_at < \(CheckpointHistory.literal(began))) AS known
-      FROM outboxd.job WHERE slot = \(SQLText.literal(settings.slot)) AND command = 'recover'
-        AND request ->> 'original' = 'true'
+      SELECT \(Self.microseconds("command = 'recover' AND request ->> 'original' = 'true'")) AS accepted,
+        \(Self.microseconds("command = 'origin'")) AS known
+      FROM outboxd.job WHERE slot = \(SQLText.literal(settings.slot))
       """)
     origin.acceptedAt = accepted[0, "accepted"].flatMap { Int64($0) }
     origin.knownUntil = accepted[0, "known"].flatMap { Int64($0) }
     return origin
   }
 
-  /// The newest time of a column.
-  private static func microseconds(_ column: String) -> String {
-    "(extract(epoch FROM max(\(column)) - timestamptz '2000-01-01 00:00:00+00') * 1000000)::bigint"
+  /// The newest time at which such a job was finished.
+  private static func microseconds(_ condition: String) -> String {
+    "(extract(epoch FROM max(finished_at) FILTER (WHERE \(condition)) - timestamptz '2000-01-01 00:00:00+00') "
+      + "* 1000000)::bigint"
   }
 }
 
@@ -95,5 +90,19 @@ extension Recovery {
     let store = try JobStore(settings: settings, stop: stop)
     let id = try store.begin(command: "recover", request: "{\"original\": true}")
     try store.finish(id, events: 0)
+  }
+}
+
+extension CheckpointJournal {
+  /// Begins to remember, once: from the newest row of the history on, which is from before this process, or from now.
+  func rememberOrigin() throws(RelayError) {
+    let slot = SQLText.literal(slot)
+    try connection.query(
+      """
+      INSERT INTO outboxd.job (slot, command, request, started_at, finished_at)
+      SELECT \(slot), 'origin', '{}', time, time FROM (SELECT coalesce(max(recorded_at), clock_timestamp()) AS time
+        FROM outboxd.checkpoint_history WHERE slot = \(slot)) AS history
+      WHERE NOT EXISTS (SELECT FROM outboxd.job WHERE slot = \(slot) AND command = 'origin')
+      """)
   }
 }

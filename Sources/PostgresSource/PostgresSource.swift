@@ -66,6 +66,7 @@ public enum PostgresSource {
         try journal.boundStatements()
         try journal.write(checkpoint(lsn), snapshot: nil)
         try journal.writePublication(facts.publicationRecord(at: lsn))
+        try journal.rememberOrigin()
       }
       if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: lsn, log: log) }
       return (facts, lsn)
@@ -80,6 +81,7 @@ public enum PostgresSource {
         try journal.boundStatements()
         try journal.begin(
           start, in: checkpoint(start.lsn), publication: facts.publicationRecord(at: start.lsn))
+        try journal.rememberOrigin()
       }
       if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: start.lsn, log: log) }
       return (facts, start.lsn)

@@ -9,11 +9,9 @@ enum OriginWatch {
   static func check(
     _ configuration: Configuration, walEnd: LSN, metrics: RelayMetrics, stop: StopSignal, log: Log
   ) -> OriginCheck {
-    let began = postgresNow()
-    return OriginCheck(settings: configuration.kafka, after: walEnd, metrics: metrics, log: log) {
+    OriginCheck(settings: configuration.kafka, after: walEnd, metrics: metrics, log: log) {
       (events) throws(RelayError) in
-      let origin = try PostgresSource.origin(
-        settings: configuration.postgres, began: began, stop: stop)
+      let origin = try PostgresSource.origin(settings: configuration.postgres, stop: stop)
       let strange = events.first { event in
         origin.isStrange(event.sequence.commitLSN, timestamp: time(event.timestamp))
       }
