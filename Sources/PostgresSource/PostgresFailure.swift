@@ -5,8 +5,9 @@ public import RelayCore
 extension RelayError {
   /// Postgres takes nobody now: it shuts down, starts up, or comes back from a crash (57P03).
   public var meansServerEnds: Bool { code == "57P03" }
-  /// Postgres has ended the connection: all of them, or an administrator this one (57P01, and 57P02 in a crash).
-  public var wasEndedByServer: Bool { code == "57P01" || code == "57P02" }
+  /// Postgres has ended the connection (57P01): all of them in a shutdown, or an administrator this one. From a crash
+  /// (57P02) it comes back by itself.
+  public var wasEndedByServer: Bool { code == "57P01" }
 }
 
 /// Where an error arose: what it names.

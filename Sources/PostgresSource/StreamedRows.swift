@@ -31,7 +31,7 @@ struct StreamedRowsReader {
   /// Every row that was inserted by a transaction which committed at `start` or later and is visible to `reader`,
   /// as far as the WAL has it and there is room.
   /// - Parameter reader: in its transaction, whose snapshot has been taken.
-  /// - Throws: `interrupted`, and `sourceUnavailable` where the connection is lost. What is not to be had is a gap.
+  /// - Throws: `interrupted`, and `sourceUnavailable` where the connection is lost. What is no longer available is a gap.
   func read(from start: LSN, visibleTo reader: SQLConnection) throws(RelayError) -> StreamedRows {
     var rows = StreamedRows()
     do throws(RelayError) {

@@ -152,7 +152,7 @@ final class JobSession {
   private func react(to error: RelayError) -> RelayError? {
     // Before the first row nothing is lost by giving up, and a person waits.
     switch error.kind {
-    case .sourceUnavailable where hasBegun && error.code == "57P01":
+    case .sourceUnavailable where hasBegun && error.wasEndedByServer:
       if let shutdown = shutdown() {
         _ = finish(nil)
         return shutdown
