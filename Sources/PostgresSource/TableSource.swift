@@ -126,6 +126,9 @@ public final class TableSource: BoundedSource {
   private var number: UInt64 = 0
   private var isInTransaction = false
   private var rowsInTransaction = 0
+  /// When it began; and the newest turn of the loop, which is as exact as a place must be.
+  private var transactionStart = MonotonicTime(nanoseconds: 0)
+  private var turn = MonotonicTime(nanoseconds: 0)
   private var places = TablePlaces()
 
   public private(set) var isAtEnd = false
@@ -140,7 +143,9 @@ public final class TableSource: BoundedSource {
   private static let largestBatch = 4096
   /// A batch is held in memory as a whole, and the next one is on its way meanwhile.
   private static let batchBytes = 1 << 20
+  /// A place is known only where a transaction ends: after so many rows, or milliseconds where rows wait for their sink.
   private static let transactionRows = 1000
+  private static let transactionMilliseconds = 200
 
   init(
     _ connection: SQLConnection, watcher: SQLConnection, server: TableCatalog.Server, shapes: [TableShape],
@@ -181,6 +186,7 @@ public final class TableSource: BoundedSource {
   public func finish(flushed: LSN, deadline: MonotonicTime) {}
 
   public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
+    turn = now
     places.forget(before: flushed)
     if let end = watcher?.end() { throw end }
     if wantsWrite { try flush() }
@@ -216,10 +222,11 @@ extension TableSource {
       relation = shape.relation
       return .relation
     }
-    if isInTransaction, rowsInTransaction >= Self.transactionRows { return try commit() }
+    if isInTransaction, isLongEnough { return try commit() }
     if !isInTransaction {
       isInTransaction = true
       rowsInTransaction = 0
+      transactionStart = turn
       number += 1
       return .begin(commitLSN: LSN(number), commitTime: .unknown, transactionID: 0)
     }
@@ -239,6 +246,12 @@ extension TableSource {
     // SAFETY: the first columns.count values were set just now.
     let view = UnsafeBufferPointer(rebasing: values[..<shape.columns.count])
     return .insert(RowView(relationID: shape.oid, values: view))
+  }
+
+  private var isLongEnough: Bool {
+    rowsInTransaction >= Self.transactionRows
+      || rowsInTransaction > 0
+        && turn >= transactionStart.advanced(milliseconds: Self.transactionMilliseconds)
   }
 
   /// Goes past rows that the stream has. False: none is left in the batch.

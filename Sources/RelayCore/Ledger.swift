@@ -11,6 +11,8 @@ public struct Ledger: ~Copyable {
     var commitTime: PostgresMicroseconds
     /// Rows of the stream that were dealt with, sent or not: the index of the next one.
     var rows: UInt32
+    /// Those of them that were sent, and those of these that are not settled.
+    var sent: UInt32 = 0
     var outstanding: UInt32
   }
 
@@ -39,6 +41,8 @@ public struct Ledger: ~Copyable {
   public private(set) var checkpoint: LSN
   /// Records sent and not settled.
   public private(set) var outstanding = 0
+  /// Records of transactions that end at or below the checkpoint, since the beginning.
+  public private(set) var settled: UInt64 = 0
 
   public init(checkpoint: LSN = .zero) {
     self.checkpoint = checkpoint
@@ -87,6 +91,7 @@ public struct Ledger: ~Copyable {
   public mutating func sent() {
     let entry = entry(tag)
     entry.pointee.rows &+= 1
+    entry.pointee.sent &+= 1
     entry.pointee.outstanding += 1
     outstanding += 1
   }
@@ -172,6 +177,7 @@ public struct Ledger: ~Copyable {
       let entry = entry(head).pointee
       guard entry.outstanding == 0, entry.endLSN != .zero else { return }
       checkpoint = max(checkpoint, entry.endLSN)
+      settled &+= UInt64(entry.sent)
       head &+= 1
       count -= 1
     }

@@ -13,7 +13,7 @@ public final class Relay {
   private static let turnLimit = 1024
   /// A turn that takes longer ends early: the server wants to hear from us, and a topic's first sight may block.
   private static let turnMilliseconds = 50
-  /// Transactions that may wait behind one that is not acknowledged; an entry of the ledger takes 32 bytes.
+  /// Transactions that may wait behind one that is not acknowledged; an entry of the ledger takes 40 bytes.
   private static let transactionLimit = 262_144
 
   private let store: any CheckpointStore
@@ -165,6 +165,7 @@ public final class Relay {
       wait(nil, until: deadline, beyondStop: true)
     }
     let isDrained = ledger.outstanding == 0
+    metrics.eventsSettled.store(ledger.settled, ordering: .relaxed)
     durable = max(durable, store.finish(ledger.checkpoint, deadline: deadline))
     metrics.turned(until: max(.now(), deadline))
     source?.finish(flushed: durable, deadline: deadline)
@@ -176,7 +177,7 @@ public final class Relay {
   public func idle(until deadline: MonotonicTime) throws(RelayError) {
     while !stop.isRequested, MonotonicTime.now() < deadline {
       try settle()
-      durable = max(durable, store.store(ledger.checkpoint))
+      storeCheckpoint()
       publish(nil)
       wait(nil, until: deadline)
     }
@@ -474,9 +475,14 @@ public final class Relay {
   }
 
   private func progress(_ source: any ChangeSource, _ now: MonotonicTime) throws(RelayError) {
-    durable = max(durable, store.store(ledger.checkpoint))
+    storeCheckpoint()
     try source.report(flushed: durable, now: now)
     publish(source)
+  }
+
+  private func storeCheckpoint() {
+    metrics.eventsSettled.store(ledger.settled, ordering: .relaxed)
+    durable = max(durable, store.store(ledger.checkpoint))
   }
 
   private func publish(_ source: (any ChangeSource)?) {

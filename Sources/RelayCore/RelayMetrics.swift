@@ -16,6 +16,8 @@ public final class RelayMetrics: Sendable {
   // Counters.
   public let eventsReceived = Atomic<UInt64>(0)
   public let eventsDelivered = Atomic<UInt64>(0)
+  /// Of transactions that end at or below the checkpoint that the store was handed last.
+  public let eventsSettled = Atomic<UInt64>(0)
   public let eventsResent = Atomic<UInt64>(0)
   /// Not sent, since Kafka had them already.
   public let eventsRecognized = Atomic<UInt64>(0)

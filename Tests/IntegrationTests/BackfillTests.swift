@@ -105,6 +105,42 @@ extension Integration {
       #expect(verdict.messages < total * 2)
     }
 
+    @Test(arguments: [PostgresServer.versions.first, PostgresServer.versions.last].compactMap(\.self))
+    func `at a low rate a position is some seconds old at most, and Ctrl-C leaves nothing to send twice`(
+      version: Int
+    ) throws {
+      let scene = try Scene(version: version, initialize: false)
+      let total = 900
+      try scene.server.sql(Self.number, database: "shop")
+      try scene.server.sql(
+        "SELECT workload.emit('orders', array_agg(i), \(total)) FROM generate_series(1, 9) i",
+        database: "shop")
+      try scene.workload.initialize(scene.configuration)
+      let path = try scene.configuration.write()
+      let file = TestFolder.make("backfill") + "/events"
+      func lines() -> Int {
+        (try? String(contentsOfFile: file, encoding: .utf8).split(separator: "\n").count) ?? 0
+      }
+      func stored() throws -> Int {
+        try scene.server.integer("SELECT coalesce(max(events), 0) FROM outboxd.job", database: "shop")
+      }
+      let words = ["backfill", "--config", path]
+      let process = try ChildProcess(
+        [try OutboxdProcess.binary()] + words + ["--rate", "50", "--to-file", file])
+      for _ in 0..<2 {
+        let written = lines()
+        try eventually("the position has passed \(written) events", within: 5) { try stored() > written }
+      }
+      process.signal(SIGINT)
+      #expect(try process.wait(seconds: 30) == 130, "\(process.errors)")
+      #expect(!process.errors.contains("come again"), "\(process.errors)")
+      let written = lines()
+      #expect(try written < total && stored() == written)
+      let result = try OutboxdProcess.command(words + ["--resume", "--rate", "100000", "--json"])
+      #expect(result.status == 0 && result.output.contains("\"sent_before\": \(written)"), "\(result.output)")
+      #expect(lines() == total)
+    }
+
     @Test func `what was published already is not published again unless that is accepted`() throws {
       let scene = try Scene()
       try scene.server.sql(

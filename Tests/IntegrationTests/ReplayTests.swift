@@ -265,6 +265,28 @@ extension Integration {
       #expect(try relay.terminate() == 0)
     }
 
+    @Test func `a transaction that Ctrl-C cuts comes again as a whole, which is said`() throws {
+      let scene = try Scene()
+      let relay = try scene.startWithWindow()
+      let from = try scene.place()
+      try scene.workload.run(writers: 1, transactions: 20, size: 5, seed: 13)
+      let whole = try scene.count("SELECT count(*) FROM truth.event")
+      try scene.server.sql(
+        "SELECT workload.emit('orders', array_agg(i), 2000) FROM generate_series(1, 9) i", database: "shop")
+      let through = try scene.place()
+      try scene.publish(through, relay)
+      let process = try scene.startReplay(
+        ["--from", from, "--to", through, "--rate", "200"], untilStored: whole)
+      process.signal(SIGINT)
+      #expect(try process.wait(seconds: 30) == 130)
+      #expect(process.errors.contains(" events come again: their transaction was not sent as a whole"))
+      let result = try scene.replayJSON("--resume", "--rate", "100000")
+      #expect(result["sent_before"] as? Int == whole && result["sent"] as? Int == 2000, "\(result)")
+      let comparison = try scene.compare(from: from, through: through, "--repeats")
+      #expect(comparison.ok, "\(comparison)")
+      #expect(try relay.terminate() == 0)
+    }
+
     @Test(arguments: ["kafka", "file", "table"])
     func `after kill -9 resume completes it`(target: String) throws {
       let scene = try Scene()

@@ -35,6 +35,29 @@ import Testing
     #expect(ledger.checkpoint == LSN(12))
   }
 
+  @Test func `what is settled counts the records before the checkpoint, and what was cut once`() {
+    var ledger = Ledger()
+    _ = ledger.open(commitLSN: LSN(10), commitTime: 0)
+    ledger.sent()
+    ledger.skipped()
+    _ = ledger.settle(ledger.tag)
+    #expect(ledger.settled == 0)
+    ledger.close(endLSN: LSN(12))
+    #expect(ledger.settled == 1)
+    for _ in 0..<2 {
+      _ = ledger.open(commitLSN: LSN(20), commitTime: 0)
+      ledger.sent()
+      _ = ledger.settle(ledger.tag)
+      #expect(ledger.settled == 1)
+      ledger.rewind()
+    }
+    _ = ledger.open(commitLSN: LSN(20), commitTime: 0)
+    ledger.sent()
+    _ = ledger.settle(ledger.tag)
+    ledger.close(endLSN: LSN(22))
+    #expect(ledger.settled == 2)
+  }
+
   @Test func `a keepalive moves an idle ledger, and not past what is in flight`() {
     var ledger = Ledger()
     ledger.advance(to: LSN(7))

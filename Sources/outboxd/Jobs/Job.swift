@@ -63,7 +63,9 @@ struct JobOutcome: Sendable {
   /// Records that were acknowledged in this run, by topic too.
   var sent: UInt64 = 0
   var topics: [String: UInt64] = [:]
-  /// Records that were acknowledged in the runs before this one.
+  /// Those that lie before the place where the job goes on: all others come again.
+  var settled: UInt64 = 0
+  /// Records that lay before that place in the runs before this one.
   var sentBefore: UInt64 = 0
   var milliseconds = 0
   var isResumed = false

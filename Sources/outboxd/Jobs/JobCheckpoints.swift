@@ -65,6 +65,6 @@ final class JobCheckpoints: CheckpointStore {
     storedCheckpoint = checkpoint
     keeper.store(
       position: position(after: checkpoint),
-      events: sentBefore &+ metrics.eventsDelivered.load(ordering: .relaxed))
+      events: sentBefore &+ metrics.eventsSettled.load(ordering: .relaxed))
   }
 }

@@ -42,7 +42,10 @@ final class JobKeeper: Sendable {
     let thread = try RelayThread(name: "outboxd-job") { [self] in
       run(command: command, request: request, resumed: resumed)
     }
-    state.withLock { $0.thread = thread }
+    state.withLock { state in
+      state.thread = thread
+      state.events = resumed?.events ?? 0
+    }
     while !opened.wait(milliseconds: 60_000) {}
     let (id, fault) = state.withLock { ($0.id, $0.fault) }
     if let fault {
@@ -54,7 +57,7 @@ final class JobKeeper: Sendable {
     return id
   }
 
-  /// Everything before `position` is acknowledged. Nil: no place is known yet.
+  /// Everything before `position` is acknowledged: so many events. Nil: no place is known yet.
   func store(position: String?, events: UInt64) {
     state.withLock { state in
       if let position { state.position = position }
@@ -68,10 +71,9 @@ final class JobKeeper: Sendable {
 
   /// Writes what there is, marks the job as done where it is, and ends the thread, until `deadline` at the latest.
   /// To be called once.
-  func finish(isDone: Bool, events: UInt64, deadline: MonotonicTime) {
+  func finish(isDone: Bool, deadline: MonotonicTime) {
     let thread = state.withLock { state in
       state.isFinished = isDone
-      state.events = events
       state.hasNews = true
       defer { state.thread = nil }
       return state.thread

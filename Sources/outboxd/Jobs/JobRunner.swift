@@ -52,19 +52,28 @@ enum JobRunner {
     let deadline = min(MonotonicTime.now(), stop.requestTime).advanced(milliseconds: drainTimeout)
     let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.position != nil
     keeper?.finish(
-      isDone: outcome.isComplete || !hasBegun, events: outcome.sentBefore &+ outcome.sent,
+      isDone: outcome.isComplete || !hasBegun,
       deadline: max(deadline, MonotonicTime.now().advanced(milliseconds: 3_000)))
     if let failure = outcome.failure {
-      outcome.failure = wayOn(failure, job, hasBegun ? outcome.id : nil, outcome.sentBefore &+ outcome.sent)
+      outcome.failure = wayOn(failure, job, hasBegun ? outcome.id : nil, outcome)
     }
     return outcome
   }
 
+  /// A place to go on from lies between transactions, and the last one may have been sent in part.
+  private static func again(_ outcome: JobOutcome) -> String {
+    outcome.sent <= outcome.settled
+      ? ""
+      : "Up to \(JobText.grouped(outcome.sent - outcome.settled)) events come again: their transaction was not sent as a "
+        + "whole. "
+  }
+
   /// The failure with what is left to do.
   private static func wayOn(
-    _ failure: RelayError, _ job: Job, _ id: Int64?, _ sent: UInt64
+    _ failure: RelayError, _ job: Job, _ id: Int64?, _ outcome: JobOutcome
   ) -> RelayError {
     var failure = failure
+    let sent = outcome.sentBefore &+ outcome.sent
     if failure.kind == .interrupted {
       failure.message = "interrupted after \(JobText.grouped(sent)) events"
     }
@@ -73,7 +82,7 @@ enum JobRunner {
       return failure
     }
     let way =
-      id.flatMap { job.resumeCommand?($0) }.map { "To go on where it stopped: \($0)" }
+      id.flatMap { job.resumeCommand?($0) }.map { again(outcome) + "To go on where it stopped: \($0)" }
       ?? "There is no place to go on from: start it again."
     failure.remedy = (failure.remedy.map { $0 + " " } ?? "") + way
     return failure
@@ -86,6 +95,7 @@ extension JobOutcome {
     read = metrics.eventsReceived.load(ordering: .relaxed)
     selected = read &- metrics.eventsUnselected.load(ordering: .relaxed)
     sent = metrics.eventsDelivered.load(ordering: .relaxed)
+    settled = metrics.eventsSettled.load(ordering: .relaxed)
     topics = counts?.topics ?? metrics.topics
     self.milliseconds = milliseconds
   }
