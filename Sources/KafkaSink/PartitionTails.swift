@@ -10,6 +10,15 @@ import Synchronization
 /// compaction, a changed number of partitions or a changed mapping can at worst have it sent again. What is not
 /// seen, is sent; and with it all later events of the same key, so that none of them comes before it.
 ///
+/// It counts as not delivered only where that is proved: the whole tail was read, back to an event of before the
+/// checkpoint or to the first message that there is, no message in between is gone, and the former process made its
+/// events as this one does. All else may come twice: the first such event of a topic is told of, with the reason. What
+/// nobody can see is a topic that was deleted, and a partition that was emptied, since: they count as empty.
+///
+/// outboxd writes no transactions, and its messages stay whatever becomes of others' transactions. Yet behind the
+/// beginning of an open one (the last stable offset) Kafka does not tell whose message belongs to it, and a copy of an
+/// event that is aborted later is nowhere. So nothing is proved of a partition that has one.
+///
 /// A producer that was killed may have had requests on their way. The brokers answer our questions after those
 /// that had come before, so the ends of the partitions are taken once they have stood still for a moment, and at once
 /// where a topic is empty. What remains is a request that a network or a broker holds back for longer than that, or
@@ -32,17 +41,27 @@ public final class PartitionTails: DeliveredEvents {
   private static let interval = 500
   /// The attempt at which that is told.
   private static let loudAttempt = 4
+  /// How long an open transaction is waited for, in milliseconds.
+  private static let transactionPatience = 1000
 
   private let settings: KafkaSettings
   private let after: LSN
+  private let through: LSN
+  /// Nothing was sent that is not acknowledged: what is not found cannot be there.
+  private let isSettled: Bool
+  /// Why what is not found may be there all the same.
+  private let doubt: TopicTail.Doubt?
   private let patience: Int
   private let metrics: RelayMetrics
   private let log: Log
-  private var reader: TailReader?
+  /// One tells where partitions end, the other reads as consumers do that want no aborted messages.
+  private var readers: (ends: TailReader, log: TailReader)?
   private var topics: [String: TopicTail] = [:]
   /// The topic that was asked about last, and its newest event.
   private var lastTopic = TopicMemory()
   private var lastNewest: EventSequence?
+  /// What is answered for an event behind it, once one was asked for.
+  private var lastBeyond: Presence?
   private var attempts: [String: Int] = [:]
   private var spent = 0
   private var kept = 0
@@ -51,17 +70,27 @@ public final class PartitionTails: DeliveredEvents {
   /// A topic was missing when asked for twice, half a second apart: no other needs to be asked for twice. A broker that
   /// has just started may not know its topics yet.
   private(set) var knowsTopics = false
-  private var hasTold = false
+  /// Topics that were told of.
+  private var told: Set<String> = []
 
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
   public private(set) var hasBlocked = false
 
   /// - Parameters:
   ///   - after: where the stream starts. Events of transactions that committed before it are of no interest.
+  ///   - through: the last commit LSN that is asked about.
+  ///   - isSettled: the former process has ended with everything acknowledged and confirmed.
+  ///   - doubt: a reason why nothing that is not found is proved not to have been sent.
   ///   - patience: how long a topic's first sight may block, in milliseconds.
-  public init(settings: KafkaSettings, after: LSN, patience: Int, metrics: RelayMetrics, log: Log) {
+  public init(
+    settings: KafkaSettings, after: LSN, through: LSN, isSettled: Bool = false, doubt: String? = nil,
+    patience: Int, metrics: RelayMetrics, log: Log
+  ) {
     self.settings = settings
     self.after = after
+    self.through = through
+    self.isSettled = isSettled
+    self.doubt = doubt.map { TopicTail.Doubt(reason: $0) }
     self.patience = min(5000, patience)
     self.metrics = metrics
     self.log = log
@@ -70,14 +99,16 @@ public final class PartitionTails: DeliveredEvents {
   deinit { metrics.busyWith = nil }
 
   /// Whether a consumer was made.
-  var hasLooked: Bool { reader != nil }
+  var hasLooked: Bool { readers != nil }
   /// Topics that the consumer holds.
-  var heldTopics: Int { reader?.topicCount ?? 0 }
+  var heldTopics: Int { readers?.ends.topicCount ?? 0 }
 
-  public func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
+  public func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
     hasBlocked = false
-    // Behind the newest event everything is new: after a clean stop, all that was committed meanwhile.
-    if lastNewest.map({ sequence > $0 }) ?? true, lastTopic.holds(record.topic) { return false }
+    // Behind the newest event there is none: after a clean stop, all that was committed meanwhile.
+    if let lastBeyond, lastNewest.map({ sequence > $0 }) ?? true, lastTopic.holds(record.topic) {
+      return lastBeyond
+    }
     let name = String(decoding: record.topic, as: UTF8.self)
     if topics[name] == nil {
       hasBlocked = true
@@ -89,35 +120,63 @@ public final class PartitionTails: DeliveredEvents {
     let newest = topics[name]?.newest
     lastTopic.remember(record.topic)
     lastNewest = newest
-    guard let newest, sequence <= newest else { return false }
+    guard let newest, sequence <= newest else {
+      lastBeyond = answer(name, to: .beyond)
+      return lastBeyond
+    }
+    lastBeyond = nil
     let event = TailEvent(sequence, content: TailMessage.content(of: record))
-    return topics[name]?.settles(event, key: TailMessage.key(record.key)) ?? false
+    return answer(name, to: topics[name]?.find(event, key: TailMessage.key(record.key)) ?? .beyond)
   }
+
+  /// What follows from a finding. The first event of a topic that may come twice is told of.
+  private func answer(_ name: String, to finding: TopicTail.Finding) -> Presence {
+    let topic = topics[name]
+    switch finding {
+    case .there: return .there
+    case .again:
+      tell(name, .init(reason: "an older event of the same key is sent, and its later ones after it"))
+      return .unknown
+    case .changed:
+      tell(name, Self.changed)
+      return .unknown
+    case .missing, .beyond:
+      let doubt = topic?.doubt ?? (finding == .missing && topic?.hasHoles == true ? Self.holes : nil)
+      guard !isSettled, let doubt else { return .absent }
+      tell(name, doubt)
+      return .unknown
+    }
+  }
+
+  private static let changed = TopicTail.Doubt(
+    reason:
+      "it has other bytes at the place of an event: the mapping, the content mode or the table was changed, or "
+      + "another server writes to it")
+  private static let holes = TopicTail.Doubt(
+    reason: "messages of its tail are gone, by compaction or retention, or belong to aborted transactions")
 
   // MARK: The first sight of a topic
 
   /// Nil: ask again at `retryTime`.
   private func look(_ name: String) -> TopicTail? {
     guard spent < totalPatience else {
-      tell(name, "\(totalPatience / 1000) s were spent on it and on other topics")
-      return TopicTail()
+      return unclear("\(totalPatience / 1000) s were spent on it and on other topics")
     }
-    let reader: TailReader
+    let readers: (ends: TailReader, log: TailReader)
     do throws(RelayError) {
-      reader = try openReader()
+      readers = try openReaders()
     } catch {
-      tell(name, error.message)
-      return TopicTail()
+      return unclear(error.message, remedy: error.remedy)
     }
     let start = MonotonicTime.now()
     do throws(TailReader.Failure) {
-      var partitions = try reader.partitions(of: name)
-      try awaitStillness(&partitions, of: name, reader)
-      let tail = read(name, partitions, reader, since: start)
+      var partitions = try readers.ends.partitions(of: name)
+      try awaitStillness(&partitions, of: name, readers.ends)
+      let tail = read(name, partitions, readers.log, since: start)
       spent += start.milliseconds(until: .now(), limit: .max)
       return tail
     } catch {
-      return failed(name, error, reader, since: start)
+      return failed(name, error, readers.ends, since: start)
     }
   }
 
@@ -125,14 +184,17 @@ public final class PartitionTails: DeliveredEvents {
     "comparing topic \"\(name)\" with the events since the checkpoint"
   }
 
-  private func openReader() throws(RelayError) -> TailReader {
-    if let reader, reader.topicCount < Self.topicsOfReader { return reader }
-    if reader == nil { log.info("looking at what Kafka has already", ("after", after.description)) }
-    let next = try TailReader(settings) { [metrics] in
-      metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+  private func openReaders() throws(RelayError) -> (ends: TailReader, log: TailReader) {
+    if let readers, readers.ends.topicCount < Self.topicsOfReader { return readers }
+    if readers == nil { log.info("looking at what Kafka has already", ("after", after.description)) }
+    func open(_ isolation: TailReader.Isolation) throws(RelayError) -> TailReader {
+      try TailReader(settings, isolation) { [metrics] in
+        metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
+      }
     }
-    if let reader { next.patience = reader.patience }
-    reader = next
+    let next = (ends: try open(.uncommitted), log: try open(.committed))
+    if let readers { next.ends.patience = readers.ends.patience }
+    readers = next
     return next
   }
 
@@ -159,7 +221,7 @@ public final class PartitionTails: DeliveredEvents {
     switch failure {
     case .missing:
       if attempt > 1 { knowsTopics = true }
-      return knowsTopics ? TopicTail() : nil
+      return knowsTopics ? TopicTail(doubt: doubt) : nil
     case .notNow(let code):
       let reason = reader.trouble.map { "\(KafkaFailure.text(code)) (\($0))" } ?? KafkaFailure.text(code)
       metrics.busyWith = "\(Self.comparing(name)): the consumer has no answer: \(reason)"
@@ -178,12 +240,10 @@ public final class PartitionTails: DeliveredEvents {
           ("waits_at_most_seconds", String(totalPatience / 1000)))
       }
       spent += start.milliseconds(until: .now(), limit: .max) + Self.interval
-      guard spent >= totalPatience else { return nil }
-      tell(name, reason)
+      return spent >= totalPatience ? unclear(reason) : nil
     case .refused(let code):
-      tell(name, code)
+      return TopicTail(doubt: refusal(name, code))
     }
-    return TopicTail()
   }
 
   // MARK: Reading
@@ -191,12 +251,13 @@ public final class PartitionTails: DeliveredEvents {
   private func read(
     _ name: String, _ partitions: [TailReader.Partition], _ reader: TailReader, since start: MonotonicTime
   ) -> TopicTail {
-    let deadline = start.advanced(milliseconds: min(patience, totalPatience - spent))
-    var topic = TopicTail()
+    // The other consumer may have to connect yet.
+    let deadline = MonotonicTime.now().advanced(milliseconds: min(patience, totalPatience - spent))
+    var topic = TopicTail(doubt: doubt)
     var first = 0
     while first < partitions.count {
       let group = partitions[first..<min(first + Self.groupSize, partitions.count)]
-      for tail in read(name, group, reader, until: deadline).values { topic.add(tail) }
+      for tail in read(name, group, reader, until: deadline, &topic).values { topic.add(tail) }
       kept += topic.events.count
       first += Self.groupSize
     }
@@ -206,12 +267,15 @@ public final class PartitionTails: DeliveredEvents {
     return topic
   }
 
-  /// Reads as far back as it takes, each time from a place that lies further back to the end.
+  /// Reads as far back as it takes, each time from a place that lies further back to the end. What cannot be read is
+  /// the topic's doubt.
   /// - Returns: by partition, the tails that are complete up to the end.
   private func read(
     _ name: String, _ group: ArraySlice<TailReader.Partition>, _ reader: TailReader,
-    until deadline: MonotonicTime
+    until deadline: MonotonicTime, _ topic: inout TopicTail
   ) -> [Int32: PartitionTail] {
+    func doubt(_ reason: String) { topic.doubt = topic.doubt ?? TopicTail.Doubt(reason: reason) }
+    let transactionEnd = MonotonicTime.now().advanced(milliseconds: Self.transactionPatience)
     var tails: [Int32: PartitionTail] = [:]
     var ranges = group.map { (partition: $0, start: TailReach.start(low: $0.low, high: $0.high)) }
     while !ranges.isEmpty {
@@ -227,13 +291,33 @@ public final class PartitionTails: DeliveredEvents {
             start: reading.start, low: partition.low, high: partition.high, oldest: reading.tail.oldest,
             after: after)
           switch next {
-          case .enough: break
+          case .enough:
+            if partition.high - reading.start > reading.messages { topic.hasHoles = true }
+            if reading.start <= partition.low, partition.low > 0, let oldest = reading.tail.oldest,
+              oldest.commitLSN >= after
+            {
+              doubt(
+                "its messages of before offset \(partition.low) are gone, by retention or because they were deleted"
+              )
+            }
           case .further(let start): ranges.append((partition: partition, start: start))
-          case .beyondLimit: tell(name, "its last \(TailReach.limit) messages do not reach back far enough")
+          case .foreign:
+            doubt("its last \(TailReach.foreignLimit) messages of a partition are all another producer's")
+          case .beyondLimit:
+            doubt("its last \(TailReach.limit) messages of a partition do not reach back far enough")
           }
-        case .failed(let code): tell(name, code)
-        case .outOfRoom: tell(name, "more than \(Self.eventLimit) events would have to be kept")
-        case nil: tell(name, "its tail could not be read in \(patience) ms")
+        case .openTransaction(let offset):
+          if MonotonicTime.now() < transactionEnd {
+            usleep(50_000)
+            ranges.append((partition: partition, start: reading.start))
+          } else {
+            doubt(
+              "partition \(partition.number) has an open transaction of another producer at offset \(offset), and what lies "
+                + "behind it cannot be told")
+          }
+        case .failed(let code): topic.doubt = topic.doubt ?? refusal(name, code)
+        case .outOfRoom: doubt("more than \(Self.eventLimit) events would have to be kept")
+        case nil: doubt("its tail could not be read in \(patience) ms")
         }
       }
     }
@@ -242,19 +326,25 @@ public final class PartitionTails: DeliveredEvents {
 
   // MARK: What is not clear
 
-  private func tell(_ name: String, _ code: rd_kafka_resp_err_t) {
+  private func unclear(_ reason: String, remedy: String? = nil) -> TopicTail {
+    TopicTail(doubt: .init(reason: reason, remedy: remedy))
+  }
+
+  private func refusal(_ name: String, _ code: rd_kafka_resp_err_t) -> TopicTail.Doubt {
     let isDenied = code == RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED
-    tell(
-      name, KafkaFailure.text(code),
+    return .init(
+      reason: KafkaFailure.text(code),
       remedy: isDenied ? KafkaFailure.readGrant(name, broker: settings.commandBroker) : nil)
   }
 
-  /// Once for each start.
-  private func tell(_ name: String, _ reason: String, remedy: String? = nil) {
-    let fields = [("topic", name), ("reason", reason)] + (remedy.map { [("remedy", $0)] } ?? [])
+  /// Once for each topic.
+  private func tell(_ name: String, _ doubt: TopicTail.Doubt) {
+    guard told.insert(name).inserted else { return }
     log.write(
-      hasTold ? .debug : .notice,
-      "what Kafka has already is not clear: events since the checkpoint may be sent twice", fields)
-    hasTold = true
+      .notice, "what Kafka has already is not clear: events since the checkpoint may be sent twice",
+      [
+        ("topic", name), ("reason", doubt.reason), ("from", after.description),
+        ("through", through.description),
+      ] + (doubt.remedy.map { [("remedy", $0)] } ?? []), isRepeat: false)
   }
 }

@@ -19,11 +19,15 @@ final class TailReader {
       case complete
       case failed(rd_kafka_resp_err_t)
       case outOfRoom
+      /// Here begins a transaction that is neither committed nor aborted: what lies behind cannot be read.
+      case openTransaction(at: Int64)
     }
 
     let partition: Partition
     let start: Int64
     var tail: PartitionTail
+    /// Messages before `high`. Fewer than offsets: some are gone, or are the marks of transactions.
+    var messages: Int64 = 0
     /// Nil: the time was not enough.
     var end: End?
   }
@@ -46,9 +50,19 @@ final class TailReader {
   private let turn: () -> Void
   private var topics: [String: OpaquePointer] = [:]
 
+  /// Which messages count, and where a partition ends.
+  enum Isolation: String {
+    /// Not those of transactions that are open or aborted. A partition ends where the first open one begins.
+    case committed = "read_committed"
+    /// All. A partition ends behind the last.
+    case uncommitted = "read_uncommitted"
+  }
+
   /// - Parameter turn: called before and after everything that blocks, and now and then while it reads.
   /// - Throws: `configurationInvalid`, `sinkDenied` where a file cannot be read.
-  init(_ settings: KafkaSettings, turn: @escaping () -> Void = {}) throws(RelayError) {
+  init(
+    _ settings: KafkaSettings, _ isolation: Isolation = .committed, turn: @escaping () -> Void = {}
+  ) throws(RelayError) {
     self.turn = turn
     let largest = KafkaProperties.number("message.max.bytes", settings)
     client = try KafkaProperties.client(
@@ -60,7 +74,7 @@ final class TailReader {
           ("auto.offset.reset", "error"),
           // The end is told even where it is a gap or a transaction's mark.
           ("enable.partition.eof", "true"),
-          ("isolation.level", "read_committed"),
+          ("isolation.level", isolation.rawValue),
           ("fetch.wait.max.ms", "10"),
           ("fetch.error.backoff.ms", "50"),
           // Of each partition that is read at a time.
@@ -215,15 +229,19 @@ final class TailReader {
   ) {
     switch message.pointee.err {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
-      if message.pointee.offset < reading.partition.high, let (event, key) = TailMessage.read(message) {
-        let before = reading.tail.count
-        reading.tail.add(event, key: key)
-        observe(message, event.sequence)
-        kept += reading.tail.count - before
+      if message.pointee.offset < reading.partition.high {
+        reading.messages += 1
+        if let (event, key) = TailMessage.read(message) {
+          let before = reading.tail.count
+          reading.tail.add(event, key: key)
+          observe(message, event.sequence)
+          kept += reading.tail.count - before
+        }
       }
       if message.pointee.offset >= reading.partition.high - 1 { reading.end = .complete }
     case RD_KAFKA_RESP_ERR__PARTITION_EOF:
-      reading.end = .complete
+      let end = message.pointee.offset
+      reading.end = end < reading.partition.high ? .openTransaction(at: end) : .complete
     default:
       reading.end = .failed(message.pointee.err)
     }

@@ -36,7 +36,7 @@ struct PartitionTail {
   init(after: LSN) { self.after = after }
 
   var count: Int { entries.count }
-  var events: some Sequence<TailEvent> { entries.lazy.filter { !$0.isVoid }.map(\.event) }
+  var events: some Sequence<(event: TailEvent, isVoid: Bool)> { entries.lazy.map { ($0.event, $0.isVoid) } }
 
   /// - Parameter key: a hash of the message's key; nil for the null key, which orders nothing.
   mutating func add(_ event: TailEvent, key: Int?) {
@@ -60,6 +60,8 @@ struct PartitionTail {
 /// How far back a partition is read.
 enum TailReach: Equatable {
   case enough
+  /// As far back as is worth reading, all is somebody else's.
+  case foreign
   case further(from: Int64)
   /// There is more than is worth reading.
   case beyondLimit
@@ -79,7 +81,7 @@ enum TailReach: Equatable {
   static func next(start: Int64, low: Int64, high: Int64, oldest: EventSequence?, after: LSN) -> TailReach {
     if start <= low { return .enough }
     if let oldest, oldest.commitLSN < after { return .enough }
-    if oldest == nil, high - start >= foreignLimit { return .enough }
+    if oldest == nil, high - start >= foreignLimit { return .foreign }
     if high - start >= limit { return .beyondLimit }
     return .further(from: max(low, high - min(limit, (high - start) * factor)))
   }
@@ -87,7 +89,34 @@ enum TailReach: Equatable {
 
 /// What is known of a topic.
 struct TopicTail {
+  /// What a topic's tail says of an event.
+  enum Finding: Equatable {
+    case there
+    /// It was there, and comes once more all the same: after an older event of its key that is sent.
+    case again
+    /// At its place stands an event with other bytes.
+    case changed
+    /// Newer ones are there, and it is not.
+    case missing
+    /// Newer than all that is there.
+    case beyond
+  }
+
+  /// Why what was not found may be there all the same.
+  struct Doubt: Equatable {
+    var reason: String
+    var remedy: String?
+  }
+
+  /// Nil: all of the tail was read, back to the checkpoint.
+  var doubt: Doubt?
+  /// Between the messages that were read, some are gone.
+  var hasHoles = false
   private(set) var events: Set<TailEvent> = []
+  /// The places of events and void ones, once they are asked for.
+  private var places: Set<EventSequence>?
+  /// Events that an older one of their key follows.
+  private var void: Set<TailEvent> = []
   /// The highest place of an event there: none behind it can be there. Nil where there is no event.
   private(set) var newest: EventSequence?
   /// By hash: the keys of which an event is sent. Their later events are sent too, so that none comes before it.
@@ -95,23 +124,34 @@ struct TopicTail {
   /// Distinct keys that are remembered at most.
   static let keyLimit = 500_000
 
+  init(doubt: Doubt? = nil) { self.doubt = doubt }
+
   mutating func add(_ partition: PartitionTail) {
-    for event in partition.events {
-      events.insert(event)
+    for (event, isVoid) in partition.events {
+      if isVoid { void.insert(event) } else { events.insert(event) }
       newest = max(newest ?? event.sequence, event.sequence)
     }
   }
 
-  /// True where the event is there. What is not, is taken for sent from now on.
-  mutating func settles(_ event: TailEvent, key: Int?) -> Bool {
-    guard let last = newest, event.sequence <= last else { return false }
-    if events.contains(event), key.map({ !sentKeys.contains($0) }) ?? true { return true }
+  /// `there` where the event is settled by what Kafka holds. Any other is taken for sent from now on.
+  mutating func find(_ event: TailEvent, key: Int?) -> Finding {
+    guard let last = newest, event.sequence <= last else { return .beyond }
+    let isThere = events.contains(event)
+    if isThere, key.map({ !sentKeys.contains($0) }) ?? true { return .there }
     if let key { sentKeys.insert(key) }
-    if sentKeys.count > Self.keyLimit {
-      events = []
-      newest = nil
-      sentKeys = []
-    }
-    return false
+    defer { if sentKeys.count > Self.keyLimit { forget() } }
+    if isThere || void.contains(event) { return .again }
+    let places = self.places ?? Set(events.map(\.sequence) + void.map(\.sequence))
+    self.places = places
+    return places.contains(event.sequence) ? .changed : .missing
+  }
+
+  private mutating func forget() {
+    doubt = doubt ?? Doubt(reason: "events of more than \(Self.keyLimit) keys were sent")
+    events = []
+    void = []
+    places = nil
+    newest = nil
+    sentKeys = []
   }
 }

@@ -107,6 +107,7 @@ struct DatabaseWatch {
       try lookForAnchor(connection)
     }
     try writeIfDue(connection, session, now)
+    try settleIfAsked(connection, session)
     let look = keeper.wantedLook
     // A session that has begun meanwhile may have asked.
     guard let newest = keeper.session else { return }
@@ -146,6 +147,17 @@ extension DatabaseWatch {
       pruneTime = now.advanced(milliseconds: Self.pruneInterval)
       try journal.pruneHistory(window: keeper.settings.replayWindow)
     }
+  }
+
+  private func settleIfAsked(
+    _ connection: SQLConnection, _ session: JournalKeeper.Session
+  ) throws(RelayError) {
+    guard let lsn = keeper.settling else { return }
+    let checkpoint = Checkpoint(
+      lsn: lsn, systemIdentifier: session.systemIdentifier, timeline: session.timeline)
+    try CheckpointJournal(connection: connection, slot: keeper.settings.slot).settle(
+      keeper.run, at: checkpoint)
+    keeper.settled()
   }
 
   private mutating func prove(

@@ -12,6 +12,7 @@ import Synchronization
 public final class JournalKeeper: CheckpointStore, Sendable {
   let settings: PostgresSettings
   let mappings: [OutboxMapping]
+  let run: RunEntry
   let log: Log
   let metrics: RelayMetrics
   /// Milliseconds between two looks at the publication.
@@ -48,6 +49,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     var fault: RelayError?
     var threads: [RelayThread] = []
     var anchorDropTime: MonotonicTime?
+    var settling: LSN?
   }
 
   /// What the thread must know of the session that runs.
@@ -61,21 +63,24 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     var backend: Int?
   }
 
+  /// - Parameter outboxes: everything that events are made by, as text.
   public convenience init(
-    settings: PostgresSettings, mappings: [OutboxMapping], log: Log, metrics: RelayMetrics
+    settings: PostgresSettings, mappings: [OutboxMapping], outboxes: String, log: Log, metrics: RelayMetrics
   ) {
     self.init(
-      settings: settings, mappings: mappings, log: log, metrics: metrics, publicationInterval: 10_000)
+      settings: settings, mappings: mappings, outboxes: outboxes, log: log, metrics: metrics,
+      publicationInterval: 10_000)
   }
 
   init(
-    settings: PostgresSettings, mappings: [OutboxMapping], log: Log, metrics: RelayMetrics,
-    publicationInterval: Int, anchorInterval: Int = 5_000
+    settings: PostgresSettings, mappings: [OutboxMapping], outboxes: String = "", log: Log,
+    metrics: RelayMetrics, publicationInterval: Int, anchorInterval: Int = 5_000
   ) {
     self.publicationInterval = publicationInterval
     self.anchorInterval = anchorInterval
     self.settings = settings
     self.mappings = mappings
+    run = RunEntry(outboxes: outboxes)
     self.log = log
     self.metrics = metrics
     wakeDescriptor = eventfd(0, Int32(EFD_CLOEXEC | EFD_NONBLOCK))
@@ -218,6 +223,33 @@ extension JournalKeeper {
     }
     isUrgent.store(false, ordering: .releasing)
     return LSN(durable.load(ordering: .acquiring))
+  }
+}
+
+// The end of the process.
+extension JournalKeeper {
+  /// The process sends nothing more, and has sent nothing beyond `checkpoint`. Waits until the journal says so, where it
+  /// is in use; without it the next process looks at what Kafka has.
+  public func settle(at checkpoint: LSN, deadline: MonotonicTime) {
+    guard keepsJournal, durableLSN == checkpoint else { return }
+    let failuresBefore = failures.load(ordering: .acquiring)
+    shared.withLock { $0.settling = checkpoint }
+    eventfd_write(wakeDescriptor, 1)
+    while settling != nil, failures.load(ordering: .acquiring) == failuresBefore {
+      let left = MonotonicTime.now().milliseconds(until: deadline, limit: 1000)
+      if left == 0 { return }
+      var entry = pollfd(fd: doneDescriptor, events: Int16(POLLIN), revents: 0)
+      _ = poll(&entry, 1, Int32(left))
+      drain(doneDescriptor)
+    }
+  }
+
+  /// The place that is to be written as settled.
+  var settling: LSN? { shared.withLock { $0.settling } }
+
+  func settled() {
+    shared.withLock { $0.settling = nil }
+    eventfd_write(doneDescriptor, 1)
   }
 }
 

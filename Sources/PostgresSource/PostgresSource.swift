@@ -13,7 +13,7 @@ public enum PostgresSource {
     settings: PostgresSettings, mappings: [OutboxMapping], keeper: JournalKeeper?, resume: Checkpoint? = nil,
     stop: StopSignal, log: Log
   ) throws(RelayError) -> ReplicationStream {
-    let (facts, start) = try prepare(
+    let (facts, start, journal) = try prepare(
       settings: settings, mappings: mappings, keeper: keeper, resume: resume, stop: stop, log: log)
     let checkpoint = Checkpoint(
       lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
@@ -27,6 +27,8 @@ public enum PostgresSource {
       )
     }
     try connection.start(at: start)
+    var former: FormerRun?
+    if let keeper, let journal { former = try journal.begin(keeper.run, in: checkpoint) }
     keeper?.begin(checkpoint, facts, backend: connection.backend)
     log.notice(
       "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
@@ -35,14 +37,14 @@ public enum PostgresSource {
     return ReplicationStream(
       connection, facts: facts, settings: settings, mappings: mappings, startLSN: start,
       walEnd: identity.walEnd,
-      keeper: keeper)
+      keeper: keeper, former: former)
   }
 
-  /// Judges the server, creates the slot if that is safe, and has the journal know the start.
+  /// Judges the server, creates the slot if that is safe, and has the journal, where it is in use, know the start.
   private static func prepare(
     settings: PostgresSettings, mappings: [OutboxMapping], keeper: JournalKeeper?, resume: Checkpoint?,
     stop: StopSignal, log: Log
-  ) throws(RelayError) -> (facts: ServerFacts, start: LSN) {
+  ) throws(RelayError) -> (facts: ServerFacts, start: LSN, journal: CheckpointJournal?) {
     let connection = try ReplicationConnection(settings, stop: stop)
     let facts = try inspect(
       connection, settings: settings, mappings: mappings, resume: resume, known: keeper?.session?.publication)
@@ -69,7 +71,7 @@ public enum PostgresSource {
         try journal.rememberOrigin()
       }
       if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: lsn, log: log) }
-      return (facts, lsn)
+      return (facts, lsn, isJournaled ? journal : nil)
     case .createSlot:
       log.notice(
         "creating the slot, which waits until the transactions that run now have ended",
@@ -84,7 +86,7 @@ public enum PostgresSource {
         try journal.rememberOrigin()
       }
       if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: start.lsn, log: log) }
-      return (facts, start.lsn)
+      return (facts, start.lsn, isJournaled ? journal : nil)
     }
   }
 

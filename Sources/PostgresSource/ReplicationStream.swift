@@ -14,6 +14,8 @@ public final class ReplicationStream: ChangeSource {
   public let startLSN: LSN
   /// The end of the WAL just before the stream began: whoever streamed from the slot before has not seen more.
   public let walEnd: LSN
+  /// The process that streamed before this one. Nil: nothing is known of it, or it was this one.
+  public let former: FormerRun?
 
   private let connection: ReplicationConnection
   private let slot: String
@@ -54,8 +56,10 @@ public final class ReplicationStream: ChangeSource {
 
   init(
     _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings,
-    mappings: [OutboxMapping], startLSN: LSN, walEnd: LSN, keeper: JournalKeeper?
+    mappings: [OutboxMapping], startLSN: LSN, walEnd: LSN, keeper: JournalKeeper?,
+    former: FormerRun? = nil
   ) {
+    self.former = former
     self.connection = connection
     self.mappings = mappings
     record = facts.publicationRecord(at: startLSN)

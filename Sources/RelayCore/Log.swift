@@ -70,10 +70,11 @@ public final class Log: Sendable {
   }
 
   /// `message` is a fixed text; what changes stands in `fields`, so that repeats are recognised.
-  public func write(_ level: Level, _ message: String, _ fields: [Field]) {
+  /// - Parameter isRepeat: false for a line that the caller writes once for each of what it is about.
+  public func write(_ level: Level, _ message: String, _ fields: [Field], isRepeat: Bool = true) {
     guard level >= self.level else { return }
     var fields = fields
-    switch admit(level, message) {
+    switch isRepeat ? admit(level, message) : 0 {
     case nil: return
     case .some(let suppressed) where suppressed > 0: fields.append(("suppressed", String(suppressed)))
     default: break

@@ -88,8 +88,8 @@ public final class Relay {
     self.sink = sink
   }
 
-  /// Events of transactions that committed at or below `through`, and that `delivered` holds, are settled without
-  /// being sent. To be told before a source runs that sends them again. `delivered` is let go once they are past.
+  /// Events of transactions that committed at or below `through` are settled without being sent where `delivered` has
+  /// them, and counted as sent again where that is not known. To be told before a source runs that sends them again. `delivered` is let go once they are past.
   public func recognize(_ delivered: any DeliveredEvents, through: LSN) {
     deliveredThrough = max(through, deliveredThrough)
     self.delivered = delivered
@@ -110,8 +110,15 @@ public final class Relay {
     unpark()
   }
 
+  /// Nothing was sent that is not acknowledged, and durable in the journal: the next process sends no event again. To be
+  /// asked after `finish`.
+  public var isSettled: Bool {
+    ledger.transactions == 0 && resentThrough < ledger.checkpoint && durable >= ledger.checkpoint
+  }
+
   /// Starts anew at `checkpoint`: the source could not go on where this relay was.
   public func reset(to checkpoint: LSN) {
+    resentThrough = max(resentThrough, ledger.newestCommitLSN)
     ledger.reset(to: checkpoint)
     durable = .zero
     unconfirmed = nil
@@ -283,19 +290,19 @@ public final class Relay {
       return park(record, untilOutstanding: .max)
     }
     if commitLSN <= deliveredThrough {
-      guard
-        let isDelivered = delivered.contains(
-          record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1))
-      else {
+      switch delivered.presence(of: record, EventSequence(commitLSN: commitLSN, index: rowIndex &- 1)) {
+      case nil:
         parkedIsUnknown = true
         return park(record, untilOutstanding: .max)
-      }
-      if isDelivered {
+      case .there:
         tally.recognized += 1
         return ledger.skipped()
+      case .absent: break
+      case .unknown: tally.resent += 1
       }
+    } else if commitLSN <= resentThrough {
+      tally.resent += 1
     }
-    if commitLSN <= resentThrough { tally.resent += 1 }
     try send(record, sink)
   }
 

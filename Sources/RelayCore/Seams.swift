@@ -45,12 +45,21 @@ public protocol BoundedSource: ChangeSource {
   var progress: (done: UInt64, total: UInt64) { get }
 }
 
+/// What is known of an event that a process or a producer before this one may have sent.
+public enum Presence: Equatable, Sendable {
+  /// Kafka holds it, byte for byte, with its `sequence`: it is not sent.
+  case there
+  /// Its topic does not hold it: it is sent, and comes once.
+  case absent
+  /// Neither is proved: it is sent, and may come twice.
+  case unknown
+}
+
 /// What Kafka holds already, for the time after an unclean stop. Confined to the relay's thread.
 public protocol DeliveredEvents: AnyObject {
-  /// True only where Kafka holds this very event, byte for byte, with this `sequence`. In doubt it is false: the
-  /// event is then sent. Nil where Kafka does not answer now: to be asked again at `retryTime`. May block for
-  /// seconds, though only for a topic seen for the first time.
-  func contains(_ record: Record, _ sequence: EventSequence) -> Bool?
+  /// Nil where Kafka does not answer now: to be asked again at `retryTime`. May block for seconds, though only for a
+  /// topic seen for the first time.
+  func presence(of record: Record, _ sequence: EventSequence) -> Presence?
   var retryTime: MonotonicTime { get }
   /// The last answer may have taken long.
   var hasBlocked: Bool { get }
@@ -60,7 +69,23 @@ public protocol DeliveredEvents: AnyObject {
 final class NothingDelivered: DeliveredEvents {
   let retryTime = MonotonicTime(nanoseconds: 0)
   let hasBlocked = false
-  func contains(_ record: Record, _ sequence: EventSequence) -> Bool? { false }
+  func presence(of record: Record, _ sequence: EventSequence) -> Presence? { .absent }
+}
+
+/// Where nobody looks at what Kafka holds.
+public final class UnexaminedEvents: DeliveredEvents {
+  public let retryTime = MonotonicTime(nanoseconds: 0)
+  public let hasBlocked = false
+  private var tell: (() -> Void)?
+
+  /// - Parameter tell: called with the first event that is asked for.
+  public init(tell: @escaping () -> Void) { self.tell = tell }
+
+  public func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
+    tell?()
+    tell = nil
+    return .unknown
+  }
 }
 
 /// A look at where records go, before the first of them is sent. Confined to the relay's thread.

@@ -99,6 +99,101 @@ extension Faults {
       #expect(verdict.ok, "\(verdict)")
     }
 
+    /// Has `count` events delivered that the journal does not hear of, and kills the relay.
+    private func killUnjournaled(_ relay: OutboxdProcess, _ scene: Scene, _ count: Int) throws {
+      let server = scene.server
+      let lock = try server.startSQL(
+        "BEGIN; LOCK outboxd.checkpoint IN EXCLUSIVE MODE; SELECT pg_sleep(60)", database: "shop")
+      try eventually("the journal is locked", within: 10) {
+        try server.sql(
+          "SELECT count(*) FROM pg_locks WHERE relation = 'outboxd.checkpoint'::regclass AND granted AND "
+            + "mode = 'ExclusiveLock'", database: "shop") == "1"
+      }
+      let metric = "outboxd_delivery_latency_seconds_count"
+      let before = try relay.metric(metric) ?? 0
+      try emit(count, scene)
+      try eventually("they are delivered\n\(relay.tail)", within: 30) {
+        try relay.metric(metric) ?? 0 >= before + Double(count)
+      }
+      relay.process.signal(SIGKILL)
+      try relay.process.wait(seconds: 10)
+      // A statement that waits for the lock would be carried out.
+      try eventually("the journal's connection is gone", within: 10) {
+        try server.sql(
+          "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name LIKE 'outboxd%'"
+        ) == "0"
+      }
+      lock.kill()
+      try server.sql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)'")
+    }
+
+    private func emit(_ count: Int, _ scene: Scene) throws {
+      try scene.server.sql(
+        "SELECT workload.emit('orders', array_agg(i), \(count)) FROM generate_series(1, 9) i",
+        database: "shop")
+    }
+
+    @Test(arguments: [PostgresServer.versions.first, PostgresServer.versions.last].compactMap(\.self))
+    func `what a changed configuration hides is told of once for each topic, and counted`(version: Int)
+      throws
+    {
+      let scene = try Scene(version: version)
+      let whole = "what Kafka has already is not"
+      func tells(_ relay: OutboxdProcess) -> [OutboxdProcess.LogLine] {
+        relay.log.filter { $0.message.hasPrefix(whole) }
+      }
+      var relay = try scene.start()
+      try emit(90, scene)
+      try scene.workload.settle(relay)
+      let topics = try scene.server.integer(
+        "SELECT count(DISTINCT aggregatetype) FROM public.outbox", database: "shop")
+      // As it was, nothing comes twice and nothing is told.
+      try killUnjournaled(relay, scene, 300)
+      relay = try scene.start()
+      try scene.workload.settle(relay)
+      #expect(try relay.metric("outboxd_events_recognized_total") == 300)
+      #expect(try relay.metric("outboxd_events_resent_total") == 0 && tells(relay).isEmpty)
+
+      let topic = "event.{aggregatetype}"
+      let changes: [(String, String, reason: String)] = [
+        (topic, topic + "\n  content_mode: structured", "other bytes"),
+        (topic, "moved.{aggregatetype}", "other outboxes"),
+      ]
+      for (old, new, reason) in changes {
+        try killUnjournaled(relay, scene, 300)
+        scene.configuration.outboxes = scene.configuration.outboxes.replacingOccurrences(of: old, with: new)
+        relay = try scene.start()
+        try scene.workload.settle(relay)
+        #expect(try relay.metric("outboxd_events_resent_total") == 300, "\(relay.tail)")
+        #expect(tells(relay).count == topics, "\(relay.tail)")
+        for line in tells(relay) {
+          #expect(line.fields["reason"]?.contains(reason) == true, "\(line.text)")
+          #expect(line.fields["from"] != nil && line.fields["through"] != nil, "\(line.text)")
+        }
+      }
+      try killUnjournaled(relay, scene, 300)
+      scene.configuration.relay = ["skip_delivered: false"]
+      relay = try scene.start()
+      try scene.workload.settle(relay)
+      #expect(try relay.metric("outboxd_events_resent_total") == 300, "\(relay.tail)")
+      #expect(tells(relay).count == 1, "\(relay.tail)")
+
+      // After a stop in good order nothing can come twice, whatever is changed.
+      for settings in [["skip_delivered: false"], []] {
+        #expect(try relay.terminate() == 0)
+        scene.configuration.relay = settings
+        scene.configuration.outboxes = scene.configuration.outboxes.replacingOccurrences(
+          of: "moved.", with: "moved.again.")
+        try emit(300, scene)
+        relay = try scene.start()
+        try scene.workload.settle(relay)
+        #expect(try relay.metric("outboxd_events_received_total") == 300)
+        #expect(try relay.metric("outboxd_events_resent_total") == 0 && tells(relay).isEmpty, "\(relay.tail)")
+      }
+      #expect(try relay.terminate() == 0)
+    }
+
     @Test func `killed when all was confirmed, nothing is sent twice`() throws {
       let scene = try Scene()
       for seed in UInt32(1)...3 {

@@ -127,6 +127,7 @@ extension Integration {
       let words = ["backfill", "--config", path]
       let process = try ChildProcess(
         [try OutboxdProcess.binary()] + words + ["--rate", "50", "--to-file", file])
+      try eventually("it has begun\n\(process.errors)", within: 60) { try stored() > 0 }
       for _ in 0..<2 {
         let written = lines()
         try eventually("the position has passed \(written) events", within: 5) { try stored() > written }

@@ -39,12 +39,16 @@ private final class Tails {
   private let log = NSTemporaryDirectory() + "outboxd-tails-\(UUID().uuidString)"
   private let descriptor: Int32
 
-  init(_ properties: [String: String], after: UInt64, patience: Int = 5000) {
+  init(
+    _ properties: [String: String], after: UInt64, patience: Int = 5000, isSettled: Bool = false,
+    doubt: String? = nil
+  ) {
     var settings = KafkaSettings()
     settings.properties = properties
     descriptor = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     tails = PartitionTails(
-      settings: settings, after: LSN(after), patience: patience, metrics: RelayMetrics(),
+      settings: settings, after: LSN(after), through: LSN(99_999), isSettled: isSettled, doubt: doubt,
+      patience: patience, metrics: RelayMetrics(),
       log: Log(level: .notice, descriptor: descriptor))
   }
 
@@ -61,10 +65,14 @@ private final class Tails {
 
   /// As the loop asks: again, where there is no answer yet.
   func contains(_ content: Content, _ commit: UInt64, _ index: UInt32 = 0) throws -> Bool {
+    try presence(of: content, commit, index) == .there
+  }
+
+  func presence(of content: Content, _ commit: UInt64, _ index: UInt32 = 0) throws -> Presence {
     let deadline = Date().addingTimeInterval(30)
     while true {
       let answer = content.lend {
-        tails.contains($0, EventSequence(commitLSN: LSN(commit), index: index))
+        tails.presence(of: $0, EventSequence(commitLSN: LSN(commit), index: index))
       }
       if let answer { return answer }
       guard Date() < deadline else { throw TimedOut(description: "no answer about \(content.topic)") }
@@ -155,8 +163,10 @@ struct PartitionTailsTests {
     // The broker is known to know its topics by now: it is asked once for each of the next ones.
     for number in 0..<20 {
       let content = binary("tails.absent.\(number)", 5000)
-      let answer = content.lend { tails.tails.contains($0, EventSequence(commitLSN: LSN(5000), index: 0)) }
-      #expect(answer == false)
+      let answer = content.lend {
+        tails.tails.presence(of: $0, EventSequence(commitLSN: LSN(5000), index: 0))
+      }
+      #expect(answer == .absent)
     }
     #expect(tails.notices().isEmpty)
     var settings = KafkaSettings()
@@ -204,11 +214,92 @@ struct PartitionTailsTests {
     #expect(try tails.contains(binary("tails.gaps", 6020, key: "20"), 6020))
     #expect(try tails.contains(binary("tails.gaps", 6049, key: "49"), 6049))
     #expect(Date().timeIntervalSince(begin) < 3)
-    #expect(tails.notices().isEmpty)
+    // What was deleted may have been events of ours.
+    #expect(tails.notices().count == 1)
+    #expect(tails.notices().first?.contains("before offset 20 are gone") == true)
+  }
+
+  @Test func `behind the beginning of an open transaction nothing is proved, which is said once`() throws {
+    try create("tails.open", partitions: 1)
+    try publish([binary("tails.open", 6000, key: "a")])
+    let client = try beginTransaction("tails.open")
+    defer { rd_kafka_destroy(client) }
+    try publish([binary("tails.open", 6001, key: "b")])
+    let tails = Tails(properties, after: 6000)
+    for commit in UInt64(6000)...6002 {
+      #expect(try tails.presence(of: binary("tails.open", commit, key: "a"), commit) == .unknown)
+    }
+    #expect(tails.notices().count == 1)
+    let notice = try #require(tails.notices().first)
+    for word in ["topic=tails.open", "open transaction", "offset 1", "from=0/1770", "through=0/1869F"] {
+      #expect(notice.contains(word), "\(notice)")
+    }
+    // One that ends while it is waited for hides nothing.
+    #expect(rd_kafka_commit_transaction(client, 20_000) == nil)
+    let after = Tails(properties, after: 6000)
+    #expect(try after.contains(binary("tails.open", 6000, key: "a"), 6000))
+    #expect(try after.contains(binary("tails.open", 6001, key: "b"), 6001))
+    #expect(try after.presence(of: binary("tails.open", 6002, key: "a"), 6002) == .absent)
+    #expect(after.notices().isEmpty)
+  }
+
+  @Test func `other bytes at the place of an event are told of, once for each topic`() throws {
+    let topics = (0..<7).map { "tails.changed.\($0)" }
+    for topic in topics {
+      try create(topic, partitions: 1)
+      try publish([
+        binary(topic, 6000, key: "a"), binary(topic, 6001, key: "b"), binary(topic, 6003, key: "c"),
+      ])
+    }
+    let tails = Tails(properties, after: 6000)
+    for topic in topics {
+      let structured = structured(topic, 6000)
+      #expect(try tails.presence(of: structured, 6000) == .unknown)
+      #expect(try tails.presence(of: binary(topic, 6001, key: "b", more: [("x", "y")]), 6001) == .unknown)
+      // One that never came is no duplicate.
+      #expect(try tails.presence(of: binary(topic, 6002, key: "d"), 6002) == .absent)
+      #expect(try tails.presence(of: binary(topic, 6004, key: "d"), 6004) == .absent)
+    }
+    #expect(tails.notices().count == topics.count)
+    #expect(tails.notices().allSatisfy { $0.contains("other bytes") })
+  }
+
+  @Test
+  func `what the former process may have sent elsewhere is told of, unless it ended with all confirmed`()
+    throws
+  {
+    try create("tails.moved", partitions: 1)
+    let tails = Tails(properties, after: 6000, doubt: "other outboxes")
+    #expect(try tails.presence(of: binary("tails.moved", 6000), 6000) == .unknown)
+    #expect(try tails.presence(of: binary("tails.moved", 6001), 6001) == .unknown)
+    #expect(tails.notices().count == 1 && tails.notices().first?.contains("other outboxes") == true)
+    let settled = Tails(properties, after: 6000, isSettled: true, doubt: "other outboxes")
+    #expect(try settled.presence(of: binary("tails.moved", 6000), 6000) == .absent)
+    #expect(settled.notices().isEmpty)
+  }
+
+  @Test func `a partition that is full of another producer's messages is not clear`() throws {
+    try create("tails.junk", partitions: 1)
+    try publish([binary("tails.junk", 6000)])
+    try publish((0..<8_100).map { Content(topic: "tails.junk", value: "junk \($0)") })
+    let tails = Tails(properties, after: 6000)
+    #expect(try tails.presence(of: binary("tails.junk", 6000), 6000) == .unknown)
+    #expect(tails.notices().count == 1 && tails.notices().first?.contains("another producer's") == true)
   }
 
   /// One record of no interest, and the mark behind it.
   private func transaction(_ topic: String, commits: Bool) throws {
+    let client = try beginTransaction(topic)
+    defer { rd_kafka_destroy(client) }
+    if commits {
+      #expect(rd_kafka_commit_transaction(client, 20_000) == nil)
+    } else {
+      #expect(rd_kafka_abort_transaction(client, 20_000) == nil)
+    }
+  }
+
+  /// A producer whose transaction has one record of no interest in partition 0.
+  private func beginTransaction(_ topic: String) throws -> OpaquePointer {
     let configuration = rd_kafka_conf_new()
     for (name, value) in properties.merging(
       ["transactional.id": UUID().uuidString], uniquingKeysWith: { $1 })
@@ -216,7 +307,6 @@ struct PartitionTailsTests {
       #expect(KafkaProperties.set(name, value, in: configuration!) == nil)
     }
     let client = try KafkaProperties.client(RD_KAFKA_PRODUCER, configuration!)
-    defer { rd_kafka_destroy(client) }
     #expect(rd_kafka_init_transactions(client, 20_000) == nil)
     #expect(rd_kafka_begin_transaction(client) == nil)
     let handle = rd_kafka_topic_new(client, topic, nil)
@@ -224,12 +314,8 @@ struct PartitionTailsTests {
     var value = Array("x".utf8)
     #expect(
       rd_kafka_produce(handle, 0, Int32(RD_KAFKA_MSG_F_COPY), &value, value.count, nil, 0, nil) == 0)
-    if commits {
-      #expect(rd_kafka_commit_transaction(client, 20_000) == nil)
-    } else {
-      #expect(rd_kafka_flush(client, 10_000) == RD_KAFKA_RESP_ERR_NO_ERROR)
-      #expect(rd_kafka_abort_transaction(client, 20_000) == nil)
-    }
+    #expect(rd_kafka_flush(client, 10_000) == RD_KAFKA_RESP_ERR_NO_ERROR)
+    return client
   }
 
   @Test func `a topic that may not be read is not clear, and a notice says what to grant`() throws {
@@ -260,7 +346,7 @@ struct PartitionTailsTests {
     for _ in 0..<3 {
       let begin = MonotonicTime.now()
       let answer = binary("tails.away", 1).lend {
-        tails.tails.contains($0, EventSequence(commitLSN: LSN(1), index: 0))
+        tails.tails.presence(of: $0, EventSequence(commitLSN: LSN(1), index: 0))
       }
       #expect(answer == nil)
       #expect(MonotonicTime.now() < begin.advanced(milliseconds: 2000))
@@ -279,7 +365,7 @@ struct PartitionTailsTests {
     #expect(tails.tails.knowsTopics)
     broker.takeDown()
     let answer = binary("tails.second", 1).lend {
-      tails.tails.contains($0, EventSequence(commitLSN: LSN(1), index: 0))
+      tails.tails.presence(of: $0, EventSequence(commitLSN: LSN(1), index: 0))
     }
     #expect(answer == nil)
     #expect(!tails.tails.knowsTopics)

@@ -17,7 +17,8 @@ private final class Topic {
     tail.add(partition)
   }
 
-  func settles(_ event: TailEvent, key: Int?) -> Bool { tail.settles(event, key: key) }
+  func find(_ event: TailEvent, key: Int?) -> TopicTail.Finding { tail.find(event, key: key) }
+  func settles(_ event: TailEvent, key: Int?) -> Bool { find(event, key: key) == .there }
 }
 
 @Suite struct TopicTailTests {
@@ -58,6 +59,18 @@ private final class Topic {
     #expect(!early.settles(event(102), key: 1))
   }
 
+  @Test func `it is told apart why an event is not settled`() {
+    let tail = Topic([
+      (event(101), 1), (event(103, content: 7), 2), (event(105), 3), (event(106), 4), (event(105), 4),
+    ])
+    #expect(tail.find(event(102), key: 1) == .missing)
+    #expect(tail.find(event(101), key: 1) == .again)
+    #expect(tail.find(event(103, content: 8), key: 2) == .changed)
+    #expect(tail.find(event(105), key: 3) == .there)
+    #expect(tail.find(event(106), key: 4) == .again)
+    #expect(tail.find(event(107), key: 1) == .beyond)
+  }
+
   @Test func `a log that was written twice from the start of the window is whole`() {
     let tail = Topic([
       (event(101), 1), (event(102), 1), (event(101), 1), (event(102), 1), (event(103), 1),
@@ -80,7 +93,7 @@ private final class Topic {
     #expect(next(999_000, oldest: 99) == .enough)
     #expect(next(999_000, oldest: 100) == .further(from: 992_000))
     #expect(next(999_000, oldest: nil) == .further(from: 992_000))
-    #expect(next(992_000, oldest: nil) == .enough)
+    #expect(next(992_000, oldest: nil) == .foreign)
     #expect(next(992_000, oldest: 100) == .further(from: 936_000))
     #expect(next(936_000, oldest: 100) == .further(from: 800_000))
     #expect(next(800_000, oldest: 100) == .beyondLimit)

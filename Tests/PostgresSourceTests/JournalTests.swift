@@ -35,6 +35,34 @@ import Testing
     #expect(try database.sql("SELECT count(*) > 0 FROM outboxd.checkpoint_history") == "t")
   }
 
+  @Test(arguments: [PostgresServer.versions.first, PostgresServer.versions.last].compactMap(\.self))
+  func anEndInGoodOrderIsKnownToTheNextProcessUntilThatStreams(version: Int) throws {
+    let database = try LiveDatabase(try PostgresServer(version: version))
+    let first = try database.keeper(outboxes: "it's one")
+    var stream = try database.open(first)
+    #expect(stream.former == nil)
+    try database.insert()
+    let end = try stream.read(rows: 1)
+    let deadline = MonotonicTime.now().advanced(milliseconds: 30_000)
+    #expect(first.finish(end, deadline: deadline) == end)
+    stream.finish(flushed: end, deadline: deadline)
+    // A stream of the same process says nothing of another.
+    stream = try database.open(first, resume: stream.checkpoint(end))
+    #expect(stream.former == nil)
+    first.settle(at: end, deadline: deadline)
+    stream.finish(flushed: end, deadline: deadline)
+
+    let second = try database.keeper(outboxes: "two")
+    stream = try database.open(second)
+    #expect(stream.former == FormerRun(outboxes: "it's one", settledAt: stream.startLSN))
+    // The first one has slept, and ends only now.
+    first.settle(at: end, deadline: deadline)
+    stream.finish(flushed: .zero, deadline: deadline)
+    stream = try database.open(try database.keeper(outboxes: "three"))
+    #expect(stream.former == FormerRun(outboxes: "two", settledAt: nil))
+    #expect(try database.sql("SELECT count(*) FROM outboxd.job WHERE command = 'run'") == "1")
+  }
+
   @Test func theRowNeverGoesBackAndItsSnapshotIsProven() throws {
     let server = try PostgresServer(version: 15)
     let database = try LiveDatabase(server)
@@ -148,7 +176,7 @@ import Testing
 
   @Test func withoutAJournalEverythingIsDurableAtOnce() throws {
     let keeper = JournalKeeper(
-      settings: PostgresSettings(), mappings: [], log: Log(), metrics: RelayMetrics())
+      settings: PostgresSettings(), mappings: [], outboxes: "", log: Log(), metrics: RelayMetrics())
     #expect(keeper.store(LSN(7)) == LSN(7))
     #expect(keeper.finish(LSN(8), deadline: .now()) == LSN(8))
   }

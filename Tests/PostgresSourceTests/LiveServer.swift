@@ -45,9 +45,11 @@ final class LiveDatabase {
   @discardableResult
   func sql(_ text: String) throws -> String { try server.sql(text, database: name) }
 
-  func keeper(publicationInterval: Int = 10_000, anchorInterval: Int = 5_000) throws -> JournalKeeper {
+  func keeper(
+    outboxes: String = "", publicationInterval: Int = 10_000, anchorInterval: Int = 5_000
+  ) throws -> JournalKeeper {
     let keeper = JournalKeeper(
-      settings: settings, mappings: mappings, log: log, metrics: metrics,
+      settings: settings, mappings: mappings, outboxes: outboxes, log: log, metrics: metrics,
       publicationInterval: publicationInterval, anchorInterval: anchorInterval)
     try keeper.start()
     keepers.append(keeper)

@@ -278,7 +278,7 @@ final class SimulatedTails: DeliveredEvents {
   var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
   private(set) var hasBlocked = false
 
-  func contains(_ record: Record, _ sequence: EventSequence) -> Bool? {
+  func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
     world.steps += 1
     hasBlocked = world.random.chance(10)
     if world.random.chance(5) { return nil }
@@ -291,6 +291,6 @@ final class SimulatedTails: DeliveredEvents {
     if transaction?.events[Int(sequence.index)].id != id {
       world.faults.append("\(id) is asked for as \(sequence)")
     }
-    return world.delivered.contains(id)
+    return world.delivered.contains(id) ? .there : .absent
   }
 }

@@ -121,7 +121,10 @@ enum MetricTable {
           value: "\(snapshot.metrics.recordsRejected.load(ordering: .relaxed))"),
       ]
     },
-    counter("outboxd_events_resent_total", "Events that were sent again and may be duplicates.") {
+    counter(
+      "outboxd_events_resent_total",
+      "Events sent that Kafka may have had already, from a producer or a process before: nothing proved that it had not."
+    ) {
       $0.metrics.eventsResent.load(ordering: .relaxed)
     },
     counter(

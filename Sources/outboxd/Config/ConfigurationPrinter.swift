@@ -21,9 +21,7 @@ enum ConfigurationPrinter {
     writer.value("max_bytes", ConfigurationValues.sizeText(postgres.replayMaxBytes))
     writer.end()
     kafka(configuration.kafka, to: &writer)
-    writer.section("outboxes")
-    for mapping in configuration.outboxes { outbox(mapping, to: &writer) }
-    writer.end()
+    outboxes(configuration.outboxes, to: &writer)
     writer.section("relay")
     writer.value(
       "drain_timeout", ConfigurationValues.durationText(milliseconds: configuration.relay.drainTimeout))
@@ -49,6 +47,19 @@ enum ConfigurationPrinter {
     for (name, value) in (properties + files).sorted(by: { $0.0 < $1.0 }) { writer.value(name, value) }
     writer.end()
     writer.value("missing_topic", settings.missingTopic.rawValue)
+    writer.end()
+  }
+
+  /// What events are made by.
+  static func yaml(_ mappings: [OutboxMapping]) -> String {
+    var writer = Writer()
+    outboxes(mappings, to: &writer)
+    return writer.text
+  }
+
+  private static func outboxes(_ mappings: [OutboxMapping], to writer: inout Writer) {
+    writer.section("outboxes")
+    for mapping in mappings { outbox(mapping, to: &writer) }
     writer.end()
   }
 

@@ -27,7 +27,8 @@ enum Daemon {
       ("outboxes", configuration.outboxes.map(\.qualifiedName).joined(separator: ",")))
     let admin = try startAdmin(configuration, metrics: metrics, log: log)
     let keeper = JournalKeeper(
-      settings: configuration.postgres, mappings: configuration.outboxes, log: log, metrics: metrics)
+      settings: configuration.postgres, mappings: configuration.outboxes,
+      outboxes: ConfigurationPrinter.yaml(configuration.outboxes), log: log, metrics: metrics)
     try keeper.start()
     let relayThread = try RelayThread(name: "relay") {
       let session = RelaySession(

@@ -120,19 +120,37 @@ final class RelaySession {
     }
     if !continues {
       // A commit at the end of the WAL had not been written yet.
-      recognize(in: relay, source, through: LSN(max(1, source.walEnd.rawValue) - 1))
+      recognize(in: relay, source, through: LSN(max(1, source.walEnd.rawValue) - 1), former: source.former)
     } else if isNewSink {
       recognize(in: relay, source, through: relay.resentThrough)
     }
     return relay
   }
 
-  /// What this process, or the one before it, may have sent after the checkpoint is not sent again.
-  private func recognize(in relay: Relay, _ source: ReplicationStream, through: LSN) {
-    guard configuration.relay.skipDelivered, through >= source.startLSN else { return }
+  /// What this process, or the one before it, may have sent after the checkpoint is not sent again where Kafka has it.
+  private func recognize(
+    in relay: Relay, _ source: ReplicationStream, through: LSN, former: FormerRun? = nil
+  ) {
+    guard through >= source.startLSN else { return }
+    let isSettled = former?.settledAt == source.startLSN
+    guard configuration.relay.skipDelivered else {
+      if isSettled { return }
+      let unexamined = UnexaminedEvents { [log] in
+        log.notice(
+          "what Kafka has already is not looked at: events since the checkpoint may be sent twice",
+          ("reason", "relay.skip_delivered is false"), ("from", source.startLSN.description),
+          ("through", through.description))
+      }
+      return relay.recognize(unexamined, through: through)
+    }
+    let isChanged =
+      former?.outboxes.map { $0 != ConfigurationPrinter.yaml(configuration.outboxes) } ?? false
     let tails = PartitionTails(
-      settings: configuration.kafka, after: source.startLSN, patience: source.reportInterval,
-      metrics: metrics, log: log)
+      settings: configuration.kafka, after: source.startLSN, through: through, isSettled: isSettled,
+      doubt: isChanged
+        ? "the process before this one had other outboxes configured: it may have sent the events to other topics, or "
+          + "with other bytes" : nil,
+      patience: source.reportInterval, metrics: metrics, log: log)
     relay.recognize(tails, through: through)
   }
 
@@ -143,6 +161,7 @@ final class RelaySession {
     let start = min(MonotonicTime.now(), stop.requestTime)
     let deadline = start.advanced(milliseconds: configuration.relay.drainTimeout)
     if relay.finish(source, deadline: deadline) {
+      if relay.isSettled { keeper.settle(at: relay.checkpoint, deadline: deadline) }
       log.info("stopped", ("checkpoint", relay.checkpoint.description))
     } else {
       log.warning(
