@@ -44,6 +44,9 @@ BEGIN
     ALTER PUBLICATION "outboxd" SET (publish = 'insert', publish_via_partition_root = true);
   END IF;
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'outboxd' AND schemaname = 'public' AND tablename = 'outbox') THEN
+    -- A transaction that has written to it would be published in part: it must end first.
+    PERFORM set_config('lock_timeout', '5s', true);
+    LOCK TABLE "public"."outbox" IN SHARE MODE;
     ALTER PUBLICATION "outboxd" ADD TABLE "public"."outbox";
   END IF;
 END

@@ -5,16 +5,21 @@ public import RelayCore
 public enum BackfillPlan: Equatable, Sendable {
   /// The slot's start is known, and what had been committed before.
   case start(SlotStart)
+  /// Each of the outboxes joined the publication later, and has a start of its own.
+  case joined
   /// There is no slot yet, and never was: it is created.
   case createSlot
   /// Only the place is known from which the stream goes on: what it does not have is published, also what was deleted
   /// from the tables after that place comes from the stream.
   case before(LSN)
 
-  /// - Parameter acceptsDuplicates: what was published already may be published again.
+  /// - Parameters:
+  ///   - outboxes: those that are read, of `mappings`. Nil: all.
+  ///   - acceptsDuplicates: what was published already may be published again.
   /// - Throws: what forbids a start; `usage` where the slot may have published events and its start is not known.
   public static func decide(
-    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], acceptsDuplicates: Bool
+    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping],
+    outboxes: [OutboxMapping]? = nil, acceptsDuplicates: Bool
   ) throws(RelayError) -> BackfillPlan {
     let faults = StartDecision(facts: facts, settings: settings, mappings: mappings).faults
     if let fault = faults.first(where: { $0.kind != .slotActive }) { throw fault }
@@ -28,6 +33,7 @@ public enum BackfillPlan: Equatable, Sendable {
     if acceptsDuplicates, let place = [row?.checkpoint.lsn, slot.confirmedFlushLSN].compactMap(\.self).max() {
       return .before(place)
     }
+    if facts.backfillReads(outboxes ?? mappings).allSatisfy({ !$0.starts.isEmpty }) { return .joined }
     if let start = row?.startLSN {
       if let snapshot = row?.startSnapshot { return .start(SlotStart(lsn: start, snapshot: snapshot)) }
       let isFresh = start == row?.checkpoint.lsn && slot.confirmedFlushLSN.map { $0 <= start } == true
@@ -73,15 +79,21 @@ extension PostgresSource {
     if case .start(let start) = plan { return BackfillStart(start: start) }
     let connection = try ReplicationConnection(settings, stop: stop)
     let cut = try cut(connection, isTemporary: plan != .createSlot, settings: settings, stop: stop, log: log)
-    // What committed before the place may wait for a standby, and is not visible yet. The cut's snapshot has it.
-    if case .before(let place) = plan {
+    // What committed before the place may wait for a standby, and is not visible yet. The cut's snapshot has it. It also
+    // waits for transactions that had written to a table before it joined the publication.
+    switch plan {
+    case .before(let place):
       return BackfillStart(start: SlotStart(lsn: place, snapshot: nil), covers: cut.snapshot)
+    case .joined:
+      return BackfillStart(
+        start: facts.slotStart ?? SlotStart(lsn: cut.lsn, snapshot: nil), covers: cut.snapshot)
+    case .start, .createSlot: break
     }
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()
     try journal.begin(
       cut, in: Checkpoint(lsn: cut.lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
-      publication: facts.publicationRecord(at: cut.lsn), keepsSnapshot: true)
+      publication: facts.publication?.record(ofSlotAt: cut.lsn), keepsSnapshot: true)
     return BackfillStart(start: cut)
   }
 }

@@ -230,7 +230,9 @@ extension DatabaseWatch {
     if fault(check, session) != nil { check = try publicationCheck(connection, session) }
     if let fault = fault(check, session) { return keeper.post(fault) }
     guard let publication = check.publication else { return }
-    let record = publication.record(after: session.publication, passed: keeper.durableLSN)
+    let record = publication.record(
+      after: session.publication, passed: keeper.durableLSN,
+      joined: .joining(after: provenSnapshot?.text, at: provenSnapshot?.lsn))
     // Never at a fault: the next start, too, must see that something may have been left out.
     if keeper.keepsJournal, record != session.publication {
       try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(record)

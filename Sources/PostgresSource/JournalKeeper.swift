@@ -126,10 +126,11 @@ public final class JournalKeeper: CheckpointStore, Sendable {
     let fault: RelayError? = shared.withLock { shared in
       var former = shared.session
       if former?.systemIdentifier != checkpoint.systemIdentifier { former = nil }
-      let before = facts.publicationRecord ?? former?.publication
       shared.session = Session(
         systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline,
-        publication: facts.publication?.record(after: before, passed: checkpoint.lsn),
+        publication: facts.publicationRecord != nil
+          ? facts.publicationRecord(at: checkpoint.lsn)
+          : facts.publication?.record(after: former?.publication, passed: checkpoint.lsn),
         seenAt: facts.publication?.seenAt ?? .zero, backend: backend)
       shared.fault = former.flatMap { former in
         facts.publication.flatMap {

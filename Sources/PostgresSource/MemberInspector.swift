@@ -11,7 +11,8 @@ extension SlotInspector {
     // touches the row after the table's creation.
     let members = try connection.query(
       """
-      SELECT m.relation, m.membership, n.nspname, c.relname, y.xmin AS named, a.xmin AS created, (
+      SELECT m.relation, m.membership, n.nspname, c.relname, y.xmin AS named, a.xmin AS created,
+        pg_relation_filenode(c.oid) AS file_node, (
         WITH RECURSIVE tree AS (SELECT c.oid, c.relkind UNION ALL
           SELECT l.oid, l.relkind FROM tree JOIN pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending
           JOIN pg_class l ON l.oid = i.inhrelid WHERE tree.relkind = 'p')
@@ -27,6 +28,7 @@ extension SlotInspector {
       facts.members[relation] = member(members, row, partitions)
       facts.nameTransactions[relation] = members[row, "named"]
       facts.creations[relation] = members[row, "created"]
+      facts.fileNodes[relation] = members[row, "file_node"].flatMap { UInt32($0) }
     }
     let gone = record?.members.keys.filter { facts.members[$0] == nil } ?? []
     if !gone.isEmpty {

@@ -67,7 +67,17 @@ public enum PostgresSource {
       if isJournaled {
         try journal.boundStatements()
         try journal.write(checkpoint(lsn), snapshot: nil)
-        try journal.writePublication(facts.publicationRecord(at: lsn))
+        let record = facts.publicationRecord(at: lsn)
+        try journal.writePublication(record)
+        let members = facts.publicationRecord.map { Set($0.members.keys) }
+        let joined = mappings.filter { mapping in
+          guard let members, let table = facts.table(mapping.schema, mapping.table) else { return false }
+          return !members.contains(table.oid)
+        }
+        let rows = EarlierRows(connection: connection.sql, facts: facts, slot: settings.slot)
+        for finding in joined.isEmpty ? [] : try rows.findings(joined) {
+          log.warning(finding.message, ("remedy", finding.remedy ?? ""))
+        }
         try journal.rememberOrigin()
       }
       if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: lsn, log: log) }
@@ -82,7 +92,7 @@ public enum PostgresSource {
       if isJournaled {
         try journal.boundStatements()
         try journal.begin(
-          start, in: checkpoint(start.lsn), publication: facts.publicationRecord(at: start.lsn))
+          start, in: checkpoint(start.lsn), publication: facts.publication?.record(ofSlotAt: start.lsn))
         try journal.rememberOrigin()
       }
       if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: start.lsn, log: log) }

@@ -34,10 +34,10 @@ struct PublicationChange {
     }
   }
 
-  /// Everything that it carried before, it has carried all the time, and under the same names. A table that is
-  /// missing now is no gap as such, and its rows may be left out already.
+  /// It has carried the same tables all the time, and under the same names. A table that is missing now is no gap as such,
+  /// and its rows may be left out already; one that has joined begins behind everything that is proven.
   var isWhole: Bool {
-    gap == nil
+    gap == nil && before.members.count == now.members.count
       && before.members.allSatisfy { relation, member in
         guard let other = now.members[relation] else { return false }
         return member.name == nil || member.name == other.name
@@ -167,6 +167,35 @@ extension ServerFacts {
 
   /// What it is to remember when everything before `checkpoint` is published.
   func publicationRecord(at checkpoint: LSN) -> PublicationRecord? {
-    publication?.record(after: publicationRecord, passed: checkpoint)
+    publication?.record(after: publicationRecord, passed: checkpoint, joined: joined)
+  }
+
+  /// Where a table begins that the journal does not know as a member yet. Up to the newest proven snapshot it was none, and
+  /// neither was it when the slot began.
+  private var joined: SlotStart? {
+    guard publicationRecord != nil, let row = journal.row else { return nil }
+    return .joining(after: row.snapshot, at: row.snapshotLSN) ?? slotStart
+  }
+
+  /// Where the slot began, as far as the journal knows.
+  public var slotStart: SlotStart? {
+    journal.row.flatMap { row in row.startLSN.map { SlotStart(lsn: $0, snapshot: row.startSnapshot) } }
+  }
+
+  /// The start of a table that joined the publication after the slot began: what was committed before it is not in the
+  /// stream. Nil: it begins with the slot.
+  func ownStart(of relation: UInt32) -> SlotStart? {
+    let record = publicationRecord(at: journal.row?.checkpoint.lsn ?? .zero)
+    guard let own = record?.members[relation]?.start, own.by != own.lsn else { return nil }
+    return SlotStart(lsn: own.lsn, snapshot: own.snapshot)
+  }
+}
+
+extension SlotStart {
+  /// The start of a table that joined the publication after a proven snapshot, which lists no subtransactions: so what is
+  /// proven to be committed lies below its lowest transaction.
+  static func joining(after snapshot: String?, at lsn: LSN?) -> SlotStart? {
+    guard let lsn, let lowest = snapshot.flatMap(HistoryRow.lowest) else { return nil }
+    return SlotStart(lsn: lsn, snapshot: "\(lowest):\(lowest):")
   }
 }

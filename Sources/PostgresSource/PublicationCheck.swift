@@ -131,11 +131,16 @@ struct PublicationCheck {
       if let fault = replacedFault(mapping) { return fault }
     }
     let names = missing.map(\.qualifiedName).joined(separator: ", ")
+    let wasMember = missing.contains { mapping in
+      before?.members.values.contains { $0.name == TableName(mapping.schema, mapping.table) } ?? false
+    }
     return RelayError(
       .publicationUnsuitable, "publication \"\(name)\" does not publish \(names)",
-      remedy: "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); then "
-        + "outboxd recover publishes what was left out if it was a member before, outboxd recover --tables if it "
-        + "never was.")
+      remedy: wasMember
+        ? "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); then outboxd recover "
+          + "publishes what was left out."
+        : "outboxd init --apply adds it, and outboxd run goes on; rows from before that are published by outboxd backfill "
+          + "--outbox \(first.qualifiedName).")
   }
 
   private func extraTableFault(_ publication: PublicationFacts) -> RelayError? {
@@ -150,7 +155,7 @@ struct PublicationCheck {
       ? "DROP PUBLICATION \(quoted); CREATE PUBLICATION \(quoted) FOR TABLE \(tableList) WITH (publish = "
         + "'insert', publish_via_partition_root = true); in one transaction, with outboxd and the writers "
         + "stopped; or use a publication of another name."
-      : "Add the table under outboxes, or: ALTER PUBLICATION \(quoted) DROP TABLE "
+      : "Add the table under outboxes, and start outboxd again, or: ALTER PUBLICATION \(quoted) DROP TABLE "
         + "\(SQLText.qualified(first.schema, first.name));"
     return RelayError(
       .publicationUnsuitable, "publication \"\(name)\" publishes \(shown)\(more), which no outbox names",

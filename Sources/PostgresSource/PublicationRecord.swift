@@ -28,12 +28,41 @@ public struct PublicationRecord: Equatable, Sendable {
     public var name: TableName?
     /// Of a partitioned table: the partitions that hold rows.
     public var partitions: [UInt32] = []
+    /// Nil in a record of an earlier version: it is the slot's then.
+    public var start: Start?
 
     public init(membership: String, name: TableName? = nil, partitions: [UInt32] = []) {
       self.membership = membership
       self.name = name
       self.partitions = partitions
     }
+  }
+
+  /// Where a table joined the publication.
+  public struct Start: Equatable, Sendable {
+    /// What was committed before it is not in the stream.
+    public var lsn: LSN
+    /// What is committed after it is in the stream. The same as `lsn` where the table was a member before the slot.
+    public var by: LSN
+    /// A `pg_snapshot`: rows that are visible in it are not in the stream. Nil: that of the slot's start, where `lsn` is
+    /// the slot's start, else not known.
+    public var snapshot: String?
+    /// `pg_relation_filenode`; 0 for a partitioned table. With another one a rewriting ALTER TABLE, VACUUM FULL or
+    /// CLUSTER has moved the rows.
+    public var fileNode: UInt32
+
+    public init(lsn: LSN, by: LSN, snapshot: String? = nil, fileNode: UInt32 = 0) {
+      self.lsn = lsn
+      self.by = by
+      self.snapshot = snapshot
+      self.fileNode = fileNode
+    }
+  }
+
+  /// A range of the WAL from which rows may be missing in every stream, since the publication did not carry them.
+  public struct Gap: Equatable, Sendable {
+    public var from: LSN
+    public var through: LSN
   }
 
   /// A table, or a partition, whose rows the publication carries no more. Rows from before may still be undelivered.
@@ -49,6 +78,11 @@ public struct PublicationRecord: Equatable, Sendable {
   public var version: String
   public var members: [UInt32: Member] = [:]
   public var former: [UInt32: Former] = [:]
+  /// Those that were recovered or given up, the oldest first.
+  public var gaps: [Gap] = []
+
+  /// More are of no use: the replay window has passed them long ago.
+  static let gapLimit = 100
 
   public init(oid: UInt32, version: String = "") {
     self.oid = oid
@@ -61,8 +95,9 @@ public struct PublicationRecord: Equatable, Sendable {
   }
 }
 
-// As text: `oid version`, then for each member `oid:membership:schema.name:partition,…`, then for each former one
-// `-oid:LSN:schema.name`. A version before wrote members as `oid:membership`.
+// As text: `oid version`, then for each member `oid:membership:schema.name:partition,…:start`, for each former one
+// `-oid:LSN:schema.name`, and for each gap `!LSN-LSN`. A start is `LSN-LSN+file node+snapshot`, the snapshot with `~` for
+// each `:`. Versions before wrote members without start, or as `oid:membership`.
 extension PublicationRecord {
   /// Nil where the text is no record.
   init?(_ text: String) {
@@ -70,30 +105,70 @@ extension PublicationRecord {
     guard words.count >= 2, let oid = UInt32(words[0]) else { return nil }
     self.init(oid: oid, version: String(words[1]))
     for word in words.dropFirst(2) {
-      let parts = word.drop { $0 == "-" }.split(separator: ":", omittingEmptySubsequences: false)
-      guard parts.count >= 2, let relation = UInt32(parts[0]) else { return nil }
-      let name = parts.count > 2 ? TableName(encoded: parts[2]) : nil
-      if word.hasPrefix("-") {
-        guard let name, let lsn = LSN(String(parts[1])) else { return nil }
-        former[relation] = Former(name: name, goneBy: lsn)
-      } else {
-        let partitions = parts.count > 3 ? parts[3].split(separator: ",").compactMap { UInt32($0) } : []
-        members[relation] = Member(membership: String(parts[1]), name: name, partitions: partitions)
-      }
+      guard read(word) else { return nil }
     }
+  }
+
+  /// False where the word is none of a record.
+  private mutating func read(_ word: Substring) -> Bool {
+    if word.hasPrefix("!") {
+      guard let (from, through) = Self.range(word.dropFirst()) else { return false }
+      gaps.append(Gap(from: from, through: through))
+      return true
+    }
+    let parts = word.drop { $0 == "-" }.split(separator: ":", omittingEmptySubsequences: false)
+    guard parts.count >= 2, let relation = UInt32(parts[0]) else { return false }
+    let name = parts.count > 2 ? TableName(encoded: parts[2]) : nil
+    if word.hasPrefix("-") {
+      guard let name, let lsn = LSN(String(parts[1])) else { return false }
+      former[relation] = Former(name: name, goneBy: lsn)
+      return true
+    }
+    var member = Member(membership: String(parts[1]), name: name)
+    if parts.count > 3 { member.partitions = parts[3].split(separator: ",").compactMap { UInt32($0) } }
+    if parts.count > 4 { member.start = Start(encoded: parts[4]) }
+    members[relation] = member
+    return true
+  }
+
+  /// `LSN-LSN`
+  fileprivate static func range(_ text: Substring) -> (LSN, LSN)? {
+    let ends = text.split(separator: "-").map { LSN(String($0)) }
+    guard ends.count == 2, let from = ends[0], let through = ends[1] else { return nil }
+    return (from, through)
   }
 
   /// The same as long as nobody touched the publication or its tables' names and partitions.
   public var text: String {
     let members = members.sorted { $0.key < $1.key }.map { oid, member in
-      let partitions = member.partitions.sorted().map(String.init).joined(separator: ",")
-      return " \(oid):\(member.membership)" + (member.name.map { ":\($0.encoded)" } ?? "")
-        + (member.name == nil || partitions.isEmpty ? "" : ":\(partitions)")
+      var parts = ["\(oid)", member.membership]
+      if let name = member.name {
+        parts += [name.encoded, member.partitions.sorted().map(String.init).joined(separator: ",")]
+        if let start = member.start { parts.append(start.encoded) }
+        while parts.last == "" { parts.removeLast() }
+      }
+      return " " + parts.joined(separator: ":")
     }
     let former = former.sorted { $0.key < $1.key }.map {
       " -\($0.key):\($0.value.goneBy):\($0.value.name.encoded)"
     }
-    return "\(oid) \(version)" + members.joined() + former.joined()
+    let gaps = gaps.suffix(Self.gapLimit).map { " !\($0.from)-\($0.through)" }
+    return "\(oid) \(version)" + members.joined() + former.joined() + gaps.joined()
+  }
+}
+
+extension PublicationRecord.Start {
+  fileprivate var encoded: String {
+    "\(lsn)-\(by)+\(fileNode)+" + (snapshot ?? "").replacing(":", with: "~")
+  }
+
+  fileprivate init?(encoded text: Substring) {
+    let parts = text.split(separator: "+", omittingEmptySubsequences: false)
+    guard parts.count == 3, let (lsn, by) = PublicationRecord.range(parts[0]), let node = UInt32(parts[1])
+    else { return nil }
+    self.init(
+      lsn: lsn, by: by, snapshot: parts[2].isEmpty ? nil : String(parts[2].replacing("~", with: ":")),
+      fileNode: node)
   }
 }
 
@@ -141,10 +216,23 @@ extension PublicationFacts {
   /// - Parameters:
   ///   - before: what was remembered until now.
   ///   - checkpoint: everything that lies before it is published.
-  func record(after before: PublicationRecord?, passed checkpoint: LSN) -> PublicationRecord {
+  ///   - joined: the start of a table that was no member before; nil: it is not known, so that nothing is proven of
+  ///     its rows.
+  func record(
+    after before: PublicationRecord?, passed checkpoint: LSN, joined: SlotStart? = nil
+  ) -> PublicationRecord {
     var record = PublicationRecord(oid: oid, version: version)
     record.members = members
+    for relation in members.keys where before != nil || joined != nil {
+      var start = PublicationRecord.Start(
+        lsn: joined?.lsn ?? .zero, by: before == nil ? joined?.lsn ?? .zero : seenAt,
+        snapshot: joined?.snapshot)
+      start.fileNode = fileNodes[relation] ?? 0
+      // Nothing is known of a member of an earlier version's record but that it was one.
+      record.members[relation]?.start = before?.members[relation].map(\.start) ?? start
+    }
     guard let before else { return record }
+    record.gaps = before.gaps
     let present = Set(members.keys).union(members.values.flatMap(\.partitions))
     for (relation, former) in before.former where former.goneBy > checkpoint && !present.contains(relation) {
       record.former[relation] = former
@@ -156,5 +244,10 @@ extension PublicationFacts {
       }
     }
     return record
+  }
+
+  /// What is to be remembered of it with a slot that was created at `lsn`: its tables begin with the slot.
+  func record(ofSlotAt lsn: LSN) -> PublicationRecord {
+    record(after: nil, passed: lsn, joined: SlotStart(lsn: lsn, snapshot: nil))
   }
 }

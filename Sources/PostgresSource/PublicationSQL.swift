@@ -33,6 +33,9 @@ struct PublicationSQL {
     let additions = mappings.map { mapping in
       """
         IF NOT \(isMember(mapping)) THEN
+          -- A transaction that has written to it would be published in part: it must end first.
+          PERFORM set_config('lock_timeout', '5s', true);
+          LOCK TABLE \(SQLText.qualified(mapping.schema, mapping.table)) IN SHARE MODE;
           ALTER PUBLICATION \(name) ADD TABLE \(SQLText.qualified(mapping.schema, mapping.table));
         END IF;
       """

@@ -11,6 +11,8 @@ public struct Recovery: Sendable {
   /// What is read where the plan is to read tables.
   public let reads: [TableRead]
   public let tables: [RecoveredTable]
+  /// What was dropped, with the outbox that it had rows of.
+  public let dropped: [DroppedTable]
 
   /// Reads the facts and decides. Changes nothing.
   /// - Throws: `slotActive` where outboxd runs; what a recovery cannot mend; what a connection throws.
@@ -25,8 +27,9 @@ public struct Recovery: Sendable {
       facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier)
     var reads: [TableRead] = []
     if case .tables = plan.action { reads = facts.reads(mappings) }
-    let tables = reads.isEmpty ? [] : try Self.tables(reads, settings, stop)
-    return Recovery(settings: settings, facts: facts, plan: plan, reads: reads, tables: tables)
+    let (tables, dropped) = reads.isEmpty ? ([], []) : try Self.tables(reads, settings, stop)
+    return Recovery(
+      settings: settings, facts: facts, plan: plan, reads: reads, tables: tables, dropped: dropped)
   }
 
   /// What moves the checkpoint is not seen by a relay that runs.
@@ -91,6 +94,7 @@ public struct Recovery: Sendable {
   public func range(before cut: SlotStart?, since: PostgresMicroseconds? = nil) -> TableRange {
     var range = TableRange()
     if case .tables(let lowest, _) = plan.action { range.lowestTransaction = lowest }
+    range.doubt = "a table does not tell where a row was committed"
     // Nothing bounds it above: a row that is updated after the cut looks as if it had been inserted then, and the stream
     // does not have it.
     range.covers = cut?.snapshot
@@ -119,25 +123,35 @@ public struct Recovery: Sendable {
     switch plan.action {
     case .nothing: break
     case .rewind(let lsn):
-      try journal.rewind(to: checkpoint(lsn), publication: facts.publicationRecord(at: lsn))
+      try journal.rewind(to: checkpoint(lsn), publication: publicationRecord(at: lsn))
     case .wal:
       guard let cut else { return }
       try journal.begin(
-        cut, in: checkpoint(cut.lsn), publication: facts.publicationRecord(at: cut.lsn), keepsSnapshot: true,
+        cut, in: checkpoint(cut.lsn), publication: publicationRecord(at: cut.lsn), keepsSnapshot: true,
         start: .kept)
     case .tables:
       guard let cut else { return }
       // The publication of before the cut: what touched it since shows at the next start.
       let place = plan.place ?? cut.lsn
       try journal.begin(
-        cut, in: checkpoint(place), publication: facts.publicationRecord(at: place), proven: true,
+        cut, in: checkpoint(place), publication: publicationRecord(at: place), proven: true,
         keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .unknown)
     case .adopt(let place, _):
       guard let adopted = place.map({ SlotStart(lsn: $0, snapshot: nil) }) ?? cut else { return }
       try journal.begin(
-        adopted, in: checkpoint(adopted.lsn), publication: facts.publicationRecord(at: adopted.lsn),
+        adopted, in: checkpoint(adopted.lsn), publication: publicationRecord(at: adopted.lsn),
         keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .given)
     }
+  }
+
+  /// With the gap that this recovery closes, where the WAL itself lacks rows: no replay from the WAL has them.
+  private func publicationRecord(at checkpoint: LSN) -> PublicationRecord? {
+    var record = facts.publicationRecord(at: checkpoint)
+    if let kind = plan.fault?.kind, [.publicationUnsuitable, .publicationMissing].contains(kind) {
+      record?.gaps.append(
+        PublicationRecord.Gap(from: plan.from ?? .zero, through: facts.publication?.seenAt ?? facts.walEnd))
+    }
+    return record
   }
 
   private func checkpoint(_ lsn: LSN) -> Checkpoint {

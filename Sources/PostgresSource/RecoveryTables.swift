@@ -1,11 +1,11 @@
-// Owns: which tables a recovery reads: those of today, and those that had rows of the outboxes before.
+// Owns: which tables a recovery or a backfill reads: those of today, and those that had rows of the outboxes before.
 // Must not know: how rows are read, what is done with them.
-import RelayCore
+public import RelayCore
 
 extension ServerFacts {
   /// For each outbox its table of today, its partitions of today and of the record, and what had its name before: any of
   /// them may have been detached or swapped away with rows that are undelivered.
-  func reads(_ mappings: [OutboxMapping]) -> [TableRead] {
+  public func reads(_ mappings: [OutboxMapping]) -> [TableRead] {
     var reads = mappings.map { TableRead($0) }
     for index in reads.indices {
       reads[index].oid = table(mappings[index].schema, mappings[index].table)?.oid
@@ -30,6 +30,18 @@ extension ServerFacts {
   }
 }
 
+extension ServerFacts {
+  /// As `reads`, with the starts of tables that joined the publication after the slot began.
+  public func backfillReads(_ mappings: [OutboxMapping]) -> [TableRead] {
+    reads(mappings).map { read in
+      var read = read
+      guard let oid = read.oid, let start = ownStart(of: oid) else { return read }
+      for relation in [oid] + (publication?.members[oid]?.partitions ?? []) { read.starts[relation] = start }
+      return read
+    }
+  }
+}
+
 /// A table that a recovery reads, in words.
 public struct RecoveredTable: Equatable, Sendable {
   public var name: String
@@ -42,15 +54,27 @@ public struct RecoveredTable: Equatable, Sendable {
   }
 }
 
+/// A table or partition that had rows of an outbox and does not exist any more.
+public struct DroppedTable: Equatable, Sendable {
+  public var oid: UInt32
+  /// Of the outbox.
+  public var outbox: String
+}
+
 extension Recovery {
   /// Looks the tables up by their OIDs.
   static func tables(
     _ reads: [TableRead], _ settings: PostgresSettings, _ stop: StopSignal
-  ) throws(RelayError) -> [RecoveredTable] {
+  ) throws(RelayError) -> ([RecoveredTable], [DroppedTable]) {
     let connection = try SQLConnection(settings, applicationName: "outboxd recover", stop: stop)
     let catalog = TableCatalog(connection: connection, settings: settings, publication: nil)
-    return try catalog.shapes(reads).map { shape in
+    let tables = try catalog.shapes(reads).map { shape in
       RecoveredTable(name: QualifiedName.text(shape.schema, shape.table), outbox: shape.formerName?.qualified)
     }
+    let others = reads.flatMap { read in
+      read.others.keys.map { DroppedTable(oid: $0, outbox: read.mapping.qualifiedName) }
+    }
+    let existing = try catalog.existing(others.map(\.oid))
+    return (tables, others.filter { !existing.contains($0.oid) }.sorted { $0.oid < $1.oid })
   }
 }

@@ -96,7 +96,7 @@ struct ReplayPlanner {
           .journalUnusable, "a time is translated by the journal, and there is none",
           remedy: "Give --from as an LSN, or run what outboxd init prints.")
       }
-      guard let row = facts.fromRow else { throw unavailable("\(Self.text(time))", nil) }
+      guard let row = facts.fromRow else { throw unavailable("\(Self.text(time))", nil, walReason(.zero)) }
       guard row.lsn < published else {
         throw usage(
           "--from \(Self.text(time)): nothing is published since then; what is ends at \(published)")
@@ -126,12 +126,21 @@ struct ReplayPlanner {
       origin: .wal, from: start, through: try through(start), published: published)
     if case .time(let time) = from { plan.fromTime = time }
     if case .time(let time)? = to { plan.toTime = time }
-    if wanted != .table, walReason(start) == nil { return plan }
-    guard wanted != .wal, let lowest = lowestTransaction(start) else { throw unavailable("\(start)", wanted) }
+    let walReason = walReason(start) ?? gapReason(start, plan.through)
+    if wanted != .table, walReason == nil {
+      plan.notes = joinedNotes(plan)
+      return plan
+    }
+    guard wanted != .wal, let lowest = lowestTransaction(start) else {
+      throw unavailable("\(start)", wanted, walReason)
+    }
     plan.origin = .table
     plan.lowestTransaction = lowest
     plan.endTransaction = facts.endTransaction
     plan.notes = tableNotes(plan)
+    if wanted == nil, let reason = gapReason(start, plan.through) {
+      plan.notes.insert("From the tables, since \(reason).", at: 0)
+    }
     return plan
   }
 
@@ -170,6 +179,30 @@ extension ReplayPlanner {
     return "the WAL is kept from \(first)\(Self.since(facts.anchorRow)) on"
   }
 
+  /// Why the WAL does not have every row of the range; nil: it has, as far as it reaches.
+  private func gapReason(_ start: LSN, _ end: LSN) -> String? {
+    guard let gap = gaps.first(where: { $0.from <= end && $0.through > start }) else { return nil }
+    return
+      "the stream of the WAL lacks rows that were committed between \(gap.from) and \(gap.through), which the "
+      + "publication did not carry (outboxd recover has closed that gap)"
+  }
+
+  private var gaps: [PublicationRecord.Gap] { facts.journal.row?.publication?.gaps ?? [] }
+
+  /// Tables that were no members in the whole of the range.
+  private func joinedNotes(_ plan: ReplayPlan) -> [String] {
+    let members = facts.journal.row?.publication?.members ?? [:]
+    return members.sorted { $0.key < $1.key }.compactMap { _, member in
+      guard let name = member.name, let start = member.start, start.by > plan.from, start.by != start.lsn
+      else {
+        return nil
+      }
+      return
+        "\(name.qualified) joined the publication before \(start.by): the WAL has none of its rows from before "
+        + "that; --source table reads them from the table."
+    }
+  }
+
   /// Where the tables can serve from, by transaction ids.
   var tableReach: (lsn: LSN, row: HistoryRow?)? {
     let row = facts.journal.row
@@ -177,12 +210,14 @@ extension ReplayPlanner {
     return facts.oldestSnapshot.map { ($0.snapshotLSN ?? $0.lsn, $0) }
   }
 
-  private func unavailable(_ place: String, _ wanted: ReplayOrigin?) -> RelayError {
+  private func unavailable(
+    _ place: String, _ wanted: ReplayOrigin?, _ walReason: String?
+  ) -> RelayError {
     let table =
       tableReach.map { "the tables can be read from \($0.lsn)\(Self.since($0.row)) on" }
       ?? "the journal knows no place to read the tables from"
     var reasons: [String] = []
-    if wanted != .table { reasons.append(walReason(.zero) ?? "") }
+    if wanted != .table { reasons.append(walReason ?? "") }
     if wanted != .wal { reasons.append(table) }
     return RelayError(
       .replayUnavailable, "--from \(place) cannot be served: " + reasons.joined(separator: "; "),
@@ -192,10 +227,17 @@ extension ReplayPlanner {
           : "Without --source outboxd takes what has the range."))
   }
 
+  /// From where on the WAL has everything.
+  var lowestOfWAL: LSN? {
+    facts.anchor?.confirmedFlushLSN.flatMap { first in
+      walReason(first) == nil ? max(first, gaps.map(\.through).max() ?? .zero) : nil
+    }
+  }
+
   /// The lowest LSN that a replay can begin at.
   private func lowest(_ wanted: ReplayOrigin?) -> LSN? {
-    let wal = facts.anchor?.confirmedFlushLSN.flatMap { walReason($0) == nil ? $0 : nil }
-    return [wanted == .table ? nil : wal, wanted == .wal ? nil : tableReach?.lsn].compactMap(\.self).min()
+    let wal = wanted == .table ? nil : lowestOfWAL
+    return [wal, wanted == .wal ? nil : tableReach?.lsn].compactMap(\.self).min()
   }
 
   private static func since(_ row: HistoryRow?) -> String { row.map { " (\(text($0.recordedAt)))" } ?? "" }

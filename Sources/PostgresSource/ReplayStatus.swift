@@ -101,8 +101,9 @@ extension PostgresSource {
     status.anchor = facts.anchor.map {
       overview(ReplaySlots.anchor(of: settings.slot), .anchor, $0, walEnd: facts.walEnd)
     }
-    if let lsn = facts.anchor?.confirmedFlushLSN, planner.walReason(lsn) == nil {
-      status.fromWAL = .init(lsn: lsn, time: facts.anchorRow?.recordedAt)
+    if let lsn = planner.lowestOfWAL {
+      let time = lsn == facts.anchor?.confirmedFlushLSN ? facts.anchorRow?.recordedAt : nil
+      status.fromWAL = .init(lsn: lsn, time: time)
     }
     status.fromTable = planner.tableReach.map { .init(lsn: $0.lsn, time: $0.row?.recordedAt) }
     status.holder = try holder(of: facts.main, connection.sql)

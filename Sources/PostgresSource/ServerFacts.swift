@@ -134,6 +134,8 @@ public struct PublicationFacts: Equatable, Sendable {
   public var nameTransactions: [UInt32: String] = [:]
   /// The transaction that created a table of `members`.
   public var creations: [UInt32: String] = [:]
+  /// `pg_relation_filenode` of a table of `members`.
+  public var fileNodes: [UInt32: UInt32] = [:]
   /// Everything that led to this had been committed when the WAL had got here.
   public var seenAt = LSN.zero
   public var publishesInserts = true

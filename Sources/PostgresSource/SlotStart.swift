@@ -91,7 +91,7 @@ extension PostgresSource {
         in: Checkpoint(
           lsn: start.lsn, systemIdentifier: identity.systemIdentifier, timeline: identity.timeline),
         publication: try SlotInspector(connection: connection.sql, settings: names).publication()?
-          .record(after: nil, passed: start.lsn))
+          .record(ofSlotAt: start.lsn))
     }
     return start
   }

@@ -15,15 +15,15 @@ struct StreamedRowsReader {
   /// What the stream has of a range's rows; nil where that is of no interest.
   /// - Throws: as `read`.
   func rows(
-    of range: TableRange, visibleTo reader: SQLConnection, _ tally: TableTally
+    of range: TableRange, visibleTo reader: SQLConnection
   ) throws(RelayError) -> StreamedRows? {
-    guard let start = range.streamStart else { return nil }
+    guard let start = shapes.compactMap({ $0.streamStart(range) }).min() else { return nil }
     let rows = try read(from: start, visibleTo: reader)
-    tally.gap = rows.gap
-    if let gap = rows.gap {
+    for shape in shapes {
+      guard let gap = shape.streamStart(range).flatMap(rows.gap(since:)) else { continue }
       log.warning(
-        "rows that were written after the range began cannot all be told from rows of the stream, so that those in doubt "
-          + "are sent too", ("range_begin", "\(start)"), ("reason", gap))
+        "rows of the table cannot all be told from rows of the stream, so that those in doubt are sent too",
+        ("table", QualifiedName.text(shape.schema, shape.table)), ("reason", gap))
     }
     return rows
   }
@@ -41,7 +41,7 @@ struct StreamedRowsReader {
       guard error.kind != .interrupted, error.kind != .sourceUnavailable || error.code != nil else {
         throw error
       }
-      rows.gap = error.message
+      rows.fault = error.message
     }
     return rows
   }
@@ -50,7 +50,7 @@ struct StreamedRowsReader {
     from start: LSN, visibleTo reader: SQLConnection, into rows: inout StreamedRows
   ) throws(RelayError) {
     if let shape = shapes.first(where: { $0.keyColumns.isEmpty }) {
-      rows.gap =
+      rows.fault =
         "the publication leaves out columns that identify the rows of \(QualifiedName.text(shape.schema, shape.table))"
     }
     let end = try flushed(reader)
@@ -58,7 +58,7 @@ struct StreamedRowsReader {
     let inspector = SlotInspector(connection: watcher.sql, settings: settings)
     let names = [settings.slot, ReplaySlots.anchor(of: settings.slot)]
     guard let source = try Self.best(names, inspector, start) else {
-      rows.gap = "no slot has the WAL from \(start) on"
+      rows.fault = "no slot has the WAL from \(start) on"
       return
     }
     var temporary = settings
@@ -67,12 +67,10 @@ struct StreamedRowsReader {
     let identity = try connection.identifySystem()
     try connection.copySlot(source, to: temporary.slot)
     guard let first = try inspector.slot(named: temporary.slot)?.confirmedFlushLSN else {
-      rows.gap = "the copy of slot \"\(source)\" has no position"
+      rows.fault = "the copy of slot \"\(source)\" has no position"
       return
     }
-    if first > start {
-      rows.gap = "slot \"\(source)\" has the WAL from \(first) on, and the range begins at \(start)"
-    }
+    (rows.from, rows.slot) = (first, source)
     guard end > max(start, first) else { return }
     let facts = try inspector.serverFacts(identity)
     log.info(
@@ -107,7 +105,7 @@ struct StreamedRowsReader {
       case .insert(let row):
         guard let columns = columns[row.relationID] else { continue }
         guard rows.keys.count < limit else {
-          rows.gap = "more than \(limit) rows were inserted since the range began"
+          rows.fault = "more than \(limit) rows were inserted since \(rows.from)"
           return
         }
         rows.add(RowKey(row.relationID, columns) { row.values[$0] })

@@ -70,13 +70,7 @@ final class TableBatch {
     }
     let time = query.tracksCommitTimes ? try int64(row, next()) : nil
     let second = query.hasSecondKey ? try int64(row, next()) : nil
-    let command = try int64(row, next())
-    let partition = try integer(row, next(), UInt32.self)
-    // ctid: block and offset.
-    let block = try integer(row, column, UInt32.self)
-    let offset = try integer(row, column, UInt16.self, at: 4)
-    return TablePlace(
-      commitTime: time, second: second, command: command, partition: partition, block: block, offset: offset)
+    return TablePlace(commitTime: time, second: second)
   }
 }
 
@@ -85,7 +79,8 @@ struct TablePlaces {
   private struct Entry {
     var end: LSN
     var table: Int
-    var place: TablePlace
+    /// Nil: it stands before the place where the read was taken up.
+    var place: TablePlace?
   }
 
   /// Where the read was taken up.
@@ -95,7 +90,7 @@ struct TablePlaces {
 
   init(start: String? = nil) { self.start = start }
 
-  mutating func append(_ end: LSN, _ table: Int, _ place: TablePlace) {
+  mutating func append(_ end: LSN, _ table: Int, _ place: TablePlace?) {
     entries.append(Entry(end: end, table: table, place: place))
   }
 
@@ -112,6 +107,6 @@ struct TablePlaces {
     // Numbers ascend by one.
     guard head < entries.count, checkpoint >= entries[head].end else { return start }
     let index = min(entries.count - 1, head + Int(clamping: checkpoint.rawValue - entries[head].end.rawValue))
-    return text(entries[index].table, entries[index].place)
+    return entries[index].place.map { text(entries[index].table, $0) } ?? start
   }
 }

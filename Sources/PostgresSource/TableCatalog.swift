@@ -10,6 +10,8 @@ public struct TableRead: Equatable, Sendable {
   /// Tables that may hold rows of it as well, each with the name that it published them under: partitions that may have
   /// been detached, tables that had the outbox's name before. Those that do not exist any more are left out.
   public var others: [UInt32: TableName] = [:]
+  /// Where the rows of a table begin to be the stream's. None: where the range says.
+  public var starts: [UInt32: SlotStart] = [:]
 
   public init(_ mapping: OutboxMapping) { self.mapping = mapping }
 }
@@ -44,16 +46,32 @@ struct TableCatalog {
   /// - Throws: as `shape`.
   func shapes(_ reads: [TableRead]) throws(RelayError) -> [TableShape] {
     var heads: [TableShape] = []
-    for read in reads { heads.append(try shape(read.mapping, read.oid.map(String.init))) }
-    let names = reads.reduce(into: [UInt32: (OutboxMapping, TableName)]()) { names, read in
-      for (oid, name) in read.others { names[oid] = (read.mapping, name) }
+    for read in reads {
+      var head = try shape(read.mapping, read.oid.map(String.init))
+      let name = TableName(read.mapping.schema, read.mapping.table)
+      // Since an interruption it may have got another one.
+      if TableName(head.schema, head.table) != name { head.formerName = name }
+      head.start = read.starts[head.oid]
+      heads.append(head)
+    }
+    let owners = reads.reduce(into: [UInt32: (TableRead, TableName)]()) { owners, read in
+      for (oid, name) in read.others { owners[oid] = (read, name) }
     }
     var others: [TableShape] = []
-    for oid in try apart(Array(names.keys), from: heads.map(\.oid)) {
-      guard let (mapping, name) = names[oid] else { continue }
-      others.append(try shape(mapping, String(oid), formerName: name))
+    for oid in try apart(Array(owners.keys), from: heads.map(\.oid)) {
+      guard let (read, name) = owners[oid] else { continue }
+      var other = try shape(read.mapping, String(oid), formerName: name)
+      other.start = read.starts[oid]
+      others.append(other)
     }
     return others + heads
+  }
+
+  func existing(_ relations: [UInt32]) throws(RelayError) -> Set<UInt32> {
+    guard !relations.isEmpty else { return [] }
+    let result = try connection.query(
+      "SELECT oid FROM pg_class WHERE oid IN (\(relations.map(String.init).joined(separator: ", ")))")
+    return Set(result.rows.indices.compactMap { result[$0, "oid"].flatMap { UInt32($0) } })
   }
 
   /// Those of `relations` that exist as tables of their own, and whose rows no other table of both lists has.
@@ -83,6 +101,12 @@ struct TableCatalog {
       oid ?? "to_regclass(\(SQLText.literal(SQLText.qualified(mapping.schema, mapping.table))))"
     let result = try connection.query(columnQuery(table))
     guard !result.rows.isEmpty, let oid = result[0, "relation"].flatMap({ UInt32($0) }) else {
+      if let oid {
+        throw RelayError(
+          .tableUnsuitable,
+          "table \(mapping.qualifiedName) (OID \(oid)) was dropped since this read was planned",
+          remedy: "What it had is gone. Begin again, for the table of today.")
+      }
       throw RelayError(
         .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
         remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
@@ -94,6 +118,7 @@ struct TableCatalog {
       schema: name.schema, table: name.name, oid: oid, isPartitioned: isPartitioned, outbox: mapping,
       formerName: formerName, columns: [], storage: "", estimatedRows: 0)
     let member = publication?.tables.first { $0.oid == oid }
+    var order = ""
     for row in result.rows.indices {
       guard let name = result[row, "attname"] else { continue }
       let type = result[row, "type_oid"].flatMap { UInt32($0) } ?? 0
@@ -105,14 +130,20 @@ struct TableCatalog {
         shape.columns.append(
           TableShape.Column(name: name, type: columnType, hasBinaryForm: result[row, "sendable"] == "t"))
       }
-      if shape.serial == nil, result[row, "serial"] == "t" { shape.serial = name }
+      let identity = "\(result[row, "attnum"] ?? ""):\(type)"
+      if shape.serial == nil, result[row, "serial"] == "t" {
+        shape.serial = name
+        shape.isSerialUnique = result[row, "is_unique"] == "t"
+        order = "serial:\(identity)"
+      }
       if name == timeColumn(mapping, result), columnType == .timestamptz || columnType == .timestamp {
+        if shape.serial == nil { order = "time:\(identity)" }
         shape.time = TableShape.Time(
           column: name, isZoned: columnType == .timestamptz, zone: mapping.columns.timeZone?.name)
       }
     }
     let storage = try connection.query(Self.storageQuery(table))
-    shape.storage = storage[0, "storage"] ?? ""
+    shape.storage = (storage[0, "storage"] ?? "") + order
     shape.partitions =
       storage[0, "leaves"]?.split(separator: ",").compactMap { UInt32($0) }.filter { $0 != oid } ?? []
     let primary = result.rows.indices.filter { result[$0, "is_primary"] == "t" }.compactMap {
@@ -162,9 +193,11 @@ struct TableCatalog {
   /// inserts.
   private func columnQuery(_ table: String) -> String {
     return """
-      SELECT c.oid AS relation, n.nspname, c.relname, c.relkind, current_user::text AS role, a.attname,
+      SELECT c.oid AS relation, n.nspname, c.relname, c.relkind, current_user::text AS role, a.attname, a.attnum,
         has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
         a.attgenerated AS generated, coalesce(a.attnum = ANY (i.indkey::int2[]), false) AS is_primary,
+        EXISTS (SELECT FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indisvalid AND u.indimmediate
+          AND u.indpred IS NULL AND u.indnkeyatts = 1 AND u.indkey[0] = a.attnum) AS is_unique,
         t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
         a.atttypid IN (20, 21, 23) AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%')
           AND EXISTS (SELECT FROM pg_depend s JOIN pg_sequence q ON q.seqrelid = s.objid

@@ -26,13 +26,18 @@ struct TableShape: Equatable {
   var columns: [Column]
   /// A column that a sequence fills, one value at a time.
   var serial: String?
+  /// No two rows have one value of `serial`: an index sees to it.
+  var isSerialUnique = false
   var time: Time?
-  /// Changes when the rows have moved, or old commit times were forgotten: places in an order are then void.
+  /// Changes when the rows have moved, old commit times were forgotten, or another column gives the order: places in
+  /// the order are then void.
   var storage: String
   /// By the last ANALYZE; negative where there was none.
   var estimatedRows: Int64
   /// Those that identify a row to the stream too. Empty: they are not all published.
   var keyColumns: [String] = []
+  /// In place of the range's.
+  var start: SlotStart?
 
   /// The column that the event's time comes from.
   struct Time: Equatable {
@@ -58,6 +63,9 @@ struct TableShape: Equatable {
     left.oid == right.oid && left.columns == right.columns && left.storage == right.storage
   }
 
+  /// Where rows begin to be the stream's. Nil: of no interest.
+  func streamStart(_ range: TableRange) -> LSN? { start?.lsn ?? range.streamStart }
+
   var relation: Relation {
     var relation = Relation(
       id: oid, schema: formerName?.schema ?? schema, table: formerName?.name ?? table,
@@ -77,24 +85,26 @@ struct TableShape: Equatable {
   }
 }
 
-/// A row's place in the order of its table. A row after it compares greater.
+/// Where a row stands in the order of its table. Rows of one place have no order that lasts: `cmin` is gone once
+/// somebody has begun to delete the row, and `ctid` is another after VACUUM FULL.
 struct TablePlace: Equatable {
   /// Of the row's transaction, where Postgres tracks it.
   var commitTime: PostgresMicroseconds?
   /// The serial's value, the time column's, or the full transaction id.
   var second: Int64?
-  var command: Int64
-  var partition: UInt32
-  var block: UInt32
-  var offset: UInt16
 
-  /// `2 HORIZON STORAGE TIME SECOND COMMAND PARTITION BLOCK OFFSET schema.table`; `-` for what there is not.
+  /// Both of one order.
+  func isAfter(_ other: TablePlace) -> Bool {
+    if let time = commitTime, let earlier = other.commitTime, time != earlier { return time > earlier }
+    return (second ?? .min) > (other.second ?? .min)
+  }
+
+  /// `3 HORIZON STORAGE TIME SECOND schema.table`; `-` for what there is not.
   /// - Parameter horizon: the oldest transaction that ran when the read began: what it did not see is of this one or
   ///   later ones.
   func text(table: String, storage: String, horizon: UInt64) -> String {
     func word(_ number: Int64?) -> String { number.map(String.init) ?? "-" }
-    return
-      "2 \(horizon) \(storage) \(word(commitTime)) \(word(second)) \(command) \(partition) \(block) \(offset) \(table)"
+    return "3 \(horizon) \(storage) \(word(commitTime)) \(word(second)) \(table)"
   }
 
   struct Parsed: Equatable {
@@ -105,16 +115,13 @@ struct TablePlace: Equatable {
   }
 
   static func parse(_ text: String) -> Parsed? {
-    let words = text.split(separator: " ", maxSplits: 9, omittingEmptySubsequences: false).map(String.init)
-    guard words.count == 10, words[0] == "2", let horizon = UInt64(words[1]), let command = Int64(words[5]),
-      let partition = UInt32(words[6]), let block = UInt32(words[7]), let offset = UInt16(words[8]),
+    let words = text.split(separator: " ", maxSplits: 5, omittingEmptySubsequences: false).map(String.init)
+    guard words.count == 6, words[0] == "3", let horizon = UInt64(words[1]),
       words[3] == "-" || Int64(words[3]) != nil, words[4] == "-" || Int64(words[4]) != nil
     else { return nil }
     return Parsed(
-      table: words[9], storage: words[2], horizon: horizon,
-      place: TablePlace(
-        commitTime: Int64(words[3]), second: Int64(words[4]), command: command, partition: partition,
-        block: block, offset: offset))
+      table: words[5], storage: words[2], horizon: horizon,
+      place: TablePlace(commitTime: Int64(words[3]), second: Int64(words[4])))
   }
 }
 
@@ -123,8 +130,8 @@ struct TablePlace: Equatable {
 /// The order is that of the commits as far as a table can tell, and holds for each key where its writers wait for
 /// each other (they lock the aggregate): the commit time, where `track_commit_timestamp` is on; then the serial or
 /// identity column, whose values are taken while the lock is held; else the time column; else the transaction id,
-/// which is taken at a transaction's first write. Within a transaction the order is that of its commands. A row that was
-/// updated stands where the update does, except by serial or time.
+/// which is taken at a transaction's first write. Rows that these do not tell apart come in the order of their commands,
+/// as far as the table still shows it. A row that was updated stands where the update does, except by serial or time.
 struct TableQuery {
   let shape: TableShape
   let range: TableRange
@@ -133,20 +140,20 @@ struct TableQuery {
   /// The full transaction id after the newest that is visible: gives the 32 bits of `xmin` their upper half.
   let nextTransaction: UInt64
 
-  /// Columns after the table's own: commit time (if tracked), second key, command, partition, ctid, and where the
-  /// stream is of interest, whether the row belongs to the range for certain.
+  /// Columns after the table's own: commit time (if tracked), second key, and where the stream is of interest, whether the
+  /// row belongs to the range for certain.
   func select(after start: TablePlace.Parsed?) -> String {
     var columns = shape.columns.map { column in
       "o.\(SQLText.identifier(column.name))" + (column.hasBinaryForm ? "" : "::text")
     }
-    columns += keys + [command, "o.tableoid", "o.ctid"]
+    columns += keys
     if hasProof { columns.append(certainty) }
     var conditions = self.conditions
     if let start { conditions.append(beyond(start.place, horizon: start.horizon)) }
     let filter = conditions.isEmpty ? "" : " WHERE " + conditions.map { "(\($0))" }.joined(separator: " AND ")
     return "SELECT \(columns.joined(separator: ", ")) FROM \(shape.isPartitioned ? "" : "ONLY ")"
       + "\(SQLText.qualified(shape.schema, shape.table)) o\(filter) ORDER BY "
-      + (keys + [command, "o.tableoid", "o.ctid"]).joined(separator: ", ")
+      + (keys + ["o.cmin::text::bigint", "o.tableoid", "o.ctid"]).joined(separator: ", ")
   }
 
   /// A row whose column is NULL comes first.
@@ -174,12 +181,10 @@ struct TableQuery {
     return "by " + keys.joined(separator: ", then by ")
   }
 
-  /// Whether a row belongs to the range for certain.
-  var hasProof: Bool { range.streamStart != nil }
+  /// Whether there is a column that tells if a row belongs to the range for certain.
+  var hasProof: Bool { shape.streamStart(range) != nil }
 
   var hasSecondKey: Bool { shape.serial != nil || shape.time != nil || !tracksCommitTimes }
-
-  private var command: String { "o.cmin::text::bigint" }
 
   /// The full id behind 32 bits that lie within four billion transactions before `next`. For a row that is older it
   /// gives one that is too high: such a row counts as newer than it is.
@@ -196,7 +201,7 @@ struct TableQuery {
   private var certainty: String {
     var list: [String] = []
     if let end = range.endTransaction { list.append("\(full) < \(end)") }
-    if let snapshot = range.visibleIn {
+    if let snapshot = shape.start == nil ? range.visibleIn : shape.start?.snapshot {
       list.append("pg_visible_in_snapshot(\(full)::text::xid8, \(SQLText.literal(snapshot))::pg_snapshot)")
     }
     // Ids below 3 mark rows that are visible to everybody.
@@ -222,8 +227,8 @@ struct TableQuery {
     "coalesce(pg_xact_commit_timestamp(o.xmin), 'infinity') >= \(Self.moment(since, isZoned: true))"
   }
 
-  /// The rows after a place, and those that were written since it was reached: they may stand before it now. A row that
-  /// somebody began to delete may have lost its command number: in doubt it comes again.
+  /// The rows at a place and after it, and those that were written since it was reached: they may stand before it now.
+  /// Rows at the place may have been sent, or not.
   private func beyond(_ place: TablePlace, horizon: UInt64) -> String {
     var values: [String] = []
     if tracksCommitTimes { values.append(Self.moment(place.commitTime ?? .min, isZoned: true)) }
@@ -234,12 +239,10 @@ struct TableQuery {
         values.append("(\(second))::bigint")
       }
     }
-    let left = "ROW(\(keys.joined(separator: ", ")))"
-    let right = "ROW(\(values.joined(separator: ", ")))"
+    let comparison = shape.serial != nil && shape.isSerialUnique ? ">" : ">="
     return
-      "(\(id) >= 3 AND \(full) >= \(horizon)) OR \(left) > \(right) OR (\(left) = \(right) AND (o.xmax::text <> '0' OR "
-      + "ROW(\(command), o.tableoid, o.ctid) > ROW(\(place.command)::bigint, \(place.partition)::oid, "
-      + "'(\(place.block),\(place.offset))'::tid)))"
+      "(\(id) >= 3 AND \(full) >= \(horizon)) OR ROW(\(keys.joined(separator: ", "))) \(comparison) "
+      + "ROW(\(values.joined(separator: ", ")))"
   }
 
   private static func moment(_ time: PostgresMicroseconds, isZoned: Bool) -> String {

@@ -46,15 +46,13 @@ extension PostgresSource {
     let server = try catalog.server()
     let shapes = try catalog.shapes(reads)
     let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
-    let streamed = try reader.rows(of: range, visibleTo: connection, tally)
+    let streamed = try reader.rows(of: range, visibleTo: connection)
     let watcher = try SQLConnection(settings, applicationName: "outboxd watch", stop: stop)
     let source = TableSource(
       connection, watcher: watcher, server: server, shapes: shapes, range: range, streamed: streamed,
       tally: tally)
-    for shape in shapes {
-      log.notice(
-        "reading a table", ("table", QualifiedName.text(shape.schema, shape.table)),
-        ("order", source.query(shape).order))
+    for count in tally.counts {
+      log.notice("reading a table", ("table", count.table), ("order", count.order))
     }
     if let position { try source.go(to: position, log: log) }
     try source.begin()
@@ -106,6 +104,8 @@ public final class TableSource: BoundedSource {
   /// Nil: of no interest.
   private let streamed: StreamedRows?
   private let tally: TableTally
+  /// By table.
+  private var counts: [TableCount] = []
   /// By table: where its key stands in its rows.
   private let keys: [[Int]]
 
@@ -168,6 +168,13 @@ public final class TableSource: BoundedSource {
     estimate = isKnown ? UInt64(max(0, shapes.map(\.estimatedRows).reduce(0, &+))) : 0
     values = .allocate(capacity: max(1, shapes.map(\.columns.count).max() ?? 1))
     values.initialize(repeating: ColumnValue(format: .null, bytes: LentBytes(start: nil, count: 0)))
+    counts = shapes.map { shape in
+      TableCount(
+        table: QualifiedName.text(shape.schema, shape.table), outbox: shape.formerName?.qualified,
+        order: query(shape).order,
+        gap: shape.streamStart(range).map { streamed?.gap(since: $0) } ?? range.doubt)
+    }
+    tally.counts = counts
   }
 
   deinit {
@@ -196,7 +203,7 @@ public final class TableSource: BoundedSource {
     places.position(after: checkpoint) { index, place in
       let shape = shapes[index]
       return place.text(
-        table: "\(shape.schema).\(shape.table)", storage: shape.storage, horizon: server.horizon)
+        table: "\(shape.schema).\(shape.table)", storage: storage(of: shape), horizon: server.horizon)
     }
   }
 }
@@ -236,10 +243,12 @@ extension TableSource {
       values[index] = batch.value(row, index, isText: !column.hasBinaryForm)
       receivedBytes &+= UInt64(values[index].bytes.count)
     }
-    if streamed?.gap != nil, try !batch.isCertain(row) {
-      tally.doubtful.add(1, ordering: .relaxed)
+    var isCertain = counts[tableIndex].gap == nil
+    if !isCertain, shape.streamStart(range) != nil { isCertain = try batch.isCertain(row) }
+    if !isCertain {
+      counts[tableIndex].doubtful += 1
     } else {
-      tally.certain.add(1, ordering: .relaxed)
+      counts[tableIndex].certain += 1
     }
     row += 1
     rowsRead += 1
@@ -256,11 +265,11 @@ extension TableSource {
 
   /// Goes past rows that the stream has. False: none is left in the batch.
   private func skipStreamed(_ batch: TableBatch) throws(RelayError) -> Bool {
-    guard let streamed else { return row < batch.count }
+    guard let streamed, shapes[tableIndex].streamStart(range) != nil else { return row < batch.count }
     while row < batch.count, try !batch.isCertain(row), holds(streamed, batch) {
       row += 1
       rowsRead += 1
-      tally.streamed.add(1, ordering: .relaxed)
+      counts[tableIndex].streamed += 1
     }
     return row < batch.count
   }
@@ -274,9 +283,12 @@ extension TableSource {
 
   private func commit() throws(RelayError) -> Change {
     isInTransaction = false
+    tally.update(tableIndex, counts[tableIndex])
     if let batch {
-      let query = query(shapes[tableIndex])
-      places.append(LSN(number), tableIndex, try batch.place(row - 1, query))
+      let place = try batch.place(row - 1, query(shapes[tableIndex]))
+      // Rows that were written since the interruption may stand before its place.
+      let isBefore = startPlace.map { !place.isAfter($0.place) } ?? false
+      places.append(LSN(number), tableIndex, isBefore ? nil : place)
     }
     return .commit(commitLSN: LSN(number), endLSN: LSN(number), commitTime: .unknown)
   }
@@ -290,24 +302,32 @@ extension TableSource {
 
 // The cursors.
 extension TableSource {
-  /// Goes to the place of an interrupted read.
+  /// Goes to the place of an interrupted read. The tables before it have been read, as long as they are the same ones.
   func go(to position: String, log: Log) throws(RelayError) {
-    guard let parsed = TablePlace.parse(position),
-      // A table that was renamed has its storage still.
-      let index = shapes.firstIndex(where: { !$0.storage.isEmpty && $0.storage == parsed.storage })
-        ?? shapes.firstIndex(where: { "\($0.schema).\($0.table)" == parsed.table })
-    else {
+    guard let parsed = TablePlace.parse(position) else {
       throw RelayError(
         .usage, "\"\(position)\" is no place in the configured tables",
         remedy: "Start again without --resume.")
     }
-    tableIndex = index
-    if shapes[index].storage == parsed.storage {
-      startPlace = parsed
-      places = TablePlaces(start: position)
-    } else {
-      log.notice("the rows of the table have moved: it is read from its beginning", ("table", parsed.table))
+    guard let index = shapes.firstIndex(where: { storage(of: $0) == parsed.storage }) else {
+      log.notice(
+        "the rows of the tables have moved, or other tables are read: all are read from their beginning",
+        ("table", parsed.table))
+      return
     }
+    tableIndex = index
+    startPlace = parsed
+    places = TablePlaces(start: position)
+  }
+
+  /// Where a table's rows are, and which tables are read before it.
+  private func storage(of shape: TableShape) -> String {
+    // FNV-1a.
+    var digest: UInt64 = 0xCBF2_9CE4_8422_2325
+    for byte in shapes.map({ String($0.oid) }).joined(separator: ",").utf8 {
+      digest = (digest ^ UInt64(byte)) &* 0x100_0000_01B3
+    }
+    return shape.storage + "." + String(digest, radix: 16)
   }
 
   func begin() throws(RelayError) {
@@ -392,6 +412,7 @@ extension TableSource {
       try fetch()
     case .fetch(let asked):
       guard let answer, answer.count > 0 else {
+        tally.update(tableIndex, counts[tableIndex])
         tableIndex += 1
         startPlace = nil
         return try declare()

@@ -218,6 +218,41 @@ extension Integration {
       #expect(try relay.terminate() == 0)
     }
 
+    @Test(arguments: [PostgresServer.versions.first, PostgresServer.versions.last].compactMap(\.self))
+    func `a range with a gap that was recovered is replayed from the tables, and never in part from the WAL`(
+      version: Int
+    ) throws {
+      let scene = try Scene(version: version)
+      let relay = try scene.startWithWindow()
+      try scene.awaitSnapshot(relay)
+      let from = try scene.place()
+      try scene.workload.run(transactions: 5, size: 5, seed: 3)
+      try scene.publish(try scene.place(), relay)
+      #expect(try relay.terminate() == 0)
+      try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE public.outbox", database: "shop")
+      try scene.workload.run(transactions: 5, size: 5, seed: 4)
+      try scene.server.sql("ALTER PUBLICATION outboxd ADD TABLE public.outbox", database: "shop")
+      let path = try scene.configuration.write()
+      let recovered = try OutboxdProcess.command(["recover", "--config", path])
+      #expect(recovered.status == 0, "\(recovered.errors)")
+      #expect(recovered.output.contains("rows of public.outbox are in doubt"), "\(recovered.output)")
+      let next = try scene.startWithWindow()
+      let behind = try scene.place()
+      try scene.workload.run(transactions: 5, size: 5, seed: 5)
+      try scene.publish(try scene.place(), next)
+      let refused = try scene.replay("--from", from, "--source", "wal", status: 26)
+      #expect(refused.errors.contains("which the publication did not carry"), "\(refused.errors)")
+      let lowest = try #require(
+        refused.errors.firstMatch(of: /The lowest that can be served is --from ([0-9A-F\/]+)/))
+      let whole = try scene.replayJSON("--from", from, "--outbox", "public.outbox", "--dry-run")
+      #expect(whole["source"] as? String == "table")
+      #expect(try whole["selected"] as? Int ?? 0 >= scene.count("SELECT count(*) FROM public.outbox"))
+      for place in [String(lowest.1), behind] {
+        #expect(try scene.replayJSON("--from", place, "--dry-run")["source"] as? String == "wal")
+      }
+      #expect(try next.terminate() == 0)
+    }
+
     @Test func `the rate holds`() throws {
       let scene = try Scene()
       let relay = try scene.startWithWindow()

@@ -161,8 +161,9 @@ extension LiveDatabase {
         INSERT INTO parts (aggregatetype, aggregateid, type, day) SELECT 'p', \(number) || '.' || n, 't', n % 3 FROM generate_series(1, 300) n;
         """)
     }
-    // A row that somebody began to delete has lost its command number.
+    // A row that somebody began to delete has lost its command number, and after VACUUM nothing shows that.
     try database.sql("BEGIN; DELETE FROM outbox WHERE aggregateid LIKE '3.5%'; ROLLBACK")
+    try database.sql("VACUUM (FREEZE) outbox")
     let mappings = [OutboxMapping(), OutboxMapping(schema: "public", table: "parts")]
     let whole = try database.tables(mappings: mappings)
     #expect(whole.rows.count == 6000)
@@ -173,8 +174,8 @@ extension LiveDatabase {
       done += transaction.rows
       let rest = try database.tables(resume: whole.positions[index], mappings: mappings)
       let expected = Array(whole.rows[done...])
-      // What was touched by a deletion may come twice; nothing else may, and nothing may be left out.
-      #expect(rest.rows.count - expected.count <= 111, "after \(index)")
+      // Rows that the order does not tell apart may come twice; nothing else may, and nothing may be left out.
+      #expect(rest.rows.count - expected.count <= (isTracked ? 700 : 1), "after \(index)")
       #expect(
         Set(rest.rows.map { $0[0].bytes }).isSuperset(of: expected.map { $0[0].bytes }), "after \(index)")
     }
@@ -239,14 +240,12 @@ extension LiveDatabase {
   }
 
   @Test func placesAreWrittenAndReadAgain() {
-    let place = TablePlace(
-      commitTime: .min, second: -5, command: 7, partition: 16_400, block: 4_294_967_295, offset: 291)
+    let place = TablePlace(commitTime: .min, second: -5)
     let text = place.text(table: "odd schema.a table", storage: "abc", horizon: 9)
     #expect(
       TablePlace.parse(text) == .init(table: "odd schema.a table", storage: "abc", horizon: 9, place: place))
     for bad in [
-      "", "2", "1 9 abc - - 1 2 3 4 t", "2 9 abc x - 1 2 3 4 t", "2 9 abc - - 1 2 3 70000 t",
-      "2 abc - - 1 2 3 4 t",
+      "", "3", "2 9 abc - - 1 2 3 4 t", "3 9 abc x - t", "3 9 abc - x t", "3 abc - - t",
     ] {
       #expect(TablePlace.parse(bad) == nil)
     }
@@ -257,9 +256,9 @@ extension LiveDatabase {
     for number in 1...5000 {
       places.append(
         LSN(UInt64(number)), 0,
-        TablePlace(commitTime: nil, second: nil, command: Int64(number), partition: 0, block: 0, offset: 0))
+        TablePlace(commitTime: nil, second: Int64(number)))
     }
-    func position(_ number: UInt64) -> String? { places.position(after: LSN(number)) { "\($1.command)" } }
+    func position(_ number: UInt64) -> String? { places.position(after: LSN(number)) { "\($1.second ?? 0)" } }
     #expect(position(0) == "start")
     #expect(position(1) == "1")
     places.forget(before: LSN(4000))

@@ -27,18 +27,14 @@ private let ends = [PostgresServer.versions.first, PostgresServer.versions.last]
     let send = query.shape.time?.isMoment == true ? "timestamptz_send" : "timestamp_send"
     let result = try connection.query(
       """
-      SELECT label, ('x' || encode(\(send)(k), 'hex'))::bit(64)::bigint AS k, c, p::bigint AS p,
-        (t::text::point)[0]::bigint AS b, (t::text::point)[1]::bigint AS o
-      FROM (\(query.select(after: start))) AS rows (label, at, k, c, p, t)
+      SELECT label, ('x' || encode(\(send)(k), 'hex'))::bit(64)::bigint AS k
+      FROM (\(query.select(after: start))) AS rows (label, at, k)
       """)
     return try result.rows.indices.map { row in
       func number(_ name: String) throws -> Int64 { try #require(result[row, name].flatMap { Int64($0) }) }
       return (
         try #require(result[row, "label"]),
-        TablePlace(
-          commitTime: nil, second: try number("k"), command: try number("c"),
-          partition: UInt32(try number("p")), block: UInt32(try number("b")),
-          offset: UInt16(try number("o")))
+        TablePlace(commitTime: nil, second: try number("k"))
       )
     }
   }

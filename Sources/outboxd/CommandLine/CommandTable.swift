@@ -183,7 +183,8 @@ enum CommandTable {
     run: { invocation throws(RelayError) in try SlotCommand.run(invocation) })
 
   private static let backfill = CommandDescription(
-    name: "backfill", summary: "Publish the rows that were committed before the slot began.",
+    name: "backfill",
+    summary: "Publish the rows that were committed before the slot began, or an outbox was added.",
     details: """
       Every row that the stream does not have, in order for each key, so that both meet without a gap. The WAL
       tells updated rows from new ones; rows that it cannot tell are published too, and counted.
@@ -202,6 +203,9 @@ enum CommandTable {
     examples: [
       CommandExample(command: "outboxd backfill --dry-run", meaning: "how many, and to which topics"),
       CommandExample(command: "outboxd backfill --rate 2000", meaning: "without haste"),
+      CommandExample(
+        command: "outboxd backfill --outbox billing.outbox",
+        meaning: "the earlier rows of an outbox that was added"),
       CommandExample(command: "outboxd backfill --resume", meaning: "after an interruption"),
     ],
     exitCodes: [1, 20, 22, 23, 24, 75, 77, 130],

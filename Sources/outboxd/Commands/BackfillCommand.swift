@@ -19,12 +19,12 @@ enum BackfillCommand {
       }
       if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
       request = resumed
-      job = self.job(request, tally, invocation, configuration)
+      job = try self.job(request, tally, invocation, configuration)
       job.resumed = record
     } else {
       if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
       (request, notes) = try begin(invocation, configuration)
-      job = self.job(request, tally, invocation, configuration)
+      job = try self.job(request, tally, invocation, configuration)
       if invocation.isSet("dry-run") { job.target = .count }
     }
     let outcome = try JobRunner.run(job, environment: invocation.environment)
@@ -34,7 +34,7 @@ enum BackfillCommand {
       .init("start_snapshot", .optional(request.start?.snapshot)),
     ]
     report.notes = notes
-    report.note(tally, doubt: "were written after the slot began, and the stream may send them too")
+    report.note(tally, doubt: "were written after the stream's begin, and the stream may send them too")
     return report.finish(isJSON: invocation.isSet("json"))
   }
 
@@ -46,11 +46,18 @@ enum BackfillCommand {
     let (settings, mappings) = (configuration.postgres, configuration.outboxes)
     let log = configuration.log.makeLog()
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: StopSignal())
+    let outboxes = request.mappings(mappings)
+    let acceptsDuplicates = invocation.isSet("accept-duplicates")
     let plan = try BackfillPlan.decide(
-      facts, settings: settings, mappings: mappings, acceptsDuplicates: invocation.isSet("accept-duplicates"))
-    var notes: [String] = []
+      facts, settings: settings, mappings: mappings, outboxes: outboxes, acceptsDuplicates: acceptsDuplicates)
+    // What the slot will not send is the same for every table.
+    request.tables = (acceptsDuplicates ? facts.reads(outboxes) : facts.backfillReads(outboxes))
+      .map(TableRequest.Table.init)
+    var notes = joined(request)
     if case .start(let start) = plan {
       request.start = start
+    } else if plan == .joined, invocation.isSet("dry-run") {
+      request.start = facts.slotStart
     } else if case .before(let place) = plan, invocation.isSet("dry-run") {
       request.start = SlotStart(lsn: place, snapshot: nil)
     } else if invocation.isSet("dry-run") {
@@ -61,7 +68,7 @@ enum BackfillCommand {
       }
       (request.start, request.covers) = (begun.start, begun.covers)
     }
-    if let start = request.start { notes += earlier(start, configuration) }
+    notes += earlier(request, configuration)
     if facts.slot?.isActive == true {
       notes.append(
         "outboxd runs meanwhile: an aggregate's events from before the slot arrive after its newer ones")
@@ -73,11 +80,27 @@ enum BackfillCommand {
     return (request, notes)
   }
 
+  /// The tables that have a start of their own.
+  private static func joined(_ request: TableRequest) -> [String] {
+    request.tables.compactMap { table in
+      table.starts[table.oid].map { start in
+        "\(table.outbox) joined the publication after the slot began"
+          + (start.lsn == .zero ? "" : ", after \(start.lsn)") + ": its rows from before that are published"
+      }
+    }
+  }
+
   /// A backfill of the same rows before this one.
-  private static func earlier(_ start: SlotStart, _ configuration: Configuration) -> [String] {
+  private static func earlier(_ request: TableRequest, _ configuration: Configuration) -> [String] {
+    guard let start = request.start else { return [] }
     guard let store = try? JobStore(settings: configuration.postgres, stop: StopSignal()) else { return [] }
     func newest(_ jobs: [JobRecord]?) -> JobRecord? {
-      jobs?.first { !$0.isRunning && TableRequest(json: $0.request)?.start == start }
+      jobs?.first { job in
+        guard !job.isRunning, let earlier = TableRequest(json: job.request), earlier.start == start else {
+          return false
+        }
+        return !Set(earlier.tables.map(\.oid)).isDisjoint(with: request.tables.map(\.oid))
+      }
     }
     var notes: [String] = []
     if let job = newest(try? store.finished(command: "backfill")) {
@@ -95,16 +118,16 @@ enum BackfillCommand {
 
   private static func job(
     _ request: TableRequest, _ tally: TableTally, _ invocation: Invocation, _ configuration: Configuration
-  ) -> Job {
+  ) throws(RelayError) -> Job {
     let settings = configuration.postgres
-    let mappings = request.mappings(configuration.outboxes)
+    let reads = try request.reads(configuration.outboxes)
     return Job(
       command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
       target: request.target, rate: request.rate, request: request.json,
       resumeCommand: { JobResumption.command("backfill", $0, invocation) },
       open: { [range = request.range] (position, stop, log) throws(RelayError) -> any BoundedSource in
         try PostgresSource.openTables(
-          range, resume: position, settings: settings, mappings: mappings, tally: tally, stop: stop, log: log)
+          range, resume: position, settings: settings, reads: reads, tally: tally, stop: stop, log: log)
       })
   }
 }

@@ -67,7 +67,9 @@ enum CheckCommand {
           message: level == .ok ? "slot \"\(settings.slot)\" is in use by a running relay" : fault.message,
           remedy: level == .ok ? nil : fault.remedy))
     }
-    for finding in decision.findings {
+    let earlier = try? PostgresSource.earlierRows(
+      facts, settings: settings, mappings: configuration.outboxes, stop: StopSignal())
+    for finding in decision.findings + (earlier ?? []) {
       findings.append(
         Finding(
           level: finding.isNotice ? .notice : .warning, subject: "postgres", message: finding.message,

@@ -118,6 +118,7 @@ enum RecoverCommand {
     let replay = recovery.replay(before: cut)
     let (settings, mappings) = (configuration.postgres, configuration.outboxes)
     let reads = recovery.reads
+    let tally = TableTally()
     let job = Job(
       command: "recover", verb: "recovering", configuration: configuration,
       options: RelayOptions(hasPositions: replay != nil), target: options.isDryRun ? .count : .kafka,
@@ -128,7 +129,7 @@ enum RecoverCommand {
             replay, resume: position, settings: settings, mappings: mappings, stop: stop, log: log)
         }
         return try PostgresSource.openTables(
-          range, resume: position, settings: settings, reads: reads, stop: stop, log: log)
+          range, resume: position, settings: settings, reads: reads, tally: tally, stop: stop, log: log)
       })
     var outcome = try JobRunner.run(job, environment: invocation.environment)
     if outcome.isComplete, let cut {
@@ -140,9 +141,11 @@ enum RecoverCommand {
       }
     }
     var report = JobReport(job: job, outcome: outcome)
-    report.details = text.members(cut)
+    // The report has more of the tables.
+    report.details = text.members(cut).filter { $0.name != "tables" || replay != nil }
+    if replay == nil { report.note(tally, doubt: "may have been published before") }
     if let cut, outcome.isComplete {
-      report.notes = ["outboxd run goes on at \(recovery.plan.place ?? cut.lsn)"]
+      report.notes.append("outboxd run goes on at \(recovery.plan.place ?? cut.lsn)")
     }
     return report.finish(isJSON: options.isJSON)
   }
@@ -153,12 +156,14 @@ struct RecoveryText {
   private let plan: RecoveryPlan
   private let slot: String
   private let tables: [RecoveredTable]
+  private let dropped: [DroppedTable]
   private let since: PostgresMicroseconds?
 
   init(_ recovery: Recovery, _ since: PostgresMicroseconds?) {
     plan = recovery.plan
     slot = recovery.settings.slot
     tables = recovery.tables
+    dropped = recovery.dropped
     self.since = since
   }
 
@@ -181,6 +186,12 @@ struct RecoveryText {
     list.append(("remedy", remedy))
     list += tables.map { table in
       ("reads", table.name + (table.outbox.map { ", which had rows of \($0)" } ?? ""))
+    }
+    list += dropped.map { table in
+      (
+        "lost",
+        "what a table or partition (OID \(table.oid)) had of \(table.outbox) and was not published: it was dropped"
+      )
     }
     return list
   }
@@ -243,6 +254,12 @@ struct RecoveryText {
         .array(
           tables.map {
             .object([.init("table", .text($0.name)), .init("former_outbox", .optional($0.outbox))])
+          })),
+      .init(
+        "dropped",
+        .array(
+          dropped.map {
+            .object([.init("oid", .integer(Int64($0.oid))), .init("former_outbox", .text($0.outbox))])
           })),
       .init("since", .optional(since.map { RFC3339.string(microseconds: $0) })),
       .init("start_lsn", .optional(cut.map { (plan.place ?? $0.lsn).description })),

@@ -11,23 +11,34 @@ struct JobReport {
   var details: [JSONValue.Member] = []
   /// What a person must know of the result, a sentence each.
   var notes: [String] = []
+  /// What was read of tables.
+  private var tables: [TableCount] = []
+
+  init(job: Job, outcome: JobOutcome) {
+    self.job = job
+    self.outcome = outcome
+  }
 
   /// Adds by which proof the rows of tables were read.
   /// - Parameter doubt: what may be of the rows that nothing proves to belong to the range.
   mutating func note(_ tally: TableTally, doubt: String) {
-    let (certain, doubtful, streamed) = tally.counts
+    tables = tally.counts
+    func sum(_ count: KeyPath<TableCount, UInt64>) -> UInt64 { tables.reduce(0) { $0 + $1[keyPath: count] } }
     details += [
-      .init("rows_certain", .unsigned(certain)),
-      .init("rows_in_doubt", .unsigned(doubtful)),
-      .init("rows_left_to_stream", .unsigned(streamed)),
-      .init("doubt", .optional(tally.gap)),
+      .init("rows_certain", .unsigned(sum(\.certain))),
+      .init("rows_in_doubt", .unsigned(sum(\.doubtful))),
+      .init("rows_left_to_stream", .unsigned(sum(\.streamed))),
+      .init("doubt", .optional(tables.first { $0.doubtful > 0 }?.gap)),
+      .init("tables", .array(tables.map(Self.json))),
     ]
-    if streamed > 0 {
+    if sum(\.streamed) > 0 {
       notes.append(
-        "\(JobText.grouped(streamed)) rows were left out: the WAL shows that they were inserted later")
+        "\(JobText.grouped(sum(\.streamed))) rows were left out: the WAL shows that they were inserted later")
     }
-    if doubtful > 0, let gap = tally.gap {
-      notes.append("\(JobText.grouped(doubtful)) rows are in doubt: they \(doubt) (\(gap))")
+    for table in tables where table.doubtful > 0 {
+      notes.append(
+        "\(JobText.grouped(table.doubtful)) rows of \(table.table) are in doubt: they \(doubt) (\(table.gap ?? ""))"
+      )
     }
   }
 
@@ -82,6 +93,7 @@ struct JobReport {
       if outcome.isResumed { line += ", and \(JobText.grouped(outcome.sentBefore)) sent before" }
       lines.append(line + ", in \(seconds) s, \(JobText.grouped(UInt64(outcome.rate)))/s.")
     }
+    lines += tables.map(Self.line)
     lines += Self.list("topic", outcome.topics)
     if let counts = outcome.counts { lines += Self.lines(counts) }
     lines += notes.map { "note: \($0)" }
@@ -91,6 +103,24 @@ struct JobReport {
   private var seconds: String {
     let tenths = outcome.milliseconds / 100
     return "\(tenths / 10).\(tenths % 10)"
+  }
+
+  private static func line(_ table: TableCount) -> String {
+    let former = table.outbox.map { ", which had rows of \($0)" } ?? ""
+    var line = "  table \(table.table)\(former): \(JobText.grouped(table.certain)) rows certain"
+    if table.doubtful > 0 { line += ", \(JobText.grouped(table.doubtful)) in doubt" }
+    if table.streamed > 0 { line += ", \(JobText.grouped(table.streamed)) left to the stream" }
+    return line + ", in order \(table.order)"
+  }
+
+  private static func json(_ table: TableCount) -> JSONValue {
+    .object([
+      .init("table", .text(table.table)), .init("former_outbox", .optional(table.outbox)),
+      .init("order", .text(table.order)), .init("rows_certain", .unsigned(table.certain)),
+      .init("rows_in_doubt", .unsigned(table.doubtful)),
+      .init("rows_left_to_stream", .unsigned(table.streamed)),
+      .init("doubt", .optional(table.doubtful > 0 ? table.gap : nil)),
+    ])
   }
 
   private static func list(_ name: String, _ counts: [String: UInt64]) -> [String] {

@@ -10,6 +10,8 @@ struct TableRequest: Equatable, Sendable {
   var start: SlotStart?
   /// A snapshot of which every row must be seen, where the start has none.
   var covers: String?
+  /// The tables, by OID: a name may stand for another one when an interrupted backfill goes on.
+  var tables: [Table] = []
   var selection = EventSelection()
   /// In place of the mappings' topics.
   var topic: String?
@@ -17,6 +19,21 @@ struct TableRequest: Equatable, Sendable {
   var file: String?
   /// Events a second.
   var rate: Int?
+
+  struct Table: Equatable, Sendable {
+    var outbox: String
+    var oid: UInt32
+    /// Partitions and former tables.
+    var others: [UInt32: TableName] = [:]
+    var starts: [UInt32: SlotStart] = [:]
+
+    init(_ read: TableRead) {
+      outbox = read.mapping.qualifiedName
+      oid = read.oid ?? 0
+      others = read.others
+      starts = read.starts
+    }
+  }
 
   /// The options that a resumed backfill brings with it.
   static let fixed = [
@@ -83,6 +100,23 @@ struct TableRequest: Equatable, Sendable {
     return range
   }
 
+  /// What is read.
+  /// - Throws: `usage` where an outbox is configured no more.
+  func reads(_ all: [OutboxMapping]) throws(RelayError) -> [TableRead] {
+    var reads: [TableRead] = []
+    for table in tables {
+      guard let mapping = all.first(where: { $0.qualifiedName == table.outbox }) else {
+        throw RelayError(
+          .usage, "the backfill reads \(table.outbox), which no outbox of the configuration names any more",
+          remedy: "Name it under outboxes again, or begin another backfill, without --resume.")
+      }
+      var read = TableRead(mapping)
+      (read.oid, read.others, read.starts) = (table.oid, table.others, table.starts)
+      reads.append(read)
+    }
+    return reads
+  }
+
   /// The tables that are to be read.
   func mappings(_ all: [OutboxMapping]) -> [OutboxMapping] {
     selection.outboxes.isEmpty ? all : all.filter { selection.outboxes.contains($0.qualifiedName) }
@@ -94,6 +128,7 @@ struct TableRequest: Equatable, Sendable {
       .init("start_lsn", .optional(start?.lsn.description)),
       .init("start_snapshot", .optional(start?.snapshot)),
       .init("covers_snapshot", .optional(covers)),
+      .init("tables", .array(tables.map(\.json))),
       .init("outboxes", array(selection.outboxes)),
       .init("aggregatetypes", array(selection.aggregatetypes)),
       .init("subjects", array(selection.subjects)),
@@ -115,11 +150,61 @@ struct TableRequest: Equatable, Sendable {
     }
     start = SlotStart(lsn: lsn, snapshot: json["start_snapshot"]?.string)
     covers = json["covers_snapshot"]?.string
+    guard case .array(let items) = json["tables"] else { return nil }
+    tables = items.compactMap(Table.init)
     selection = EventSelection(
       outboxes: texts("outboxes"), aggregatetypes: texts("aggregatetypes"), subjects: texts("subjects"),
       types: texts("types"), ids: texts("ids"))
     topic = json["topic"]?.string
     file = json["file"]?.string
     if case .integer(let number) = json["rate"] { rate = Int(number) }
+  }
+}
+
+extension TableRequest.Table {
+  fileprivate var json: JSONValue {
+    .object([
+      .init("outbox", .text(outbox)), .init("oid", .integer(Int64(oid))),
+      .init(
+        "others",
+        .array(
+          others.sorted { $0.key < $1.key }.map { oid, name in
+            .object([
+              .init("oid", .integer(Int64(oid))), .init("schema", .text(name.schema)),
+              .init("table", .text(name.name)),
+            ])
+          })),
+      .init(
+        "starts",
+        .array(
+          starts.sorted { $0.key < $1.key }.map { oid, start in
+            .object([
+              .init("oid", .integer(Int64(oid))), .init("lsn", .text(start.lsn.description)),
+              .init("snapshot", .optional(start.snapshot)),
+            ])
+          })),
+    ])
+  }
+
+  fileprivate init?(_ json: JSONValue) {
+    func number(_ json: JSONValue) -> UInt32? {
+      guard case .integer(let number) = json["oid"] else { return nil }
+      return UInt32(exactly: number)
+    }
+    func items(_ name: String) -> [JSONValue] {
+      guard case .array(let items) = json[name] else { return [] }
+      return items
+    }
+    guard let outbox = json["outbox"]?.string, let oid = number(json) else { return nil }
+    (self.outbox, self.oid) = (outbox, oid)
+    for item in items("others") {
+      guard let oid = number(item), let schema = item["schema"]?.string, let name = item["table"]?.string
+      else { return nil }
+      others[oid] = TableName(schema, name)
+    }
+    for item in items("starts") {
+      guard let oid = number(item), let lsn = item["lsn"]?.string.flatMap({ LSN($0) }) else { return nil }
+      starts[oid] = SlotStart(lsn: lsn, snapshot: item["snapshot"]?.string)
+    }
   }
 }

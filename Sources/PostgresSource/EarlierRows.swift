@@ -1,0 +1,83 @@
+// Owns: whether tables that joined the publication after the slot began have rows from before, which nobody published.
+// Must not know: how they are published.
+public import RelayCore
+
+struct EarlierRows {
+  let connection: SQLConnection
+  let facts: ServerFacts
+  let slot: String
+
+  /// What ought to be known of the outboxes. A table is looked at for two seconds at most.
+  func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [StartDecision.Finding] {
+    var findings: [StartDecision.Finding] = []
+    for mapping in mappings {
+      guard let table = facts.table(mapping.schema, mapping.table),
+        let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid)
+      else { continue }
+      let has: String
+      switch try rowsExist(table, before: start) {
+      case false?: continue
+      case true?: has = "it has rows"
+      case nil: has = "it may have rows"
+      }
+      let place = start.lsn == .zero ? "" : ", later than \(start.lsn)"
+      findings.append(
+        StartDecision.Finding(
+          message:
+            "\(mapping.qualifiedName) joined the publication after the slot began\(place), and \(has) from "
+            + "before that, which are not published",
+          remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)", isNotice: true))
+    }
+    return findings
+  }
+
+  /// A backfill of the whole table has come to its end.
+  private func isBackfilled(_ oid: UInt32) throws(RelayError) -> Bool {
+    guard facts.journal.isInUse else { return false }
+    return try connection.query(
+      """
+      SELECT count(*) AS jobs FROM outboxd.job WHERE slot = \(SQLText.literal(slot)) AND command = 'backfill'
+        AND finished_at IS NOT NULL AND request->>'file' IS NULL AND request->'tables' @> '[{"oid": \(oid)}]'
+        AND request @> '{"aggregatetypes": [], "subjects": [], "types": [], "ids": []}'
+        AND jsonb_array_length(request->'aggregatetypes') + jsonb_array_length(request->'subjects')
+          + jsonb_array_length(request->'types') + jsonb_array_length(request->'ids') = 0
+      """)[0, "jobs"] != "0"
+  }
+
+  /// Nil: it cannot be known.
+  private func rowsExist(_ table: TableFacts, before start: SlotStart) throws(RelayError) -> Bool? {
+    let name = SQLText.qualified(table.schema, table.name)
+    do throws(RelayError) {
+      try connection.query("BEGIN READ ONLY")
+      try connection.query("SELECT set_config('statement_timeout', '2s', true)")
+      let next = try connection.query("SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next")[0, "next"]
+      let id = "o.xmin::text::bigint"
+      let condition =
+        start.snapshot.flatMap(HistoryRow.lowest).map { lowest in
+          "\(id) < 3 OR "
+            + "\(TableQuery.fullTransaction(id, next: next.flatMap { UInt64($0) } ?? 3)) < \(lowest)"
+        } ?? "true"
+      let result = try connection.query(
+        "SELECT EXISTS (SELECT FROM \(table.kind == "p" ? "" : "ONLY ")\(name) o WHERE \(condition)) AS found"
+      )
+      try connection.query("ROLLBACK")
+      return result[0, "found"] == "t"
+    } catch {
+      // Not granted, or too large.
+      guard error.code != nil else { throw error }
+      try connection.query("ROLLBACK")
+      return nil
+    }
+  }
+}
+
+extension PostgresSource {
+  /// What ought to be known of rows from before an outbox joined the publication.
+  /// - Throws: what a connection throws.
+  public static func earlierRows(
+    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], stop: StopSignal
+  ) throws(RelayError) -> [StartDecision.Finding] {
+    let connection = try SQLConnection(settings, applicationName: "outboxd check", stop: stop)
+    return try EarlierRows(connection: connection, facts: facts, slot: settings.slot).findings(mappings)
+  }
+}
