@@ -139,8 +139,9 @@ struct PublicationCheck {
       remedy: wasMember
         ? "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); then outboxd recover "
           + "publishes what was left out."
-        : "outboxd init --apply adds it, and outboxd run goes on; rows from before that are published by outboxd backfill "
-          + "--outbox \(first.qualifiedName).")
+        : "outboxd init --apply adds it (ALTER PUBLICATION \(quoted) ADD TABLE "
+          + "\(SQLText.qualified(first.schema, first.table));), and outboxd run goes on; rows from before that are published "
+          + "by outboxd backfill --outbox \(first.qualifiedName).")
   }
 
   private func extraTableFault(_ publication: PublicationFacts) -> RelayError? {

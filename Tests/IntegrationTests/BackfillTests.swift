@@ -62,7 +62,7 @@ extension Integration {
           let script = try OutboxdProcess.command(["init", "--config", path, "--role", "outboxd"])
           do {
             try server.sql(script.output, database: name)
-          } catch where "\(error)".contains("is not owned by resource owner") {
+          } catch  where "\(error)".contains("is not owned by resource owner") {
             // Postgres mistakes its own bookkeeping where a slot is created by SQL while a catalog is changed: what it did
             // not enter is made again.
             try server.sql("SELECT pg_drop_replication_slot('\(name)')", database: name)
