@@ -15,10 +15,10 @@ struct EarlierRows {
         let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid)
       else { continue }
       let has: String
-      switch try rowsExist(table, before: start) {
-      case false?: continue
-      case true?: has = "it has rows"
-      case nil: has = "it may have rows"
+      switch try rows(table, before: start) {
+      case .none: continue
+      case .some: has = "it has rows"
+      case .unknown: has = "it may have rows"
       }
       let place = start.lsn == .zero ? "" : ", later than \(start.lsn)"
       findings.append(
@@ -44,29 +44,38 @@ struct EarlierRows {
       """)[0, "jobs"] != "0"
   }
 
-  /// Nil: it cannot be known.
-  private func rowsExist(_ table: TableFacts, before start: SlotStart) throws(RelayError) -> Bool? {
+  private enum Rows { case none, some, unknown }
+
+  private func rows(
+    _ table: TableFacts, before start: PublicationRecord.Start
+  ) throws(RelayError) -> Rows {
+    let history = CheckpointHistory(
+      connection: connection, slot: slot, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    let end = facts.journal.isInUse ? try history.endTransaction(through: start.by) : nil
     let name = SQLText.qualified(table.schema, table.name)
     do throws(RelayError) {
       try connection.query("BEGIN READ ONLY")
       try connection.query("SELECT set_config('statement_timeout', '2s', true)")
       let next = try connection.query("SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next")[0, "next"]
-      let id = "o.xmin::text::bigint"
-      let condition =
-        start.snapshot.flatMap(HistoryRow.lowest).map { lowest in
-          "\(id) < 3 OR "
-            + "\(TableQuery.fullTransaction(id, next: next.flatMap { UInt64($0) } ?? 3)) < \(lowest)"
-        } ?? "true"
+      func exist(below transaction: UInt64?) -> String {
+        let id = "o.xmin::text::bigint"
+        let full = TableQuery.fullTransaction(id, next: next.flatMap { UInt64($0) } ?? 3)
+        let condition = transaction.map { "\(id) < 3 OR \(full) < \($0)" } ?? "true"
+        return "EXISTS (SELECT FROM \(table.kind == "p" ? "" : "ONLY ")\(name) o WHERE \(condition))"
+      }
       let result = try connection.query(
-        "SELECT EXISTS (SELECT FROM \(table.kind == "p" ? "" : "ONLY ")\(name) o WHERE \(condition)) AS found"
-      )
+        """
+        SELECT \(exist(below: start.snapshot.flatMap(HistoryRow.lowest) ?? 0)) AS certain,
+          \(exist(below: end)) AS possible
+        """)
       try connection.query("ROLLBACK")
-      return result[0, "found"] == "t"
+      if result[0, "certain"] == "t" { return .some }
+      return result[0, "possible"] == "t" ? .unknown : .none
     } catch {
       // Not granted, or too large.
       guard error.code != nil else { throw error }
       try connection.query("ROLLBACK")
-      return nil
+      return .unknown
     }
   }
 }

@@ -184,10 +184,10 @@ extension ServerFacts {
 
   /// The start of a table that joined the publication after the slot began: what was committed before it is not in the
   /// stream. Nil: it begins with the slot.
-  func ownStart(of relation: UInt32) -> SlotStart? {
+  func ownStart(of relation: UInt32) -> PublicationRecord.Start? {
     let record = publicationRecord(at: journal.row?.checkpoint.lsn ?? .zero)
     guard let own = record?.members[relation]?.start, own.by != own.lsn else { return nil }
-    return SlotStart(lsn: own.lsn, snapshot: own.snapshot)
+    return own
   }
 }
 

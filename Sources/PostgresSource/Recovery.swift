@@ -11,8 +11,6 @@ public struct Recovery: Sendable {
   /// What is read where the plan is to read tables.
   public let reads: [TableRead]
   public let tables: [RecoveredTable]
-  /// What was dropped, with the outbox that it had rows of.
-  public let dropped: [DroppedTable]
 
   /// Reads the facts and decides. Changes nothing.
   /// - Throws: `slotActive` where outboxd runs; what a recovery cannot mend; what a connection throws.
@@ -27,9 +25,8 @@ public struct Recovery: Sendable {
       facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier)
     var reads: [TableRead] = []
     if case .tables = plan.action { reads = facts.reads(mappings) }
-    let (tables, dropped) = reads.isEmpty ? ([], []) : try Self.tables(reads, settings, stop)
-    return Recovery(
-      settings: settings, facts: facts, plan: plan, reads: reads, tables: tables, dropped: dropped)
+    let tables = reads.isEmpty ? [] : try Self.tables(reads, settings, stop)
+    return Recovery(settings: settings, facts: facts, plan: plan, reads: reads, tables: tables)
   }
 
   /// What moves the checkpoint is not seen by a relay that runs.

@@ -36,7 +36,9 @@ extension ServerFacts {
     reads(mappings).map { read in
       var read = read
       guard let oid = read.oid, let start = ownStart(of: oid) else { return read }
-      for relation in [oid] + (publication?.members[oid]?.partitions ?? []) { read.starts[relation] = start }
+      for relation in [oid] + (publication?.members[oid]?.partitions ?? []) {
+        read.starts[relation] = SlotStart(lsn: start.lsn, snapshot: start.snapshot)
+      }
       return read
     }
   }
@@ -54,27 +56,15 @@ public struct RecoveredTable: Equatable, Sendable {
   }
 }
 
-/// A table or partition that had rows of an outbox and does not exist any more.
-public struct DroppedTable: Equatable, Sendable {
-  public var oid: UInt32
-  /// Of the outbox.
-  public var outbox: String
-}
-
 extension Recovery {
   /// Looks the tables up by their OIDs.
   static func tables(
     _ reads: [TableRead], _ settings: PostgresSettings, _ stop: StopSignal
-  ) throws(RelayError) -> ([RecoveredTable], [DroppedTable]) {
+  ) throws(RelayError) -> [RecoveredTable] {
     let connection = try SQLConnection(settings, applicationName: "outboxd recover", stop: stop)
     let catalog = TableCatalog(connection: connection, settings: settings, publication: nil)
-    let tables = try catalog.shapes(reads).map { shape in
+    return try catalog.shapes(reads).map { shape in
       RecoveredTable(name: QualifiedName.text(shape.schema, shape.table), outbox: shape.formerName?.qualified)
     }
-    let others = reads.flatMap { read in
-      read.others.keys.map { DroppedTable(oid: $0, outbox: read.mapping.qualifiedName) }
-    }
-    let existing = try catalog.existing(others.map(\.oid))
-    return (tables, others.filter { !existing.contains($0.oid) }.sorted { $0.oid < $1.oid })
   }
 }

@@ -67,11 +67,16 @@ struct TableCatalog {
     return others + heads
   }
 
-  func existing(_ relations: [UInt32]) throws(RelayError) -> Set<UInt32> {
-    guard !relations.isEmpty else { return [] }
+  /// Partitions and former tables that do not exist any more.
+  func dropped(_ reads: [TableRead]) throws(RelayError) -> [DroppedTable] {
+    let others = reads.flatMap { read in
+      read.others.keys.map { DroppedTable(oid: $0, outbox: read.mapping.qualifiedName) }
+    }
+    guard !others.isEmpty else { return [] }
     let result = try connection.query(
-      "SELECT oid FROM pg_class WHERE oid IN (\(relations.map(String.init).joined(separator: ", ")))")
-    return Set(result.rows.indices.compactMap { result[$0, "oid"].flatMap { UInt32($0) } })
+      "SELECT oid FROM pg_class WHERE oid IN (\(others.map { String($0.oid) }.joined(separator: ", ")))")
+    let existing = Set(result.rows.indices.compactMap { result[$0, "oid"].flatMap { UInt32($0) } })
+    return others.filter { !existing.contains($0.oid) }.sorted { $0.oid < $1.oid }
   }
 
   /// Those of `relations` that exist as tables of their own, and whose rows no other table of both lists has.

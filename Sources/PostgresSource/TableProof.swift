@@ -143,9 +143,17 @@ public struct TableCount: Equatable, Sendable {
   public var gap: String?
 }
 
+/// A table or partition that had rows of an outbox and does not exist any more.
+public struct DroppedTable: Equatable, Sendable {
+  public var oid: UInt32
+  /// The outbox.
+  public var outbox: String
+}
+
 /// What a read has come to, table by table. Crosses threads.
 public final class TableTally: Sendable {
   private let tables = Mutex<[TableCount]>([])
+  private let gone = Mutex<[DroppedTable]>([])
 
   public init() {}
 
@@ -153,6 +161,12 @@ public final class TableTally: Sendable {
   public internal(set) var counts: [TableCount] {
     get { tables.withLock { $0 } }
     set { tables.withLock { $0 = newValue } }
+  }
+
+  /// What nobody can read any more.
+  public internal(set) var dropped: [DroppedTable] {
+    get { gone.withLock { $0 } }
+    set { gone.withLock { $0 = newValue } }
   }
 
   func update(_ index: Int, _ count: TableCount) { tables.withLock { $0[index] = count } }

@@ -45,6 +45,7 @@ extension PostgresSource {
     let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
     let server = try catalog.server()
     let shapes = try catalog.shapes(reads)
+    tally.dropped = try catalog.dropped(reads)
     let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
     let streamed = try reader.rows(of: range, visibleTo: connection)
     let watcher = try SQLConnection(settings, applicationName: "outboxd watch", stop: stop)

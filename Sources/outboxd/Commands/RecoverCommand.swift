@@ -156,14 +156,12 @@ struct RecoveryText {
   private let plan: RecoveryPlan
   private let slot: String
   private let tables: [RecoveredTable]
-  private let dropped: [DroppedTable]
   private let since: PostgresMicroseconds?
 
   init(_ recovery: Recovery, _ since: PostgresMicroseconds?) {
     plan = recovery.plan
     slot = recovery.settings.slot
     tables = recovery.tables
-    dropped = recovery.dropped
     self.since = since
   }
 
@@ -186,12 +184,6 @@ struct RecoveryText {
     list.append(("remedy", remedy))
     list += tables.map { table in
       ("reads", table.name + (table.outbox.map { ", which had rows of \($0)" } ?? ""))
-    }
-    list += dropped.map { table in
-      (
-        "lost",
-        "what a table or partition (OID \(table.oid)) had of \(table.outbox) and was not published: it was dropped"
-      )
     }
     return list
   }
@@ -254,12 +246,6 @@ struct RecoveryText {
         .array(
           tables.map {
             .object([.init("table", .text($0.name)), .init("former_outbox", .optional($0.outbox))])
-          })),
-      .init(
-        "dropped",
-        .array(
-          dropped.map {
-            .object([.init("oid", .integer(Int64($0.oid))), .init("former_outbox", .text($0.outbox))])
           })),
       .init("since", .optional(since.map { RFC3339.string(microseconds: $0) })),
       .init("start_lsn", .optional(cut.map { (plan.place ?? $0.lsn).description })),

@@ -35,6 +35,9 @@ struct JobReport {
       notes.append(
         "\(JobText.grouped(sum(\.streamed))) rows were left out: the WAL shows that they were inserted later")
     }
+    notes += tally.dropped.map { table in
+      "a table or partition (OID \(table.oid)) that had rows of \(table.outbox) was dropped: what it had cannot be sent"
+    }
     for table in tables where table.doubtful > 0 {
       notes.append(
         "\(JobText.grouped(table.doubtful)) rows of \(table.table) are in doubt: they \(doubt) (\(table.gap ?? ""))"
