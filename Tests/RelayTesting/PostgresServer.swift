@@ -137,8 +137,16 @@ public final class PostgresServer: Sendable {
     "host=127.0.0.1 port=\(port) dbname=\(database) user=\(user)" + (more.isEmpty ? "" : " " + more)
   }
 
+  /// Debian's `psql` in PATH is a script that looks for this one each time.
+  private static let psql: String = {
+    guard let folder = binaries(of: defaultVersion), access(folder + "/psql", X_OK) == 0 else {
+      return "psql"
+    }
+    return folder + "/psql"
+  }()
+
   func psql(_ database: String) -> [String] {
-    ["psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", adminConninfo(database)]
+    [Self.psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", adminConninfo(database)]
   }
 
   /// Runs SQL as superuser, each statement by itself, and returns the unaligned output without a last newline.
