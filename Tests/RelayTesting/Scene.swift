@@ -16,6 +16,11 @@ public struct SeededGenerator: RandomNumberGenerator {
     TestTools.say("\(test): OUTBOXD_TEST_SEED=\(seed)")
   }
 
+  public init(seed: UInt64) {
+    self.seed = seed
+    state = seed
+  }
+
   /// SplitMix64.
   public mutating func next() -> UInt64 {
     state &+= 0x9E37_79B9_7F4A_7C15

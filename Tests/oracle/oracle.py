@@ -50,11 +50,13 @@ class Truth:
 
 
 class Message:
-    __slots__ = ("topic", "partition", "partitions", "offset", "key", "headers", "value")
+    __slots__ = ("topic", "partition", "partitions", "offset", "key", "headers", "value", "time")
 
-    def __init__(self, topic, partition, partitions, offset, key, headers, value):
+    def __init__(self, topic, partition, partitions, offset, key, headers, value, time=None):
         self.topic, self.partition, self.partitions, self.offset = topic, partition, partitions, offset
         self.key, self.headers, self.value = key, headers, value
+        self.time = time
+        """When it was sent, in milliseconds since 1970."""
 
 
 class First:
@@ -338,7 +340,7 @@ def consume(brokers, prefix):
                 raise SystemExit(f"oracle: {message.error()}")
             yield Message(
                 where[0], where[1], counts[where[0]], message.offset(), message.key(), message.headers() or [],
-                message.value(),
+                message.value(), message.timestamp()[1],
             )
             if where in ends and message.offset() + 1 >= ends[where]:
                 del ends[where]
