@@ -18,6 +18,8 @@ struct CampaignOutbox {
   /// Tables that had its rows: swapped away, or detached.
   var former: [String] = []
   var isConfigured = false
+  /// The publication had it once.
+  var wasMember = false
   /// Nothing but the transaction orders its rows.
   var isOrderedByTransaction: Bool { number == nil && time == nil }
 
@@ -175,6 +177,15 @@ extension CampaignWorld {
       return "SELECT truth.touch('\(outbox.name)', \(share), \(moves));\n"
     default: return emit
     }
+  }
+
+  /// Writes one event.
+  /// - Returns: where the WAL ended before.
+  func mark() throws -> String {
+    guard let outbox = configured.first else { return "0/0" }
+    return try sql(
+      "SELECT pg_current_wal_insert_lsn(); SET client_min_messages = warning; \(emission(outbox, ["mark"], 1))"
+    ).split(separator: "\n").first.map(String.init) ?? "0/0"
   }
 
   /// Rows that are deleted, updated or locked, and are not.
