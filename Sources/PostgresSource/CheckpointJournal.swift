@@ -74,6 +74,28 @@ struct CheckpointJournal {
     return .row(row)
   }
 
+  /// What else is known of a slot that has no row: nothing else may take it for one that was never used.
+  func withoutRow(_ system: UInt64) throws(RelayError) -> JournalFacts {
+    let result = try connection.query(
+      """
+      SELECT lsn, system_identifier, timeline, recorded_at, snapshot, snapshot_lsn FROM outboxd.checkpoint_history
+      WHERE slot = \(slotLiteral) ORDER BY system_identifier = '\(system)' DESC, timeline DESC, lsn DESC LIMIT 1
+      """)
+    guard let lsn = result[0, "lsn"].flatMap({ LSN($0) }),
+      let system = result[0, "system_identifier"].flatMap({ UInt64($0) }),
+      let timeline = result[0, "timeline"].flatMap({ UInt32($0) })
+    else {
+      let jobs = try connection.query("SELECT FROM outboxd.job WHERE slot = \(slotLiteral) LIMIT 1")
+      return jobs.rows.isEmpty ? .empty : .forgotten
+    }
+    var row = JournalRow(
+      Checkpoint(lsn: lsn, systemIdentifier: system, timeline: timeline), updatedAt: result[0, "recorded_at"])
+    row.isFromHistory = true
+    row.snapshot = result[0, "snapshot"]
+    row.snapshotLSN = result[0, "snapshot_lsn"].flatMap { LSN($0) }
+    return .row(row)
+  }
+
   /// Moves the slot's row forward, never back.
   func write(_ checkpoint: Checkpoint, snapshot: ProvenSnapshot?) throws(RelayError) {
     try connection.query(

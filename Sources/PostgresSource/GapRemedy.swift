@@ -17,6 +17,11 @@ enum GapRemedy {
       + "recover --dry-run tells first what it would do. Where servers share a source on purpose: relay.check_origin: false."
   }
 
+  /// WAL is gone that no limit of the server's has removed: the slot would be invalidated then.
+  static let missingWAL = recover(
+    "Find out what removed the WAL segment: somebody or a script in pg_wal, or a restore whose pg_replslot is older than its "
+      + "pg_wal.")
+
   /// - Parameter reason: `pg_replication_slots.invalidation_reason`; nil where the server does not tell.
   static func slotLost(_ reason: String?) -> String {
     switch reason {

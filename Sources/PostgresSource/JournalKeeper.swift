@@ -133,8 +133,11 @@ public final class JournalKeeper: CheckpointStore, Sendable {
           : facts.publication?.record(after: former?.publication, passed: checkpoint.lsn),
         seenAt: facts.publication?.seenAt ?? .zero, backend: backend)
       shared.fault = former.flatMap { former in
-        facts.publication.flatMap {
-          former.change(to: $0, of: settings.publication)?.fault(since: former.seenAt)
+        // On another timeline the WAL may end before the place where it was seen.
+        let since =
+          former.timeline == checkpoint.timeline ? former.seenAt : min(former.seenAt, checkpoint.lsn)
+        return facts.publication.flatMap {
+          former.change(to: $0, of: settings.publication)?.fault(since: since)
         }
       }
       return shared.fault

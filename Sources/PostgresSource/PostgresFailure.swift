@@ -116,12 +116,10 @@ enum PostgresFailure {
     var error = error(
       .serverUnsuitable, server, context,
       "Look into the server's log, and repair what it names; then start outboxd again. "
-        + (context.phase.isOfRows && context.phase != .stream ? "" : streamRemedy))
+        + (context.phase.isOfRows && context.phase != .stream ? "" : PostgresSource.serverRemedy))
     error.commitLSN = context.transaction
     return error
   }
-
-  static let streamRemedy = PostgresSource.streamRemedy
 
   static func slotActive(slot: String, pid: Int?, code: String?) -> RelayError {
     let holder = pid.map { " by process \($0)" } ?? ""
@@ -169,7 +167,7 @@ enum PostgresFailure {
 
   static let publicationGoneRemedy =
     "Create the publication again (outboxd init prints the SQL). Changes that were committed while it did not exist "
-    + "cannot be decoded. \(GapRemedy.recover) Should it see no gap, as the journal was off: outboxd recover --tables."
+    + "cannot be decoded. \(GapRemedy.recover)"
 
   private static func wrongState(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
     let text = server.text
@@ -190,16 +188,17 @@ enum PostgresFailure {
   }
 
   /// A segment of WAL that is gone is named by 24 hexadecimal digits, whatever the language of the text. A file of
-  /// another kind (a library, the state of a slot) is no gap that recover could see.
+  /// another kind (a library, the state of a slot) can be brought back, and nothing is skipped.
   private static func missingFile(_ server: ServerMessage, _ context: FailureContext) -> RelayError {
     guard context.phase.isOfSlot else { return error(.sourceUnavailable, server, context, nil) }
     let words = server.message.split { !$0.isASCII || !($0.isHexDigit && !$0.isLowercase) }
     if words.contains(where: { $0.utf8.count == 24 }) {
-      return error(.slotLost, server, context, GapRemedy.slotLost("wal_removed"))
+      return error(.slotLost, server, context, GapRemedy.missingWAL)
     }
     return error(
       .serverUnsuitable, server, context,
-      "Restore the file, or reinstall Postgres if it is a library of the server's. \(streamRemedy)")
+      "Restore the file, or reinstall Postgres if it is a library of the server's. \(PostgresSource.serverRemedy)"
+    )
   }
 }
 
@@ -216,9 +215,17 @@ extension FailureContext.Phase {
 }
 
 extension PostgresSource {
-  /// Where the stream itself is at fault, and no gap shows in the catalog.
-  public static let streamRemedy =
-    "If it halts at the same place again: outboxd recover --tables publishes the rows of the tables, and goes on behind."
+  /// Where the stream cannot be read, and nothing on the server may change that.
+  public static let streamRemedy = "If it halts at the same place again: \(GapRemedy.recover)"
+
+  /// Where something on the server may be corrected: what the slot has is not given up unasked.
+  static let serverRemedy =
+    "If that is not possible: outboxd recover --tables publishes the rows of the tables, and goes on behind, with another "
+    + "slot in place of this one."
+
+  /// A table's shape that the mapping does not fit, in the stream.
+  public static let shapeRemedy =
+    "If the table was altered since, and fits the mapping now: \(GapRemedy.recover)"
 }
 
 // What outboxd needs.

@@ -17,16 +17,7 @@ public enum PostgresSource {
       settings: settings, mappings: mappings, keeper: keeper, resume: resume, stop: stop, log: log)
     let checkpoint = Checkpoint(
       lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
-    // A connection that has run nothing else: a walsender that has looked at the catalog of today decodes
-    // older changes with it, and leaves out the rows of a publication that was created anew since.
-    let connection = try ReplicationConnection(settings, stop: stop)
-    let identity = try connection.identifySystem()
-    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
-      throw RelayError(
-        .sourceUnavailable, "another server answered (\(connection.sql.target)) than the one inspected before"
-      )
-    }
-    try connection.start(at: start)
+    let (connection, identity) = try stream(from: start, facts, settings: settings, stop: stop)
     var former: FormerRun?
     if let keeper, let journal { former = try journal.begin(keeper.run, in: checkpoint) }
     keeper?.begin(checkpoint, facts, backend: connection.backend)
@@ -38,6 +29,22 @@ public enum PostgresSource {
       connection, facts: facts, settings: settings, mappings: mappings, startLSN: start,
       walEnd: identity.walEnd,
       keeper: keeper, former: former)
+  }
+
+  /// Starts the stream on a connection that has run nothing else: a walsender that has looked at the catalog of today
+  /// decodes older changes with it, and leaves out the rows of a publication that was created anew since.
+  static func stream(
+    from start: LSN, _ facts: ServerFacts, settings: PostgresSettings, stop: StopSignal
+  ) throws(RelayError) -> (ReplicationConnection, ReplicationConnection.Identity) {
+    let connection = try ReplicationConnection(settings, stop: stop)
+    let identity = try connection.identifySystem()
+    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
+      throw RelayError(
+        .sourceUnavailable, "another server answered (\(connection.sql.target)) than the one inspected before"
+      )
+    }
+    try connection.start(at: start)
+    return (connection, identity)
   }
 
   /// Judges the server, creates the slot if that is safe, and has the journal, where it is in use, know the start.
@@ -121,12 +128,15 @@ public enum PostgresSource {
     let identity = try connection.identifySystem()
     var facts = try inspector.serverFacts(identity)
     facts.slot = slot
-    facts.journal = journal
+    facts.journal =
+      journal == .empty
+      ? try CheckpointJournal(connection: connection.sql, slot: settings.slot)
+        .withoutRow(identity.systemIdentifier) : journal
     facts.publication = try inspector.publication(since: journal.row?.publication ?? known)
     facts.tables = try inspector.tables(mappings)
     facts.timeZone = try inspector.timeZone()
     var timelines = resume.map { [$0.timeline] } ?? []
-    if let row = journal.row { timelines.append(row.checkpoint.timeline) }
+    if let row = facts.journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {
       facts.timelineHistory = try connection.timelineHistory(identity.timeline)
     }

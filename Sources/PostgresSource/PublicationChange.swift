@@ -138,18 +138,19 @@ extension PublicationCheck {
 extension StartDecision {
   /// The publication was touched since the journal saw it last: decoding sees it as it was at each place of the WAL.
   var publicationChangeFault: RelayError? {
-    guard let from = publicationDoubt, let reason = publicationGap else { return nil }
+    guard let reason = publicationGap else { return nil }
+    let range = publicationDoubt.map { "between \($0) and" } ?? "up to"
     return RelayError(
       .publicationUnsuitable,
-      "\(reason) since outboxd last relayed: rows that were committed between \(from) and the WAL's end at "
-        + "\(facts.walEnd) may have been left out",
+      "\(reason) since outboxd last relayed: rows that were committed \(range) the WAL's end at \(facts.walEnd) may have "
+        + "been left out",
       remedy: GapRemedy.recover)
   }
 
   /// A relay that runs moves its checkpoint until it notices; the snapshot moves only where the publication is whole.
   var publicationDoubt: LSN? {
     guard let row = facts.journal.row else { return nil }
-    return min(checkpoint ?? row.checkpoint.lsn, row.snapshotLSN ?? row.checkpoint.lsn)
+    return commonEnd.map { min($0, row.snapshotLSN ?? $0) }
   }
 
   private var publicationGap: String? {

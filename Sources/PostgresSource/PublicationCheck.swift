@@ -194,7 +194,7 @@ extension StartDecision {
     PublicationCheck(
       name: settings.publication, publication: facts.publication, tables: facts.tables, mappings: mappings,
       before: facts.publicationRecord,
-      range: (checkpoint ?? facts.slot?.confirmedFlushLSN).map { ($0, facts.walEnd) })
+      range: (checkpoint == nil ? facts.slot?.confirmedFlushLSN : commonEnd).map { ($0, facts.walEnd) })
   }
 
   var tableFault: RelayError? { publicationCheck.tableFault }
@@ -203,7 +203,7 @@ extension StartDecision {
   /// What does not stop the relay, and ought to be known.
   public var findings: [Finding] {
     var findings =
-      publicationCheck.findings + forecast + facts.columnAdvice(mappings).flatMap(\.findings)
+      placeFindings + publicationCheck.findings + forecast + facts.columnAdvice(mappings).flatMap(\.findings)
     if facts.journal == .absent || facts.journal == .off {
       findings.append(
         Finding(

@@ -12,17 +12,27 @@ public struct Recovery: Sendable {
   public let reads: [TableRead]
   public let tables: [RecoveredTable]
 
-  /// Reads the facts and decides. Changes nothing.
+  /// Reads the facts, and the stream up to the end of the WAL, as `PostgresSource.open` would; and decides. Changes
+  /// nothing.
   /// - Throws: `slotActive` where outboxd runs; what a recovery cannot mend; what a connection throws.
   public static func plan(
-    settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal
+    settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal,
+    log: Log = Log(level: .error)
   ) throws(RelayError) -> Recovery {
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: stop)
     if let slot = facts.slot, slot.isActive { throw inUse(settings, slot, command: "outboxd recover") }
     let anchor = try PostgresSource.anchor(settings: settings, stop: stop)
     let earlier = try earlierSnapshot(facts, settings, stop)
-    let plan = try RecoveryPlan.decide(
-      facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier)
+    func decide(_ streamFault: RelayError?) throws(RelayError) -> RecoveryPlan {
+      try RecoveryPlan.decide(
+        facts, settings: settings, mappings: mappings, wish: wish, anchor: anchor, earlier: earlier,
+        streamFault: streamFault)
+    }
+    var plan = try decide(nil)
+    if let start = RecoveryPlan.streamStart(facts) {
+      let probe = StreamProbe(facts: facts, settings: settings, mappings: mappings, stop: stop, log: log)
+      if let fault = try probe.fault(from: start) { plan = try decide(fault) }
+    }
     var reads: [TableRead] = []
     if case .tables = plan.action { reads = facts.reads(mappings) }
     let tables = reads.isEmpty ? [] : try Self.tables(reads, settings, stop)
@@ -43,15 +53,8 @@ public struct Recovery: Sendable {
   private static func earlierSnapshot(
     _ facts: ServerFacts, _ settings: PostgresSettings, _ stop: StopSignal
   ) throws(RelayError) -> String? {
-    guard let checkpoint = facts.journal.row?.checkpoint,
-      checkpoint.systemIdentifier == facts.systemIdentifier
-    else { return nil }
-    var end = facts.walEnd
-    if checkpoint.timeline != facts.timeline {
-      guard
-        let parting = facts.timelineHistory?.first(where: { $0.timeline == checkpoint.timeline })?.switchLSN
-      else { return nil }
-      end = min(end, parting)
+    guard let checkpoint = facts.journal.row?.checkpoint, let end = facts.commonEnd(with: checkpoint) else {
+      return nil
     }
     let history = CheckpointHistory(
       connection: try SQLConnection(settings, applicationName: "outboxd recover", stop: stop),
@@ -81,10 +84,11 @@ public struct Recovery: Sendable {
         try journal.write(checkpoint(facts.slot?.confirmedFlushLSN ?? facts.walEnd), snapshot: nil)
       }
       try connection.sql.query("SELECT pg_drop_replication_slot(\(SQLText.literal(settings.slot)))")
-      log.notice("dropped the slot, which was lost", ("slot", settings.slot))
+      log.notice("dropped the slot, which could not be read", ("slot", settings.slot))
     }
     return try PostgresSource.cut(
-      connection, isTemporary: slot == .keep, settings: settings, stop: stop, log: log)
+      connection, isTemporary: slot == .keep, isFailover: slot == .replace && facts.slot?.isFailover == true,
+      settings: settings, stop: stop, log: log)
   }
 
   /// Rows that a cut has behind it and that may not have been published, and those since the cut.
@@ -117,6 +121,12 @@ public struct Recovery: Sendable {
     }
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()
+    if let row = facts.journal.row, row.isFromHistory {
+      let snapshot = row.snapshot.flatMap { text in
+        row.snapshotLSN.map { ProvenSnapshot(text: text, lsn: $0) }
+      }
+      try journal.write(row.checkpoint, snapshot: snapshot)
+    }
     switch plan.action {
     case .nothing: break
     case .rewind(let lsn):
@@ -175,8 +185,8 @@ public struct Recovery: Sendable {
 
 extension PostgresSource {
   static func cut(
-    _ connection: ReplicationConnection, isTemporary: Bool, settings: PostgresSettings, stop: StopSignal,
-    log: Log
+    _ connection: ReplicationConnection, isTemporary: Bool, isFailover: Bool = false,
+    settings: PostgresSettings, stop: StopSignal, log: Log
   ) throws(RelayError) -> SlotStart {
     log.notice(
       "cutting the stream, which waits until the transactions that run now have ended",
@@ -184,7 +194,8 @@ extension PostgresSource {
     // Slot names are 63 bytes of a-z, 0-9 and _ at most.
     let name =
       isTemporary ? String(settings.slot.prefix(48)) + "_cut_\(UInt32.random(in: .min ... .max))" : nil
-    let start = try connection.createSlot(temporary: name, settings: settings, stop: stop, log: log)
+    let start = try connection.createSlot(
+      temporary: name, isFailover: isFailover, settings: settings, stop: stop, log: log)
     guard start.snapshot != nil else {
       throw RelayError(
         .failed, "the snapshot of the cut at \(start.lsn) could not be read", remedy: "Begin again.")

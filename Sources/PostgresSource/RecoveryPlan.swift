@@ -17,7 +17,7 @@ public struct RecoveryPlan: Equatable, Sendable {
   public enum Slot: Equatable, Sendable {
     /// There is none: it is created.
     case create
-    /// It is of no more use: it is dropped and created.
+    /// It cannot be read any more: it is dropped and created.
     case replace
     /// It stands before the new checkpoint, and stays.
     case keep
@@ -55,17 +55,19 @@ public struct RecoveryPlan: Equatable, Sendable {
   ///   - anchor: the slot that keeps WAL for replay, where there is one.
   ///   - earlier: the newest snapshot of the journal's history at or before the place where the histories part, for a
   ///     checkpoint on another timeline.
+  ///   - streamFault: what ends the stream before the end of the WAL. Nil: nothing does, or the facts forbid to open it.
   /// - Throws: the fault that a recovery cannot mend, which then comes first: a slot in use, a publication that is
   ///   missing, rights.
   public static func decide(
     _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .mend,
-    anchor: SlotFacts? = nil, earlier: String? = nil
+    anchor: SlotFacts? = nil, earlier: String? = nil, streamFault: RelayError? = nil
   ) throws(RelayError) -> RecoveryPlan {
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
     let faults = decision.faults
     if let other = faults.first(where: { $0 != decision.publicationChangeFault && !isGap($0, facts) }) {
       throw other
     }
+    if let streamFault, wish == .mend, !isStreamGap(streamFault) { throw streamFault }
     guard facts.journal.isInUse else {
       throw RelayError(
         .journalUnusable, "recover keeps its result in the journal, and there is none",
@@ -74,38 +76,51 @@ public struct RecoveryPlan: Equatable, Sendable {
       )
     }
     let row = facts.journal.row
-    var plan = RecoveryPlan(action: .nothing, fault: faults.first)
-    plan.from = row?.checkpoint.lsn ?? facts.slot?.confirmedFlushLSN
-    if plan.fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
-    plan.through = facts.walEnd
-    let slot = slot(facts)
+    var plan = RecoveryPlan(action: .nothing, fault: faults.first ?? streamFault)
     let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
-    let common = isSameSystem ? row.flatMap { commonEnd($0.checkpoint, facts) } : nil
+    let common = row.flatMap { facts.commonEnd(with: $0.checkpoint) }
+    plan.from = row == nil ? facts.slot?.confirmedFlushLSN : common
+    if plan.fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
+    plan.through = plan.fault?.kind == .slotMoved ? facts.slot?.confirmedFlushLSN : facts.walEnd
+    let slot = slot(facts, streamFault)
     plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
     plan.keepsStart = common.map { row?.startLSN ?? .zero <= $0 } ?? false
     if wish == .adopt {
-      let place = slot == .keep ? adoptedPlace(facts, common) : nil
-      plan.action = faults.isEmpty ? .nothing : .adopt(at: place, slot)
+      let place = slot == .keep && streamFault == nil ? adoptedPlace(facts, common) : nil
+      plan.action = plan.fault == nil ? .nothing : .adopt(at: place, slot)
       if let place { plan.through = place }
       return plan
     }
     guard wish == .tables || plan.fault != nil else { return plan }
-    if wish == .mend, let place = rewindPlace(facts, faults, common) {
+    if wish == .mend, streamFault == nil, let place = rewindPlace(facts, faults, common) {
       plan.action = .rewind(to: place)
       plan.from = place
       return plan
     }
-    if wish == .mend, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor) {
+    // The anchor's stream begins before the slot's, and meets the same place.
+    if wish == .mend, streamFault == nil, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor)
+    {
       plan.action = .wal(from: place, slot)
       if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
       return plan
     }
     // Whoever asks for the tables may have a stream that cannot go on where it is.
-    if wish == .mend, slot == .keep, common != nil { plan.place = adoptedPlace(facts, common) }
+    if wish == .mend, streamFault == nil, slot == .keep, common != nil {
+      plan.place = adoptedPlace(facts, common)
+    }
     plan.action = .tables(
       lowestTransaction: isSameSystem
         ? lowest(row, common: common, earlier: earlier) : nil, slot)
     return plan
+  }
+
+  /// Where `outboxd run` would begin to read. Nil: there is no slot that it could read from.
+  static func streamStart(_ facts: ServerFacts) -> LSN? {
+    guard slot(facts, nil) == .keep, let confirmed = facts.slot?.confirmedFlushLSN, confirmed <= facts.walEnd
+    else {
+      return nil
+    }
+    return max(confirmed, facts.journal.row.flatMap { facts.commonEnd(with: $0.checkpoint) } ?? .zero)
   }
 
   /// A fault that skips events, rather than one that hinders a start.
@@ -119,19 +134,20 @@ public struct RecoveryPlan: Equatable, Sendable {
     }
   }
 
-  private static func slot(_ facts: ServerFacts) -> Slot {
-    guard let slot = facts.slot else { return .create }
-    return slot.walStatus == "lost" || slot.invalidationReason != nil ? .replace : .keep
+  /// A place that the stream cannot pass, whatever is done on the server, while the tables have its rows. An error that
+  /// somebody may correct on the server, and a row that the server cannot send, are left to an operator.
+  private static func isStreamGap(_ fault: RelayError) -> Bool {
+    switch fault.kind {
+    case .slotLost, .publicationMissing, .streamMalformed, .tableUnsuitable: true
+    default: false
+    }
   }
 
-  /// Up to where the checkpoint's history is the server's too: the checkpoint itself, or the place where the server
-  /// branched off, or its end. Nil: not known.
-  private static func commonEnd(_ checkpoint: Checkpoint, _ facts: ServerFacts) -> LSN? {
-    if checkpoint.timeline == facts.timeline { return min(checkpoint.lsn, facts.walEnd) }
-    guard facts.timeline > checkpoint.timeline,
-      let end = facts.timelineHistory?.first(where: { $0.timeline == checkpoint.timeline })?.switchLSN
-    else { return nil }
-    return min(checkpoint.lsn, end, facts.walEnd)
+  /// Decoding always begins where the slot's WAL begins: what cannot be read there is not passed by a later start.
+  private static func slot(_ facts: ServerFacts, _ streamFault: RelayError?) -> Slot {
+    guard let slot = facts.slot else { return .create }
+    let isUnreadable = streamFault.map { [.slotLost, .serverUnsuitable].contains($0.kind) } ?? false
+    return slot.walStatus == "lost" || slot.invalidationReason != nil || isUnreadable ? .replace : .keep
   }
 
   /// The stream itself has everything where only the history is another and the slot stands before its beginning.

@@ -57,7 +57,7 @@ public final class ReplicationStream: ChangeSource {
   init(
     _ connection: ReplicationConnection, facts: ServerFacts, settings: PostgresSettings,
     mappings: [OutboxMapping], startLSN: LSN, walEnd: LSN, keeper: JournalKeeper?,
-    former: FormerRun? = nil
+    former: FormerRun? = nil, confirmsStart: Bool = true
   ) {
     self.former = former
     self.connection = connection
@@ -72,7 +72,8 @@ public final class ReplicationStream: ChangeSource {
     self.startLSN = startLSN
     self.walEnd = walEnd
     seenLSN = startLSN
-    sentLSN = startLSN
+    // Zero confirms nothing: the slot does not move.
+    sentLSN = confirmsStart ? startLSN : .zero
     reportInterval = facts.walSenderTimeout > 0 ? max(1, min(10_000, facts.walSenderTimeout / 3)) : 10_000
     silenceLimit = facts.walSenderTimeout > 0 ? facts.walSenderTimeout : 60_000
     status = .allocate(byteCount: StatusMessage.count, alignment: 8)

@@ -80,6 +80,10 @@ public struct SlotFacts: Equatable, Sendable {
   public var isTemporary = false
   /// Transactions come at PREPARE TRANSACTION.
   public var isTwoPhase = false
+  /// `failover`: it is synchronized to standbys (from 17 on).
+  public var isFailover = false
+  /// `synced`: it came from a primary, to a server that is or was a standby.
+  public var isSynchronized = false
   public var isActive = false
   public var activePID: Int?
   public var restartLSN: LSN?
@@ -201,6 +205,8 @@ public struct JournalRow: Equatable, Sendable {
   public var checkpoint: Checkpoint
   /// When it was written, as the server prints it.
   public var updatedAt: String?
+  /// The row itself is gone: this is the newest of `outboxd.checkpoint_history`.
+  public var isFromHistory = false
   /// A `pg_snapshot`. Every row of an outbox that is visible in it and was committed after the slot's start is
   /// published. It lists no subtransactions: only what lies below its `xmin` is visible for certain.
   public var snapshot: String?
@@ -227,8 +233,10 @@ public enum JournalFacts: Equatable, Sendable {
   case absent
   /// It is there and of no use, for this reason.
   case unusable(String)
-  /// It is there, and has no row for the slot.
+  /// It is there, and has never had a row for the slot.
   case empty
+  /// It is there, and has no row for the slot, though outboxd has used that slot.
+  case forgotten
   case row(JournalRow)
 
   public var row: JournalRow? { if case .row(let row) = self { row } else { nil } }
@@ -236,7 +244,7 @@ public enum JournalFacts: Equatable, Sendable {
   /// True where checkpoints are written to it.
   public var isInUse: Bool {
     switch self {
-    case .empty, .row: true
+    case .empty, .forgotten, .row: true
     case .off, .absent, .unusable: false
     }
   }

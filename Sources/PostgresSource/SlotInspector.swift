@@ -38,10 +38,12 @@ struct SlotInspector {
       case 160_000...: "CASE WHEN conflicting THEN 'conflicting' END"
       default: "NULL"
       }
+    let failover =
+      connection.serverVersion >= 170_000 ? "failover, synced" : "false AS failover, false AS synced"
     let result = try connection.query(
       """
       SELECT plugin, slot_type, database, temporary, two_phase, active, active_pid, restart_lsn, confirmed_flush_lsn,
-        wal_status, safe_wal_size, \(invalidation) AS invalidation
+        wal_status, safe_wal_size, \(failover), \(invalidation) AS invalidation
       FROM pg_replication_slots WHERE slot_name = \(SQLText.literal(name))
       """)
     guard !result.rows.isEmpty else { return nil }
@@ -49,6 +51,8 @@ struct SlotInspector {
     slot.slotType = result[0, "slot_type"] ?? ""
     slot.isTemporary = result[0, "temporary"] == "t"
     slot.isTwoPhase = result[0, "two_phase"] == "t"
+    slot.isFailover = result[0, "failover"] == "t"
+    slot.isSynchronized = result[0, "synced"] == "t"
     slot.isActive = result[0, "active"] == "t"
     slot.activePID = result[0, "active_pid"].flatMap { Int($0) }
     slot.restartLSN = result[0, "restart_lsn"].flatMap { LSN($0) }

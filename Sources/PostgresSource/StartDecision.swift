@@ -70,7 +70,9 @@ public struct StartDecision {
   /// beyond the memory was written by another process, which took over meanwhile.
   private var known: [(source: String, checkpoint: Checkpoint)] {
     var list: [(String, Checkpoint)] = []
-    if let row = facts.journal.row { list.append(("the journal", row.checkpoint)) }
+    if let row = facts.journal.row {
+      list.append((row.isFromHistory ? "the journal's history" : "the journal", row.checkpoint))
+    }
     if let resume { list.append(("this process", resume)) }
     return list
   }
@@ -82,6 +84,39 @@ public struct StartDecision {
   /// `; the checkpoint was written at …`, for a person who looks for rows by their time.
   private var checkpointTime: String {
     facts.journal.row?.updatedAt.map { "; the checkpoint was written at \($0)" } ?? ""
+  }
+
+  private var historyNote: String {
+    facts.journal.row?.isFromHistory == true
+      ? "; outboxd.checkpoint has no row for the slot any more, and this checkpoint is the newest of "
+        + "outboxd.checkpoint_history" : ""
+  }
+
+  /// From where on events may be missing, on a server whose history has parted from the checkpoint's too. Nil: not known.
+  var commonEnd: LSN? {
+    let ends = known.compactMap { facts.commonEnd(with: $0.checkpoint) }
+    return ends.count == known.count ? ends.max() : nil
+  }
+}
+
+extension ServerFacts {
+  /// Up to where the checkpoint's history is the server's too: the checkpoint itself, or the place where the server
+  /// branched off. Nil: not known.
+  func commonEnd(with checkpoint: Checkpoint) -> LSN? {
+    guard checkpoint.systemIdentifier == systemIdentifier else { return nil }
+    if checkpoint.timeline == timeline {
+      if checkpoint.lsn <= walEnd { return checkpoint.lsn }
+      // The end of the WAL was lost, and perhaps other transactions were written since: only what the slot has confirmed
+      // was there before.
+      return slot?.confirmedFlushLSN.flatMap { $0 <= walEnd ? $0 : nil }
+    }
+    return fork(of: checkpoint.timeline).map { min(checkpoint.lsn, $0, walEnd) }
+  }
+
+  /// Where an earlier timeline of this server's history ended. Nil: it is none, or not known.
+  func fork(of earlier: UInt32) -> LSN? {
+    guard timeline > earlier else { return nil }
+    return timelineHistory?.first { $0.timeline == earlier }?.switchLSN
   }
 }
 
@@ -146,8 +181,7 @@ extension StartDecision {
     let places =
       "checkpoint \(checkpoint.lsn) of slot \"\(settings.slot)\" lies on timeline "
       + "\(checkpoint.timeline), and the server is on timeline \(facts.timeline)"
-    let end = facts.timelineHistory?.first { $0.timeline == checkpoint.timeline }?.switchLSN
-    if let end, facts.timeline > checkpoint.timeline {
+    if let end = facts.fork(of: checkpoint.timeline) {
       guard end < checkpoint.lsn else { return nil }
       return RelayError(
         .timelineDiverged,
@@ -173,13 +207,24 @@ extension StartDecision {
       var fault = RelayError(
         .slotMissing,
         "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though events up to "
-          + "\(checkpoint) were published from it: what was committed between \(checkpoint) and a new slot "
-          + "would be skipped (the WAL ends at \(facts.walEnd)\(checkpointTime))"
+          + "\(checkpoint) were published from it: what was committed between \(commonEnd ?? checkpoint) and a new slot "
+          + "would be skipped (the WAL ends at \(facts.walEnd)\(checkpointTime))\(historyNote)"
           + (mayBeCopy ? "; the server was promoted since, and may be a copy of the original" : ""),
         remedy: mayBeCopy
           ? GapRemedy.original(", after a failover or a restore")
           : GapRemedy.recover("Find out who dropped it, or whether a failover left it behind."))
       fault.mayBeCopy = mayBeCopy
+      return fault
+    }
+    if facts.journal == .forgotten {
+      var fault = RelayError(
+        .slotMissing,
+        "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though outboxd.job knows that "
+          + "outboxd has used it, and outboxd.checkpoint has no row for it any more: everything that was committed up to the "
+          + "WAL's end at \(facts.walEnd) is in doubt",
+        remedy: GapRemedy.original(", and somebody dropped the slot and deleted the row"))
+      // Nothing says of which server that job was.
+      fault.mayBeCopy = true
       return fault
     }
     guard !facts.journal.isInUse else { return nil }
@@ -235,7 +280,7 @@ extension StartDecision {
     guard let slot = facts.slot, slot.walStatus == "lost" || slot.invalidationReason != nil else {
       return nil
     }
-    let since = checkpoint ?? slot.confirmedFlushLSN
+    let since = checkpoint == nil ? slot.confirmedFlushLSN : commonEnd
     let reason = slot.invalidationReason ?? "the WAL it needs was removed"
     return RelayError(
       .slotLost,
@@ -261,15 +306,68 @@ extension StartDecision {
   }
 
   private var movedSlotFault: RelayError? {
-    guard let checkpoint, let confirmed = facts.slot?.confirmedFlushLSN, confirmed > checkpoint else {
-      return nil
-    }
+    guard let checkpoint, let confirmed = facts.slot?.confirmedFlushLSN, confirmed > checkpoint,
+      synchronizedFrom == nil
+    else { return nil }
     return RelayError(
       .slotMoved,
       "slot \"\(settings.slot)\" stands at \(confirmed), beyond checkpoint \(checkpoint): somebody else read "
-        + "from it, moved it or created it anew, and what was committed after \(checkpoint) up to \(confirmed) "
-        + "is in doubt",
+        + "from it, moved it or created it again, and what was committed after \(commonEnd ?? checkpoint) up to \(confirmed) "
+        + "is in doubt\(historyNote)",
       remedy: GapRemedy.recover)
+  }
+
+  /// The checkpoint that a failover slot has overtaken: it was synchronized to this server, then a standby, before the
+  /// journal's last row came there. outboxd had confirmed up to where the slot stands, as the slot's place lies before
+  /// the fork: on the former primary Kafka had acknowledged everything before it, and the journal had it. Nobody else
+  /// can move a slot that is in use.
+  private var synchronizedFrom: LSN? {
+    guard let checkpoint, let slot = facts.slot, slot.isFailover, slot.isSynchronized,
+      let confirmed = slot.confirmedFlushLSN, confirmed > checkpoint,
+      facts.journal.row?.isFromHistory != true,
+      known.allSatisfy({ facts.fork(of: $0.checkpoint.timeline).map { confirmed <= $0 } ?? false })
+    else { return nil }
+    return checkpoint
+  }
+
+  /// What is not known for certain of the place from which the stream goes on.
+  var placeFindings: [Finding] {
+    var findings: [Finding] = []
+    if let checkpoint = synchronizedFrom, let confirmed = facts.slot?.confirmedFlushLSN {
+      findings.append(
+        Finding(
+          message:
+            "failover slot \"\(settings.slot)\" stands at \(confirmed), beyond checkpoint \(checkpoint): it was "
+            + "synchronized to this server before the journal's last row was replicated, and the server was promoted; "
+            + "outboxd goes on at \(confirmed), which it had confirmed on the former primary",
+          remedy:
+            "None is needed. If somebody moved the slot on the former primary while outboxd was stopped: stop outboxd, "
+            + "then outboxd recover --tables."))
+    }
+    if let row = facts.journal.row, row.isFromHistory, let confirmed = facts.slot?.confirmedFlushLSN,
+      confirmed <= row.checkpoint.lsn
+    {
+      findings.append(
+        Finding(
+          message:
+            "outboxd.checkpoint has no row for slot \"\(settings.slot)\" any more: outboxd goes on at the newest "
+            + "checkpoint of outboxd.checkpoint_history, \(row.checkpoint.lsn); events after it are sent "
+            + "again, unless they are found in Kafka",
+          remedy:
+            "Find out who deleted the row. If the publication was changed meanwhile: outboxd recover --tables."
+        ))
+    }
+    if facts.journal == .forgotten, facts.slot != nil {
+      findings.append(
+        Finding(
+          message:
+            "outboxd.checkpoint has no row for slot \"\(settings.slot)\" any more, though outboxd.job knows that "
+            + "outboxd has used it: outboxd goes on where the slot stands, and whether the slot was moved cannot be known",
+          remedy:
+            "Find out who deleted the row. If the slot was moved: stop outboxd, then outboxd recover --tables."
+        ))
+    }
+    return findings
   }
 
   private var walLevelFault: RelayError? {

@@ -199,7 +199,8 @@ extension TransactionSkip {
     let place = Checkpoint(
       lsn: transaction.next, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
     let isMoved = try journal.skip(
-      to: place, from: facts.journal.row?.checkpoint, events: transaction.rows, request: request)
+      to: place, from: facts.journal.row.flatMap { $0.isFromHistory ? nil : $0.checkpoint },
+      events: transaction.rows, request: request)
     release()
     guard isMoved else {
       throw RelayError(

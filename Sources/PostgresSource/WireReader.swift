@@ -129,6 +129,6 @@ struct WireReader {
     return RelayError(
       .streamMalformed, "the server sent a message \(name) that is malformed at offset \(offset): \(reason)",
       remedy: "Check that nothing between outboxd and Postgres alters the stream (connect directly, without "
-        + "a pooler), and report it with the server's version. \(PostgresFailure.streamRemedy)")
+        + "a pooler), and report it with the server's version. \(PostgresSource.streamRemedy)")
   }
 }

@@ -27,16 +27,17 @@ private func facts(_ change: (inout ServerFacts, inout JournalRow) -> Void = { _
 }
 
 private func plan(
-  _ facts: ServerFacts, wish: RecoveryWish = .mend, anchor: SlotFacts? = nil, earlier: String? = nil
+  _ facts: ServerFacts, wish: RecoveryWish = .mend, anchor: SlotFacts? = nil, earlier: String? = nil,
+  streamFault: RelayError? = nil
 ) throws(RelayError) -> RecoveryPlan {
   try RecoveryPlan.decide(
     facts, settings: PostgresSettings(), mappings: [OutboxMapping()], wish: wish, anchor: anchor,
-    earlier: earlier)
+    earlier: earlier, streamFault: streamFault)
 }
 
-private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
+private func refusal(_ facts: ServerFacts, streamFault: RelayError? = nil) -> RelayError.Kind? {
   do throws(RelayError) {
-    _ = try plan(facts)
+    _ = try plan(facts, streamFault: streamFault)
     return nil
   } catch {
     return error.kind
@@ -128,7 +129,8 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
       facts.timelineHistory = history
     }
     #expect(try plan(diverged).action == .rewind(to: lsn("0/180")))
-    #expect(try plan(facts { facts, _ in facts.walEnd = lsn("0/150") }).action == .rewind(to: lsn("0/150")))
+    // Without a fork nobody knows where the WAL was lost: what the slot has confirmed was there.
+    #expect(try plan(facts { facts, _ in facts.walEnd = lsn("0/150") }).action == .rewind(to: lsn("0/100")))
     let behind = facts { facts, _ in
       facts.timeline = 2
       facts.timelineHistory = history
@@ -163,6 +165,73 @@ private func refusal(_ facts: ServerFacts) -> RelayError.Kind? {
       try action(facts { facts, _ in facts.publication?.version = "8" }) == .adopt(at: lsn("0/200"), .keep))
     #expect(try action(facts { facts, _ in facts.publication?.oid = 6 }) == .adopt(at: nil, .keep))
     #expect(try action(facts { facts, _ in facts.systemIdentifier = 2 }) == .adopt(at: lsn("0/100"), .keep))
+  }
+
+  @Test func aStreamThatCannotBeReadIsReplacedByTheTables() throws {
+    func fault(_ kind: RelayError.Kind) -> RelayError { RelayError(kind, "\(kind)") }
+    var anchor = SlotFacts(database: "app", confirmedFlushLSN: lsn("0/200"))
+    anchor.restartLSN = lsn("0/90")
+    for (kind, slot) in [
+      (RelayError.Kind.slotLost, RecoveryPlan.Slot.replace), (.publicationMissing, .keep),
+      (.streamMalformed, .keep), (.tableUnsuitable, .keep),
+    ] {
+      let found = try plan(facts(), anchor: anchor, streamFault: fault(kind))
+      #expect(
+        found.action == .tables(lowestTransaction: 50, slot) && found.place == nil
+          && found.fault?.kind == kind)
+      #expect(found.from == lsn("0/200") && found.through == lsn("0/1000"))
+      #expect(try plan(facts(), wish: .adopt, streamFault: fault(kind)).action == .adopt(at: nil, slot))
+    }
+    // Something may be corrected on the server, or one transaction given up: nothing is given up unasked.
+    for (kind, slot) in [
+      (RelayError.Kind.serverUnsuitable, RecoveryPlan.Slot.replace), (.rowRejected, .keep),
+      (.publicationUnsuitable, .keep),
+    ] {
+      #expect(refusal(facts(), streamFault: fault(kind)) == kind)
+      #expect(
+        try plan(facts(), wish: .tables, streamFault: fault(kind)).action
+          == .tables(lowestTransaction: 50, slot))
+    }
+    // With a gap beside it.
+    let diverged = facts { facts, _ in
+      facts.timeline = 2
+      facts.timelineHistory = [TimelineSwitch(timeline: 1, switchLSN: lsn("0/180"))]
+    }
+    #expect(
+      try plan(diverged, streamFault: fault(.slotLost)).action
+        == .tables(lowestTransaction: 30, .replace))
+  }
+
+  @Test func aRangeIsNeverPrintedBackwards() throws {
+    let histories: [[TimelineSwitch]?] = [
+      nil, [TimelineSwitch(timeline: 1, switchLSN: lsn("0/180"))],
+      [TimelineSwitch(timeline: 1, switchLSN: lsn("0/250"))],
+    ]
+    var count = 0
+    for history in histories {
+      for (timeline, walEnd) in [(UInt32(1), "0/1000"), (1, "0/190"), (2, "0/1000"), (2, "0/1F0")] {
+        for confirmed in [nil, "0/100", "0/185", "0/400"] {
+          for publication in [UInt32(5), 6] {
+            let state = facts { facts, row in
+              facts.timeline = timeline
+              facts.timelineHistory = history
+              facts.walEnd = lsn(walEnd)
+              facts.publication?.oid = publication
+              row.snapshotLSN = lsn("0/1FF")
+              if let confirmed { facts.slot?.confirmedFlushLSN = lsn(confirmed) } else { facts.slot = nil }
+            }
+            for wish in [RecoveryWish.mend, .tables, .adopt] {
+              let plan = try plan(state, wish: wish)
+              if let from = plan.from, let through = plan.through {
+                #expect(from <= through, "\(plan)")
+                count += 1
+              }
+            }
+          }
+        }
+      }
+    }
+    #expect(count > 100)
   }
 
   @Test func whatIsNoGapIsSaidFirst() {

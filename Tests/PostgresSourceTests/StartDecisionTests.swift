@@ -200,6 +200,75 @@ private func expect(
       saying: ["0/201", "0/200", "\"outboxd\""], remedy: "outboxd recover")
   }
 
+  /// The slot has come to the standby with the WAL of its last confirmation, and the journal's row has not.
+  @Test func aFailoverSlotThatIsAheadOfTheJournalAfterAPromotionIsNotSaidToBeMoved() {
+    func facts(_ change: (inout ServerFacts) -> Void = { _ in }) -> ServerFacts {
+      goodFacts {
+        $0.serverVersion = 180_000
+        $0.timeline = 2
+        $0.timelineHistory = [TimelineSwitch(timeline: 1, switchLSN: lsn("0/300"))]
+        $0.slot?.isFailover = true
+        $0.slot?.isSynchronized = true
+        $0.slot?.confirmedFlushLSN = lsn("0/300")
+        change(&$0)
+      }
+    }
+    #expect(decide(facts()) == .success(.start(lsn("0/300"))))
+    let finding = StartDecision(facts: facts(), settings: PostgresSettings(), mappings: [OutboxMapping()])
+      .placeFindings
+    #expect(finding.count == 1 && !finding.contains { $0.isNotice })
+    #expect(finding[0].message.contains("0/300") && finding[0].message.contains("0/200"))
+    // Any doubt: beyond the fork, on the same timeline, no failover slot, not synchronized, and nothing but the history.
+    let doubts: [(inout ServerFacts) -> Void] = [
+      { $0.slot?.confirmedFlushLSN = lsn("0/301") },
+      {
+        $0.timeline = 1
+        $0.timelineHistory = nil
+      },
+      { $0.slot?.isFailover = false }, { $0.slot?.isSynchronized = false },
+      {
+        var row = JournalRow(checkpoint("0/200"))
+        row.isFromHistory = true
+        $0.journal = .row(row)
+      },
+    ]
+    for doubt in doubts {
+      expect(facts(doubt), refusedAs: .slotMoved, saying: ["0/200"], remedy: "outboxd recover")
+    }
+  }
+
+  @Test func aSlotWhoseRowWasDeletedIsKnownByItsHistoryAndItsJobs() {
+    let known = JournalFacts.row(
+      {
+        var row = JournalRow(checkpoint("0/80"))
+        row.isFromHistory = true
+        return row
+      }())
+    expect(
+      goodFacts {
+        $0.slot = nil
+        $0.journal = known
+      }, refusedAs: .slotMissing, saying: ["0/80", "outboxd.checkpoint_history"], remedy: "outboxd recover")
+    expect(
+      goodFacts {
+        $0.slot = nil
+        $0.journal = .forgotten
+      }, refusedAs: .slotMissing, saying: ["outboxd.job", "0/1000"], remedy: "outboxd recover")
+    expect(
+      goodFacts { $0.journal = known }, refusedAs: .slotMoved,
+      saying: ["0/80", "0/100", "checkpoint_history"])
+    // The slot is not ahead of what the history has: nothing is in doubt, and something is said.
+    for (journal, confirmed, start) in [(known, "0/70", "0/80"), (.forgotten, "0/70", "0/70")] {
+      let facts = goodFacts {
+        $0.journal = journal
+        $0.slot?.confirmedFlushLSN = lsn(confirmed)
+      }
+      #expect(decide(facts) == .success(.start(lsn(start))))
+      let findings = StartDecision(facts: facts, settings: PostgresSettings(), mappings: []).placeFindings
+      #expect(findings.count == 1 && findings[0].message.contains("no row"))
+    }
+  }
+
   @Test func refusesAServerThatCannotDecode() {
     expect(goodFacts { $0.walLevel = "replica" }, refusedAs: .serverUnsuitable, remedy: "wal_level")
   }

@@ -215,10 +215,11 @@ enum CommandTable {
     name: "recover", summary: "Mend a gap: publish what may have been skipped, and go on.",
     details: """
       For a relay that halted because the slot was moved, dropped or lost, the server restored or failed
-      over, or the publication changed. Says what is in doubt and how it mends it: the checkpoint goes back
-      where the stream still has everything, else the rows of the tables are published, in order for each
-      key, and the stream goes on behind them. Nothing is lost; duplicates have the same id. Rows that were
-      deleted cannot be published. Interrupted, it is begun again.
+      over, the publication changed, or the stream cannot be read: it reads it as outboxd run would. Says
+      what is in doubt and how it mends it: the checkpoint goes back where the stream still has everything,
+      else the rows of the tables are published, in order for each key, and the stream goes on behind them.
+      Nothing is lost; duplicates have the same id. Rows that were deleted cannot be published.
+      Interrupted, it is begun again.
       """,
     options: configurationOptions + [
       CommandOption(name: "dry-run", help: "Say what it would do, count the rows, and change nothing."),

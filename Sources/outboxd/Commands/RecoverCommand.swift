@@ -8,9 +8,7 @@ enum RecoverCommand {
     AllocatorTuning.apply(invocation.environment)
     let configuration = try invocation.loadConfiguration().configuration
     let options = try Options(invocation)
-    let recovery = try Recovery.plan(
-      settings: configuration.postgres, mappings: configuration.outboxes, wish: options.wish,
-      stop: StopSignal())
+    let recovery = try plan(configuration, options)
     if options.since != nil { try recovery.checkSince(configuration.outboxes) }
     if let fault = recovery.plan.fault, fault.mayBeCopy, !options.isDryRun, !options.isOriginal {
       throw refusal(fault, options, invocation, configuration)
@@ -42,6 +40,18 @@ enum RecoverCommand {
       Terminal.printOutput("Done: outboxd run goes on.\n")
     }
     return 0
+  }
+
+  private static func plan(
+    _ configuration: Configuration, _ options: Options
+  ) throws(RelayError) -> Recovery {
+    do throws(RelayError) {
+      return try Recovery.plan(
+        settings: configuration.postgres, mappings: configuration.outboxes, wish: options.wish,
+        stop: StopSignal(), log: configuration.log.makeLog())
+    } catch {
+      throw error.withWayOut
+    }
   }
 
   /// It may wait for older transactions without end.
@@ -157,26 +167,21 @@ struct RecoveryText {
   private let slot: String
   private let tables: [RecoveredTable]
   private let since: PostgresMicroseconds?
+  private let hasSlot: Bool
 
   init(_ recovery: Recovery, _ since: PostgresMicroseconds?) {
     plan = recovery.plan
     slot = recovery.settings.slot
     tables = recovery.tables
+    hasSlot = recovery.facts.slot != nil
     self.since = since
   }
 
   /// What is wrong, what is in doubt, what is done about it.
   private var lines: [(String, String)] {
     guard plan.action != .nothing else {
-      return [
-        ("state", "nothing is in doubt on slot \"\(slot)\": outboxd run goes on by itself"),
-        (
-          "note",
-          "if outboxd run halts all the same, because the stream cannot be read (exit codes 11, 17, 18, 21) or has rows "
-            + "from before the table was altered (22): outboxd recover --tables publishes the rows of the tables, and "
-            + "goes on behind that place"
-        ),
-      ]
+      let read = hasSlot ? ", and its stream can be read up to \(end)" : ""
+      return [("state", "nothing is in doubt on slot \"\(slot)\"\(read): outboxd run goes on by itself")]
     }
     var list: [(String, String)] = []
     if let fault = plan.fault { list.append(("fault", fault.message)) }
@@ -193,9 +198,11 @@ struct RecoveryText {
   }
 
   private var range: String {
-    "what was committed from \(plan.from?.description ?? "an unknown LSN") to "
-      + (plan.through?.description ?? "the end of the WAL")
+    plan.from.map { "what was committed from \($0) to \(end)" }
+      ?? "everything that was committed up to \(end)"
   }
+
+  private var end: String { plan.through?.description ?? "the end of the WAL" }
 
   private var remedy: String {
     switch plan.action {
@@ -219,7 +226,7 @@ struct RecoveryText {
   private func slotText(_ slot: RecoveryPlan.Slot) -> String {
     switch slot {
     case .create: "the slot is created; "
-    case .replace: "the slot, which is lost, is dropped and created; "
+    case .replace: "the slot, which cannot be read, is dropped and created; "
     case .keep: ""
     }
   }

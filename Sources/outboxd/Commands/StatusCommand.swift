@@ -107,8 +107,11 @@ struct RelayStatus {
       lines.append(("slot", "\(settings.slot) does not exist"))
     }
     switch facts.journal {
-    case .row(let row): lines.append(("checkpoint", "\(row.checkpoint.lsn) in the journal"))
+    case .row(let row):
+      lines.append(
+        ("checkpoint", "\(row.checkpoint.lsn) in the journal" + (row.isFromHistory ? "'s history" : "")))
     case .empty: lines.append(("checkpoint", "none in the journal yet"))
+    case .forgotten: lines.append(("checkpoint", "none in the journal any more"))
     case .absent: lines.append(("checkpoint", "no journal"))
     case .off: lines.append(("checkpoint", "the journal is switched off"))
     case .unusable(let reason): lines.append(("checkpoint", "the journal cannot be used: \(reason)"))

@@ -81,6 +81,10 @@ final class RelaySession {
     } catch  where error.kind.reaction == .applyPolicy || error.kind == .tableUnsuitable {
       // The stream itself is sound: what is acknowledged before the row is confirmed.
       finish(source)
+      var error = error
+      if error.kind == .tableUnsuitable {
+        error.remedy = (error.remedy.map { $0 + " " } ?? "") + PostgresSource.shapeRemedy
+      }
       throw error
     }
     finish(source)
@@ -182,23 +186,9 @@ final class RelaySession {
     case .halt, .applyPolicy:
       if metrics.role.load(ordering: .relaxed) != RelayMetrics.Role.stopping.rawValue { finish(nil) }
       metrics.role.store(RelayMetrics.Role.halted.rawValue, ordering: .relaxed)
-      return withWayOut(configuration.destined(error))
+      return configuration.destined(error).withWayOut
     }
     return nil
-  }
-
-  /// What is left to an operator who can neither correct the mapping nor raise a limit.
-  private func withWayOut(_ error: RelayError) -> RelayError {
-    var error = error
-    if error.kind == .streamMalformed, error.remedy?.contains(PostgresSource.streamRemedy) != true {
-      error.remedy = (error.remedy.map { $0 + " " } ?? "") + PostgresSource.streamRemedy
-    }
-    guard let commitLSN = error.commitLSN else { return error }
-    error.remedy =
-      (error.remedy.map { $0 + ($0.hasSuffix(".") ? " " : ". ") } ?? "")
-      + "To give up this transaction with all its events, and go on after it: outboxd skip --lsn \(commitLSN) "
-      + "--reason '…'"
-    return error
   }
 
   private func reconnect(_ error: RelayError) {
@@ -243,5 +233,21 @@ final class RelaySession {
       }
     }
     stop.wait(milliseconds: MonotonicTime.now().milliseconds(until: deadline, limit: milliseconds))
+  }
+}
+
+extension RelayError {
+  /// With what is left to an operator who can neither correct the mapping nor raise a limit.
+  var withWayOut: RelayError {
+    var error = self
+    if error.kind == .streamMalformed, error.remedy?.contains(PostgresSource.streamRemedy) != true {
+      error.remedy = (error.remedy.map { $0 + " " } ?? "") + PostgresSource.streamRemedy
+    }
+    guard let commitLSN = error.commitLSN else { return error }
+    error.remedy =
+      (error.remedy.map { $0 + ($0.hasSuffix(".") ? " " : ". ") } ?? "")
+      + "To give up this transaction with all its events, and go on after it: outboxd skip --lsn \(commitLSN) "
+      + "--reason '…'"
+    return error
   }
 }
