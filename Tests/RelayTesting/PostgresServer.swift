@@ -54,7 +54,11 @@ public final class PostgresServer: Sendable {
   /// - Parameters:
   ///   - withSlots: as a storage snapshot has them; a base backup has not.
   ///   - promoted: started as a standby that became a primary: on another timeline.
-  public init(copyOf original: PostgresServer, withSlots: Bool, promoted: Bool) throws {
+  ///   - standbySlot: started as a standby of the other one, by this physical slot of it; from 17 on with its failover
+  ///     slots.
+  public init(
+    copyOf original: PostgresServer, withSlots: Bool, promoted: Bool = false, standbySlot: String? = nil
+  ) throws {
     version = original.version
     binaries = original.binaries
     asUser = original.asUser
@@ -69,6 +73,14 @@ public final class PostgresServer: Sendable {
     if promoted {
       try set(["restore_command": "'/bin/false'"])
       try write("", to: "recovery.signal")
+    }
+    if let standbySlot {
+      try set([
+        "primary_conninfo": "'\(original.adminConninfo())'", "primary_slot_name": "'\(standbySlot)'",
+        "hot_standby_feedback": "on",
+      ])
+      if version >= 17 { try set(["sync_replication_slots": "on"]) }
+      try write("", to: "standby.signal")
     }
     Reaper.shared.tell("postgres \(data)")
     try start()
