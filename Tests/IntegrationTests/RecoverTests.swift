@@ -177,13 +177,6 @@ extension Integration {
       try mend(scene, code: 19, saying: "taken out")
     }
 
-    @Test func `another system`() throws {
-      let scene = try published(PostgresServer.defaultVersion)
-      try write(scene)
-      try scene.server.sql("UPDATE outboxd.checkpoint SET system_identifier = '42'", database: "shop")
-      try mend(scene, code: 14, isOriginal: true)
-    }
-
     @Test func `a range that is given up stays given up`() throws {
       let scene = try published(PostgresServer.defaultVersion)
       let confirmed = try scene.workload.count()

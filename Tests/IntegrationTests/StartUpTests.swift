@@ -79,20 +79,6 @@ extension Integration {
       }
     }
 
-    @Test func `a slot whose WAL is gone`() throws {
-      let scene = try sceneWithCheckpoint()
-      try scene.server.set(["max_slot_wal_keep_size": "16MB", "max_wal_size": "32MB", "min_wal_size": "32MB"])
-      try scene.server.restart()
-      try scene.server.sql(
-        """
-        CREATE TABLE filler (content text);
-        INSERT INTO filler SELECT repeat(md5(i::text), 30) FROM generate_series(1, 100000) i;
-        CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT;
-        """, database: "shop")
-      #expect(try scene.server.sql("SELECT wal_status FROM pg_replication_slots") == "lost")
-      try expectRefusal(scene, code: 11, saying: "outboxd")
-    }
-
     @Test func `publications that are missing, or publish less than the outboxes`() throws {
       let scene = try Scene()
       try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE payments.outbox_events", database: "shop")
@@ -159,18 +145,6 @@ extension Integration {
       try other.server.sql(
         "DELETE FROM outboxd.checkpoint; COPY outboxd.checkpoint FROM '\(rows)'", database: "shop")
       try expectRefusal(other, code: 14, saying: "another cluster")
-    }
-
-    @Test func `a checkpoint that the server's WAL has not reached`() throws {
-      let scene = try sceneWithCheckpoint()
-      try scene.server.sql("UPDATE outboxd.checkpoint SET lsn = 'FF/0'", database: "shop")
-      try expectRefusal(scene, code: 16, saying: "FF/0")
-    }
-
-    @Test func `a checkpoint of another timeline`() throws {
-      let scene = try sceneWithCheckpoint()
-      try scene.server.sql("UPDATE outboxd.checkpoint SET timeline = 7", database: "shop")
-      try expectRefusal(scene, code: 15, saying: "timeline")
     }
 
     @Test func `a missing journal where it is required`() throws {
