@@ -220,6 +220,10 @@ extension Integration {
         try scene.server.write("", to: "recovery.signal")
       }
       try scene.server.start()
+      // A server is ready for reading before it is promoted.
+      try eventually("the server is promoted", within: 30) {
+        try scene.server.sql("SELECT pg_is_in_recovery()") == "f"
+      }
     }
 
     /// Events whose ids do not come again after a restore.
