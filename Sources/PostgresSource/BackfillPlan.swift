@@ -5,7 +5,7 @@ public import RelayCore
 public enum BackfillPlan: Equatable, Sendable {
   /// The slot's start is known, and what had been committed before.
   case start(SlotStart)
-  /// Each of the outboxes joined the publication later, and has a start of its own.
+  /// Outboxes joined the publication later, and have a start of their own. That of the others is known.
   case joined
   /// There is no slot yet, and never was: it is created.
   case createSlot
@@ -33,9 +33,13 @@ public enum BackfillPlan: Equatable, Sendable {
     if acceptsDuplicates, let place = [row?.checkpoint.lsn, slot.confirmedFlushLSN].compactMap(\.self).max() {
       return .before(place)
     }
-    if facts.backfillReads(outboxes ?? mappings).allSatisfy({ !$0.starts.isEmpty }) { return .joined }
+    let reads = facts.backfillReads(outboxes ?? mappings)
+    if reads.allSatisfy({ !$0.starts.isEmpty }) { return .joined }
     if let start = row?.startLSN {
-      if let snapshot = row?.startSnapshot { return .start(SlotStart(lsn: start, snapshot: snapshot)) }
+      if let snapshot = row?.startSnapshot {
+        return reads.allSatisfy(\.starts.isEmpty)
+          ? .start(SlotStart(lsn: start, snapshot: snapshot)) : .joined
+      }
       let isFresh = start == row?.checkpoint.lsn && slot.confirmedFlushLSN.map { $0 <= start } == true
       if isFresh { return .before(start) }
     }

@@ -12,7 +12,7 @@ struct EarlierRows {
     var findings: [StartDecision.Finding] = []
     for mapping in mappings {
       guard let table = facts.table(mapping.schema, mapping.table),
-        let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid)
+        let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid, start)
       else { continue }
       let has: String
       switch try rows(table, before: start) {
@@ -31,16 +31,15 @@ struct EarlierRows {
     return findings
   }
 
-  /// A backfill of the whole table has come to its end.
-  private func isBackfilled(_ oid: UInt32) throws(RelayError) -> Bool {
+  /// A backfill of the whole table from this start has come to its end.
+  private func isBackfilled(_ oid: UInt32, _ start: PublicationRecord.Start) throws(RelayError) -> Bool {
     guard facts.journal.isInUse else { return false }
     return try connection.query(
       """
       SELECT count(*) AS jobs FROM outboxd.job WHERE slot = \(SQLText.literal(slot)) AND command = 'backfill'
-        AND finished_at IS NOT NULL AND request->>'file' IS NULL AND request->'tables' @> '[{"oid": \(oid)}]'
-        AND request @> '{"aggregatetypes": [], "subjects": [], "types": [], "ids": []}'
-        AND jsonb_array_length(request->'aggregatetypes') + jsonb_array_length(request->'subjects')
-          + jsonb_array_length(request->'types') + jsonb_array_length(request->'ids') = 0
+        AND finished_at IS NOT NULL AND events > 0 AND request->>'file' IS NULL AND request->>'topic' IS NULL
+        AND request->'tables' @> '[{"oid": \(oid), "starts": [{"oid": \(oid), "lsn": "\(start.lsn)"}]}]'
+        AND '[]' = ALL (ARRAY[request->'aggregatetypes', request->'subjects', request->'types', request->'ids'])
       """)[0, "jobs"] != "0"
   }
 

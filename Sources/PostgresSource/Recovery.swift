@@ -76,19 +76,29 @@ public struct Recovery: Sendable {
       case .wal(_, let slot), .tables(_, let slot), .adopt(_, let slot): slot
       case .nothing, .rewind: .keep
       }
+    if slot != .keep, facts.journal.row == nil {
+      // Without a row a new slot would look as if nothing had ever been published.
+      let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+      try journal.boundStatements()
+      try journal.write(checkpoint(facts.slot?.confirmedFlushLSN ?? facts.walEnd), snapshot: nil)
+    }
     if slot == .replace {
-      if facts.journal.row == nil {
-        // Without a row a new slot would look as if nothing had ever been published.
-        let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
-        try journal.boundStatements()
-        try journal.write(checkpoint(facts.slot?.confirmedFlushLSN ?? facts.walEnd), snapshot: nil)
-      }
       try connection.sql.query("SELECT pg_drop_replication_slot(\(SQLText.literal(settings.slot)))")
       log.notice("dropped the slot, which could not be read", ("slot", settings.slot))
     }
     return try PostgresSource.cut(
-      connection, isTemporary: slot == .keep, isFailover: slot == .replace && facts.slot?.isFailover == true,
-      settings: settings, stop: stop, log: log)
+      connection, isTemporary: slot == .keep, settings: settings, stop: stop, log: log)
+  }
+
+  /// A slot that took the place of a failover slot becomes one, and not before the gap is closed: a standby that was
+  /// promoted before would go on at the new place.
+  private func restoreFailover(_ connection: ReplicationConnection) throws(RelayError) {
+    switch plan.action {
+    case .wal(_, .replace), .tables(_, .replace), .adopt(_, .replace):
+      guard facts.slot?.isFailover == true else { return }
+      try connection.sql.query("ALTER_REPLICATION_SLOT \(SQLText.identifier(settings.slot)) (FAILOVER true)")
+    default: return
+    }
   }
 
   /// Rows that a cut has behind it and that may not have been published, and those since the cut.
@@ -149,14 +159,15 @@ public struct Recovery: Sendable {
         adopted, in: checkpoint(adopted.lsn), publication: publicationRecord(at: adopted.lsn),
         keepsSnapshot: plan.keepsSnapshot, start: plan.keepsStart ? .kept : .given)
     }
+    try restoreFailover(connection)
   }
 
   /// With the gap that this recovery closes, where the WAL itself lacks rows: no replay from the WAL has them.
   private func publicationRecord(at checkpoint: LSN) -> PublicationRecord? {
     var record = facts.publicationRecord(at: checkpoint)
-    if let kind = plan.fault?.kind, [.publicationUnsuitable, .publicationMissing].contains(kind) {
+    if let doubt = plan.publicationDoubt {
       record?.gaps.append(
-        PublicationRecord.Gap(from: plan.from ?? .zero, through: facts.publication?.seenAt ?? facts.walEnd))
+        PublicationRecord.Gap(from: doubt, through: facts.publication?.seenAt ?? facts.walEnd))
     }
     return record
   }
@@ -185,8 +196,8 @@ public struct Recovery: Sendable {
 
 extension PostgresSource {
   static func cut(
-    _ connection: ReplicationConnection, isTemporary: Bool, isFailover: Bool = false,
-    settings: PostgresSettings, stop: StopSignal, log: Log
+    _ connection: ReplicationConnection, isTemporary: Bool, settings: PostgresSettings, stop: StopSignal,
+    log: Log
   ) throws(RelayError) -> SlotStart {
     log.notice(
       "cutting the stream, which waits until the transactions that run now have ended",
@@ -195,7 +206,7 @@ extension PostgresSource {
     let name =
       isTemporary ? String(settings.slot.prefix(48)) + "_cut_\(UInt32.random(in: .min ... .max))" : nil
     let start = try connection.createSlot(
-      temporary: name, isFailover: isFailover, settings: settings, stop: stop, log: log)
+      temporary: name, settings: settings, stop: stop, log: log)
     guard start.snapshot != nil else {
       throw RelayError(
         .failed, "the snapshot of the cut at \(start.lsn) could not be read", remedy: "Begin again.")

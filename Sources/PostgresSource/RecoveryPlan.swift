@@ -49,6 +49,8 @@ public struct RecoveryPlan: Equatable, Sendable {
   /// Of `tables`: from where the stream goes on, because the slot still has everything after it: rows that were
   /// deleted meanwhile are nowhere else. Nil: from the cut.
   public var place: LSN?
+  /// From here on the publication may not have carried every row. Nil: it has.
+  public var publicationDoubt: LSN?
 
   /// - Parameters:
   ///   - facts: those of the server.
@@ -67,7 +69,12 @@ public struct RecoveryPlan: Equatable, Sendable {
     if let other = faults.first(where: { $0 != decision.publicationChangeFault && !isGap($0, facts) }) {
       throw other
     }
-    if let streamFault, wish == .mend, !isStreamGap(streamFault) { throw streamFault }
+    var streamFault = streamFault
+    if let fault = streamFault, wish == .mend, !isStreamGap(fault) {
+      // What run halts for first is mended first.
+      if faults.isEmpty { throw fault }
+      streamFault = nil
+    }
     guard facts.journal.isInUse else {
       throw RelayError(
         .journalUnusable, "recover keeps its result in the journal, and there is none",
@@ -82,6 +89,7 @@ public struct RecoveryPlan: Equatable, Sendable {
     plan.from = row == nil ? facts.slot?.confirmedFlushLSN : common
     if plan.fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
     plan.through = plan.fault?.kind == .slotMoved ? facts.slot?.confirmedFlushLSN : facts.walEnd
+    if decision.publicationChangeFault != nil { plan.publicationDoubt = decision.publicationDoubt ?? .zero }
     let slot = slot(facts, streamFault)
     plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
     plan.keepsStart = common.map { row?.startLSN ?? .zero <= $0 } ?? false

@@ -19,10 +19,9 @@ extension ReplicationConnection {
   /// Creates a slot. Waits until every transaction that runs now has ended, however long that takes.
   /// - Parameters:
   ///   - temporary: a slot of that name that ends with this connection, in place of the configured one.
-  ///   - isFailover: it is synchronized to standbys (from 17 on).
   ///   - metrics: where the reason of the wait is shown meanwhile.
   func createSlot(
-    temporary: String? = nil, isFailover: Bool = false, settings: PostgresSettings, stop: StopSignal,
+    temporary: String? = nil, settings: PostgresSettings, stop: StopSignal,
     log: Log,
     metrics: RelayMetrics? = nil
   ) throws(RelayError) -> SlotStart {
@@ -32,7 +31,7 @@ extension ReplicationConnection {
     do throws(RelayError) {
       result = try creation.run(
         "CREATE_REPLICATION_SLOT \(SQLText.identifier(name)) \(temporary == nil ? "" : "TEMPORARY ")LOGICAL pgoutput "
-          + (isFailover ? "(SNAPSHOT 'export', FAILOVER true)" : "EXPORT_SNAPSHOT"), on: sql)
+          + "EXPORT_SNAPSHOT", on: sql)
     } catch  where error.code == "42710" {
       // Another process has created it in the same moment.
       throw PostgresFailure.slotActive(slot: name, pid: nil, code: error.code)

@@ -142,13 +142,14 @@ struct TableCatalog {
         order = "serial:\(identity)"
       }
       if name == timeColumn(mapping, result), columnType == .timestamptz || columnType == .timestamp {
-        if shape.serial == nil { order = "time:\(identity)" }
+        if shape.serial == nil { order = "time:\(identity):\(mapping.columns.timeZone?.name ?? "")" }
         shape.time = TableShape.Time(
           column: name, isZoned: columnType == .timestamptz, zone: mapping.columns.timeZone?.name)
       }
     }
     let storage = try connection.query(Self.storageQuery(table))
     shape.storage = (storage[0, "storage"] ?? "") + order
+    shape.fileNodes = storage[0, "file_nodes"] ?? ""
     shape.partitions =
       storage[0, "leaves"]?.split(separator: ",").compactMap { UInt32($0) }.filter { $0 != oid } ?? []
     let primary = result.rows.indices.filter { result[$0, "is_primary"] == "t" }.compactMap {
@@ -202,7 +203,7 @@ struct TableCatalog {
         has_schema_privilege(c.relnamespace, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
         a.attgenerated AS generated, coalesce(a.attnum = ANY (i.indkey::int2[]), false) AS is_primary,
         EXISTS (SELECT FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indisvalid AND u.indimmediate
-          AND u.indpred IS NULL AND u.indnkeyatts = 1 AND u.indkey[0] = a.attnum) AS is_unique,
+          AND u.indpred IS NULL AND u.indnkeyatts = 1 AND u.indkey[0] = a.attnum) AND a.attnotnull AS is_unique,
         t.typsend <> 0 AS sendable, base.oid AS type_oid, base.typname AS type_name,
         a.atttypid IN (20, 21, 23) AND (a.attidentity <> '' OR pg_get_expr(d.adbin, d.adrelid) LIKE 'nextval(%')
           AND EXISTS (SELECT FROM pg_depend s JOIN pg_sequence q ON q.seqrelid = s.objid
@@ -221,7 +222,7 @@ struct TableCatalog {
 
   private static func storageQuery(_ table: String) -> String {
     """
-    SELECT md5(string_agg(leaf || ':' || coalesce(pg_relation_filenode(leaf), 0), ',' ORDER BY leaf)
+    SELECT \(TableShape.fileNodes) AS file_nodes, md5(string_agg(leaf || ':' || coalesce(pg_relation_filenode(leaf), 0), ',' ORDER BY leaf)
         || current_setting('track_commit_timestamp')
         || (SELECT oldest_commit_ts_xid FROM pg_control_checkpoint())) AS storage,
       string_agg(leaf::text, ',') AS leaves,

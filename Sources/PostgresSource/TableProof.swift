@@ -127,6 +127,7 @@ struct StreamedRows {
 
 /// What was read of one table, and by which proof.
 public struct TableCount: Equatable, Sendable {
+  public var oid: UInt32
   /// As it is named now.
   public var table: String
   /// The outbox that it has rows of, where that has another name.

@@ -32,6 +32,9 @@ struct TableShape: Equatable {
   /// Changes when the rows have moved, old commit times were forgotten, or another column gives the order: places in
   /// the order are then void.
   var storage: String
+  /// Which file each of the table's rows is in. A snapshot from before a rewriting ALTER TABLE or TRUNCATE sees none of
+  /// them (manual 13.6, Caveats).
+  var fileNodes = ""
   /// By the last ANALYZE; negative where there was none.
   var estimatedRows: Int64
   /// Those that identify a row to the stream too. Empty: they are not all published.
@@ -74,14 +77,19 @@ struct TableShape: Equatable {
     return relation
   }
 
+  /// Over `leaf`, the OIDs of the tables that hold the rows.
+  static let fileNodes =
+    "coalesce(md5(string_agg(leaf || ':' || pg_relation_filenode(leaf), ',' ORDER BY leaf)), '')"
+
   /// Whether the table that the name stands for when its rows are read is this one still, with all its partitions that
-  /// exist: `t` or `f`. The lock that reading takes keeps it so.
+  /// exist, and in the same files: `t` or `f`. The lock that reading takes keeps it so.
   var check: String {
     let partitions = partitions.map(String.init).joined(separator: ",")
     return
       "SELECT to_regclass(\(SQLText.literal(SQLText.qualified(schema, table))))::oid IS NOT DISTINCT FROM \(oid) "
       + "AND NOT EXISTS (SELECT FROM unnest('{\(partitions)}'::oid[]) AS p (id) WHERE pg_relation_filenode(id) IS NOT "
-      + "NULL AND id NOT IN (SELECT relid FROM pg_partition_tree(\(oid)))) AS same"
+      + "NULL AND id NOT IN (SELECT relid FROM pg_partition_tree(\(oid)))) AND \(SQLText.literal(fileNodes)) = "
+      + "(SELECT \(Self.fileNodes) FROM unnest('{\(isPartitioned ? partitions : "\(oid)")}'::oid[]) AS leaves (leaf)) AS same"
   }
 }
 
@@ -240,8 +248,10 @@ struct TableQuery {
       }
     }
     let comparison = shape.serial != nil && shape.isSerialUnique ? ">" : ">="
+    // A commit time that was forgotten since has moved the row to the front.
+    let forgotten = tracksCommitTimes ? "pg_xact_commit_timestamp(o.xmin) IS NULL OR " : ""
     return
-      "(\(id) >= 3 AND \(full) >= \(horizon)) OR ROW(\(keys.joined(separator: ", "))) \(comparison) "
+      "(\(id) >= 3 AND \(full) >= \(horizon)) OR \(forgotten)ROW(\(keys.joined(separator: ", "))) \(comparison) "
       + "ROW(\(values.joined(separator: ", ")))"
   }
 

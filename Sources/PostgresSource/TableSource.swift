@@ -40,11 +40,18 @@ extension PostgresSource {
     }
     // A server on a system without the means refuses it; then a sort goes on for a client that has gone.
     _ = try? connection.query("SELECT set_config('client_connection_check_interval', '5s', false)")
-    try begin(on: connection, covering: range.visibleIn ?? range.covers, stop: stop, log: log)
     let publication = try SlotInspector(connection: connection, settings: settings).publication()
     let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
+    var shapes: [TableShape] = []
+    while true {
+      let before = try catalog.shapes(reads)
+      // What was cut last waited for what the other snapshot has.
+      try begin(on: connection, covering: range.covers ?? range.visibleIn, stop: stop, log: log)
+      shapes = try catalog.shapes(reads)
+      if shapes.map(\.fileNodes) == before.map(\.fileNodes) { break }
+      try connection.query("ROLLBACK")
+    }
     let server = try catalog.server()
-    let shapes = try catalog.shapes(reads)
     tally.dropped = try catalog.dropped(reads)
     let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
     let streamed = try reader.rows(of: range, visibleTo: connection)
@@ -171,9 +178,17 @@ public final class TableSource: BoundedSource {
     values.initialize(repeating: ColumnValue(format: .null, bytes: LentBytes(start: nil, count: 0)))
     counts = shapes.map { shape in
       TableCount(
-        table: QualifiedName.text(shape.schema, shape.table), outbox: shape.formerName?.qualified,
+        oid: shape.oid, table: QualifiedName.text(shape.schema, shape.table),
+        outbox: shape.formerName?.qualified,
         order: query(shape).order,
         gap: shape.streamStart(range).map { streamed?.gap(since: $0) } ?? range.doubt)
+    }
+    // A job that has lost its connection goes on.
+    for former in tally.counts {
+      guard let index = counts.firstIndex(where: { $0.oid == former.oid }) else { continue }
+      counts[index].certain = former.certain
+      counts[index].doubtful = former.doubtful
+      counts[index].streamed = former.streamed
     }
     tally.counts = counts
   }
@@ -436,8 +451,8 @@ extension TableSource {
   private func replaced(_ shape: TableShape) -> RelayError {
     RelayError(
       .failed,
-      "table \(QualifiedName.text(shape.schema, shape.table)) was renamed or replaced, or a partition of it was detached, since this read "
-        + "began: rows would be left out", remedy: "Begin again.")
+      "table \(QualifiedName.text(shape.schema, shape.table)) was renamed, replaced, truncated or rewritten, or a partition "
+        + "of it was detached, since this read began: rows would be left out", remedy: "Begin again.")
   }
 
   private func refused(_ error: RelayError) -> RelayError {
