@@ -48,8 +48,8 @@ public final class Relay {
   /// Up to this commit LSN one record is in flight at a time: one of them was refused together with its
   /// neighbours, and only alone it can be told which.
   private var isolateThrough = (commitLSN: LSN.zero, index: UInt32(0))
-  /// The newest commit LSN that a sink was given which has been dropped since: up to there Kafka may have events that
-  /// come again.
+  /// The newest commit LSN that a sink was given which has been dropped since, or a process before this one may have
+  /// sent: up to there Kafka may have events that come again.
   public private(set) var resentThrough = LSN.zero
   /// What Kafka holds of the transactions up to `deliveredThrough`; nothing, and zero, once they are past. Not
   /// optional: a row would count its references.
@@ -92,6 +92,7 @@ public final class Relay {
   /// them, and counted as sent again where that is not known. To be told before a source runs that sends them again. `delivered` is let go once they are past.
   public func recognize(_ delivered: any DeliveredEvents, through: LSN) {
     deliveredThrough = max(through, deliveredThrough)
+    resentThrough = max(through, resentThrough)
     self.delivered = delivered
   }
 

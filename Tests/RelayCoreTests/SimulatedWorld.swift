@@ -34,6 +34,7 @@ final class World {
   var crashes = 0
   var sinkFailures = 0
   var interruptions = 0
+  var settlements = 0
   var faults: [String] = []
   /// Chances: one in so many calls. Zero: never.
   var crashChance = 0
@@ -41,6 +42,8 @@ final class World {
   var interruptionChance = 0
   /// Whether the loop is told what Kafka holds, after a crash and for a new producer.
   var recognizes = false
+  /// What Kafka holds is now and then not known.
+  var doubts = false
   /// The loop has been told that it may send.
   var isAdmitted = true
   /// Up to here Kafka may hold events already.
@@ -81,6 +84,16 @@ final class World {
     }
     confirmed = max(confirmed, lsn)
     if random.chance(3) { confirmedOnDisk = confirmed }
+  }
+
+  /// The relay has ended, and says that it has sent nothing beyond its checkpoint.
+  func settle(_ checkpoint: UInt64) {
+    settlements += 1
+    for transaction in transactions where transaction.endLSN > checkpoint {
+      for event in transaction.events where delivered.contains(event.id) {
+        faults.append("\(event.id) is in Kafka, beyond the settled checkpoint \(checkpoint)")
+      }
+    }
   }
 
   /// First sights per key must be the committed order, and complete.
@@ -270,7 +283,7 @@ final class SimulatedLook: FirstLook {
   }
 }
 
-/// Knows what is in Kafka; now and then it has no answer.
+/// Knows what is in Kafka, or not; now and then it has no answer.
 final class SimulatedTails: DeliveredEvents {
   private let world: World
   init(_ world: World) { self.world = world }
@@ -291,6 +304,7 @@ final class SimulatedTails: DeliveredEvents {
     if transaction?.events[Int(sequence.index)].id != id {
       world.faults.append("\(id) is asked for as \(sequence)")
     }
+    if world.doubts, world.random.chance(3) { return .unknown }
     return world.delivered.contains(id) ? .there : .absent
   }
 }
