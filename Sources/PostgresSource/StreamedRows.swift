@@ -115,11 +115,12 @@ struct StreamedRowsReader {
     }
   }
 
-  /// Where a table's key stands in the stream's shape of it. Nil: it is not one of the tables, or was another.
+  /// Where a table's key stands in the stream's shape of it, under whatever name it had there. Nil: it is not one of the
+  /// tables, or lacked a column.
   private func keyColumns(_ relation: Relation) -> [Int]? {
-    guard let shape = shapes.first(where: { $0.oid == relation.id }), shape.schema == relation.schema,
-      shape.table == relation.table, !shape.keyColumns.isEmpty
-    else { return nil }
+    guard let shape = shapes.first(where: { $0.oid == relation.id }), !shape.keyColumns.isEmpty else {
+      return nil
+    }
     let found = shape.keyColumns.map { name in relation.columns.firstIndex { $0.name == name } }
     return found.contains(nil) ? nil : found.compactMap(\.self)
   }
