@@ -421,7 +421,9 @@ extension Campaign {
       }
       // It had not begun.
       let isVoid = isResume && status == 2 && process.errors.contains("there is no interrupted")
-      let isExpected = isVoid || (sent != 0 && [130, 75, -SIGKILL, 1].contains(status))
+      // A recovery that was about to end goes by the signal itself.
+      let isExpected =
+        isVoid || (sent != 0 && [130, 75, -SIGKILL, 1].contains(status)) || (isRecovery && status == -sent)
       guard isExpected else {
         world.tell(String(process.errors.suffix(1500)))
         return status
