@@ -34,6 +34,9 @@ final class Campaign {
   private var halts: Set<Int32> = []
   /// Somebody broke what the journal says of the start.
   private var hadGap = false
+  private var hasJoined = false
+  /// Tables that a relay has seen. Nobody can know of others once they have lost their outbox.
+  private var seen: Set<String> = []
   private var places: [(number: Int, lsn: String)] = []
 
   var server: PostgresServer { world.server }
@@ -116,6 +119,7 @@ final class Campaign {
     if result.status != 0 { fault("init: \(result.status) \(result.errors)") }
     for outbox in world.configured { world.duties[outbox.name] = "stream" }
     hasSlot = true
+    see()
     for index in world.outboxes.indices where world.outboxes[index].isConfigured {
       world.outboxes[index].wasMember = true
     }
@@ -193,6 +197,10 @@ final class Campaign {
     return result
   }
 
+  private func see() {
+    for outbox in world.configured { seen.formUnion([outbox.table] + outbox.partitions.values) }
+  }
+
   private static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
 }
 
@@ -261,6 +269,7 @@ extension Campaign {
         ? true : nil
     }
     try world.sql("UPDATE truth.event SET duty = 'done' WHERE duty = 'stream'")
+    see()
     places.append(
       (
         try server.integer("SELECT coalesce(max(n), 0) FROM truth.event", database: slot),
@@ -287,6 +296,7 @@ extension Campaign {
     if status != 0 { fault("init ended with \(status): \(process.errors)") }
     world.outboxes[index].wasMember = true
     world.duties[world.outboxes[index].name] = "stream"
+    hasJoined = true
     if !isNew { halts.insert(19) }
     if random.chance(50) { try world.write(&random) }
     if relay != nil {
@@ -391,9 +401,9 @@ extension Campaign {
     var status: Int32 = 0
     while true {
       let tables = world.outboxes.filter { now in outboxes.contains { $0.name == now.name } }
-        .flatMap { CampaignWorld.tables($0, withFormer: isRecovery) }
+        .flatMap { [$0.name] + (isRecovery ? $0.former.filter(seen.contains) : []) }
       // A place in the stream is not made before they end.
-      if isRecovery || acceptsAll || !hasSlot { try world.finishPrepared(&random) }
+      if isRecovery || acceptsAll || !hasSlot || hasJoined || hadGap { try world.finishPrepared(&random) }
       if !isResume { read.rows = try world.rows(of: tables) }
       let isInterrupted = left > 0
       let rate = isInterrupted ? Int.random(in: 10...60, using: &random) : 1_000_000
@@ -410,6 +420,8 @@ extension Campaign {
       read.ended = Self.now()
       world.tell("  ended with \(status)")
       note(process, &read, status: status, isBounded: name == "backfill" && !acceptsAll)
+      // A job that has connected again counts what it read since.
+      if sent == -1, read.doubtful != 0 { read.doubtful = nil }
       reads.append(read)
       if !hasSlot {
         hasSlot = try server.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = '\(slot)'") != ""

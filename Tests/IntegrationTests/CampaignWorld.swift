@@ -18,6 +18,8 @@ struct CampaignOutbox {
   /// Tables that had its rows: swapped away, or detached.
   var former: [String] = []
   var isConfigured = false
+  /// The name that its table of today will have when another one takes its place.
+  var table: String
   /// The publication had it once.
   var wasMember = false
   /// Nothing but the transaction orders its rows.
@@ -25,6 +27,7 @@ struct CampaignOutbox {
 
   init(_ name: String, _ random: inout SeededGenerator) {
     self.name = name
+    table = name + "_old_0"
     let isPartitioned = random.chance(35)
     self.isPartitioned = isPartitioned
     number = random.pick([
@@ -112,11 +115,6 @@ final class CampaignWorld {
   }
 
   var configured: [CampaignOutbox] { outboxes.filter(\.isConfigured) }
-
-  /// The tables that an outbox has its rows in: under its name, and before.
-  static func tables(_ outbox: CampaignOutbox, withFormer: Bool) -> [String] {
-    [outbox.name] + (withFormer ? outbox.former : [])
-  }
 
   /// The rows that there are, and in which table.
   func rows(of tables: [String]) throws -> [String: String] {
@@ -323,7 +321,8 @@ extension CampaignWorld {
   func swap(_ name: String, _ random: inout SeededGenerator, follow: String) throws {
     guard let index = outboxes.firstIndex(where: { $0.name == name }) else { return }
     try finishPrepared(&random)
-    let (new, old) = (unique("\(name)_new"), unique("\(name)_old"))
+    let (new, old) = (unique("\(name)_new"), outboxes[index].table)
+    outboxes[index].table = unique("\(name)_old")
     var partitions: [Int: String] = [:]
     if outboxes[index].isPartitioned { for value in 0..<3 { partitions[value] = unique("\(name)_p") } }
     try act(
