@@ -96,9 +96,10 @@ struct CheckpointJournal {
     return .row(row)
   }
 
-  /// Moves the slot's row forward, never back.
+  /// Moves the slot's row forward, never back. A row that is ahead, of the same history, stays as it is.
+  /// - Throws: `sourceUnavailable` where the row is of another system or of a later timeline; it invalidates the start.
   func write(_ checkpoint: Checkpoint, snapshot: ProvenSnapshot?) throws(RelayError) {
-    try connection.query(
+    let result = try connection.query(
       """
       INSERT INTO outboxd.checkpoint AS c
         (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, updated_at)
@@ -107,8 +108,34 @@ struct CheckpointJournal {
         snapshot_lsn = coalesce(excluded.snapshot_lsn, c.snapshot_lsn),
         system_identifier = excluded.system_identifier, timeline = excluded.timeline,
         updated_at = excluded.updated_at
-      WHERE excluded.lsn >= c.lsn
+      WHERE excluded.lsn >= c.lsn AND c.system_identifier = excluded.system_identifier
+        AND c.timeline <= excluded.timeline
       """)
+    guard result.affectedRows == 0 else { return }
+    let ahead = try connection.query(
+      """
+      SELECT FROM outboxd.checkpoint WHERE \(row(of: checkpoint.systemIdentifier)) AND timeline = \(checkpoint.timeline)
+        AND lsn >= '\(checkpoint.lsn)'::pg_lsn
+      """)
+    if ahead.rows.isEmpty { throw noRow(of: checkpoint.systemIdentifier) }
+  }
+
+  /// The slot's row, as long as it is of this system.
+  private func row(of systemIdentifier: UInt64) -> String {
+    "slot = \(slotLiteral) AND system_identifier = '\(systemIdentifier)'"
+  }
+
+  /// Somebody else has written the row, or deleted it: what is known of it holds no more.
+  private func noRow(of systemIdentifier: UInt64) -> RelayError {
+    var error = RelayError(
+      .sourceUnavailable,
+      "outboxd.checkpoint has no row of slot \"\(slot)\" for this server, system \(systemIdentifier), as it was when the "
+        + "stream began: another process has written or deleted it, and nothing was written",
+      remedy:
+        "None: outboxd judges the journal anew. SELECT * FROM outboxd.checkpoint WHERE slot = \(slotLiteral); shows "
+        + "the row.")
+    error.invalidatesStart = true
+    return error
   }
 
   /// The slot begins, or began anew, at `start`: what the row said before is replaced in one step. Also backwards,
@@ -141,27 +168,32 @@ struct CheckpointJournal {
   }
 
   /// Goes back to a place of the history that the server still has. The slot's start stays what it was.
+  /// - Throws: `sourceUnavailable` where there is no row of this system.
   func rewind(to checkpoint: Checkpoint, publication: PublicationRecord?) throws(RelayError) {
-    try connection.query(
+    let result = try connection.query(
       """
       UPDATE outboxd.checkpoint SET lsn = '\(checkpoint.lsn)'::pg_lsn, timeline = \(checkpoint.timeline),
         snapshot = CASE WHEN snapshot_lsn <= '\(checkpoint.lsn)'::pg_lsn THEN snapshot END,
         snapshot_lsn = CASE WHEN snapshot_lsn <= '\(checkpoint.lsn)'::pg_lsn THEN snapshot_lsn END,
         publication = \(publication.map { SQLText.literal($0.text) } ?? "NULL"),
         updated_at = clock_timestamp()
-      WHERE slot = \(slotLiteral)
+      WHERE \(row(of: checkpoint.systemIdentifier))
       """)
+    if result.affectedRows == 0 { throw noRow(of: checkpoint.systemIdentifier) }
   }
 
   /// Remembers the publication as it is.
-  func writePublication(_ publication: PublicationRecord?) throws(RelayError) {
+  /// - Throws: `sourceUnavailable` where there is no row of this system; it invalidates the start.
+  func writePublication(
+    _ publication: PublicationRecord?, of systemIdentifier: UInt64
+  ) throws(RelayError) {
     guard let publication else { return }
-    let text = SQLText.literal(publication.text)
-    try connection.query(
+    let result = try connection.query(
       """
-      UPDATE outboxd.checkpoint SET publication = \(text)
-      WHERE slot = \(slotLiteral) AND publication IS DISTINCT FROM \(text)
+      UPDATE outboxd.checkpoint SET publication = \(SQLText.literal(publication.text))
+      WHERE \(row(of: systemIdentifier))
       """)
+    if result.affectedRows == 0 { throw noRow(of: systemIdentifier) }
   }
 
   func appendHistory(_ checkpoint: Checkpoint, snapshot: ProvenSnapshot?) throws(RelayError) {

@@ -10,6 +10,8 @@ import Synchronization
 struct DatabaseWatch {
   private let keeper: JournalKeeper
   private var connection: SQLConnection?
+  /// Where it leads to.
+  private var server: ServerIdentity?
   /// Short also in the end: a server that shuts down ends the connections one by one, and while there is none it tells
   /// only those who ask for one.
   private var backOff = BackOff(first: 500, limit: 2_000)
@@ -56,11 +58,7 @@ struct DatabaseWatch {
           connectTime = now
           publicationSeen = now
         }
-        if connection == nil, sessions > 0, now >= connectTime || keeper.someoneWaits { try connect() }
-        if let connection {
-          try turn(connection, now)
-          tellRecovery()
-        }
+        if let session = keeper.session { try turn(session, now) }
       } catch {
         handle(error)
       }
@@ -85,11 +83,13 @@ struct DatabaseWatch {
     if let end = connection.end() { handle(end) }
   }
 
-  private mutating func connect() throws(RelayError) {
+  private mutating func connect(to server: ServerIdentity) throws(RelayError) {
     do throws(RelayError) {
-      let new = try SQLConnection(keeper.settings, applicationName: "outboxd journal", stop: keeper.end)
+      let new = try SQLConnection(
+        keeper.settings.on(server), applicationName: "outboxd journal", stop: keeper.end)
       try CheckpointJournal(connection: new, slot: keeper.settings.slot).boundStatements()
       connection = new
+      self.server = server
       wasLost = false
       backOff.succeeded()
     } catch {
@@ -98,8 +98,11 @@ struct DatabaseWatch {
     }
   }
 
-  private mutating func turn(_ connection: SQLConnection, _ now: MonotonicTime) throws(RelayError) {
-    guard let session = keeper.session else { return }
+  private mutating func turn(_ session: JournalKeeper.Session, _ now: MonotonicTime) throws(RelayError) {
+    // The stream has gone on to another server.
+    if session.server != server { connection = nil }
+    if connection == nil, now >= connectTime || keeper.someoneWaits { try connect(to: session.server) }
+    guard let connection else { return }
     // Before the journal, which may be locked.
     if now >= statusTime {
       statusTime = now.advanced(milliseconds: SlotReading.interval)
@@ -110,12 +113,13 @@ struct DatabaseWatch {
     try settleIfAsked(connection, session)
     let look = keeper.wantedLook
     // A session that has begun meanwhile may have asked.
-    guard let newest = keeper.session else { return }
+    guard let newest = keeper.session, newest.server == server else { return }
     if look != nil || now >= publicationTime {
       publicationTime = now.advanced(milliseconds: keeper.publicationInterval)
       try guardPublication(connection, newest)
       if let look { keeper.looked(look) }
     }
+    tellRecovery()
   }
 }
 
@@ -124,7 +128,8 @@ extension DatabaseWatch {
   private mutating func writeIfDue(
     _ connection: SQLConnection, _ session: JournalKeeper.Session, _ now: MonotonicTime
   ) throws(RelayError) {
-    guard let lsn = keeper.pending else { return }
+    // What a session that has begun meanwhile wants written may be of another server.
+    guard let lsn = keeper.pending, keeper.session?.server == server else { return }
     let delivered = keeper.metrics.eventsDelivered.load(ordering: .relaxed)
     let hasNews =
       delivered != deliveredAtLastWrite
@@ -136,7 +141,7 @@ extension DatabaseWatch {
     let checkpoint = Checkpoint(
       lsn: lsn, systemIdentifier: session.systemIdentifier, timeline: session.timeline)
     try journal.write(checkpoint, snapshot: provenSnapshot)
-    keeper.written(lsn)
+    keeper.written(lsn, in: session)
     lastWrite = now
     deliveredAtLastWrite = delivered
     if now >= historyTime {
@@ -235,7 +240,8 @@ extension DatabaseWatch {
       joined: .joining(after: provenSnapshot?.text, at: provenSnapshot?.lsn))
     // Never at a fault: the next start, too, must see that something may have been left out.
     if keeper.keepsJournal, record != session.publication {
-      try CheckpointJournal(connection: connection, slot: keeper.settings.slot).writePublication(record)
+      try CheckpointJournal(connection: connection, slot: keeper.settings.slot)
+        .writePublication(record, of: session.systemIdentifier)
     }
     keeper.note(record, seenAt: publication.seenAt, in: session)
     publicationSeen = .now()
@@ -268,7 +274,10 @@ extension DatabaseWatch {
     if keeper.pending != nil { keeper.metrics.journalFailures.add(1, ordering: .relaxed) }
     keeper.failed()
     let code = error.code ?? ""
-    if connection != nil, code.hasPrefix("42") || code == "3F000" {
+    if error.invalidatesStart {
+      // Only a start can judge it.
+      keeper.post(error)
+    } else if connection != nil, code.hasPrefix("42") || code == "3F000" {
       // The tables or the rights on them are gone: without them nothing could be confirmed any more.
       keeper.post(
         RelayError(

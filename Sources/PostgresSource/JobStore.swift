@@ -117,21 +117,31 @@ public final class JobStore {
   }
 
   /// Remembers how far the job has got: everything before `position` is acknowledged.
+  /// - Throws: `journalUnusable` where the job has no row any more.
   public func write(_ id: Int64, position: String?, events: UInt64) throws(RelayError) {
-    try connection.query(
-      """
-      UPDATE outboxd.job SET position = coalesce(\(position.map(SQLText.literal) ?? "NULL"), position),
-        events = \(events), updated_at = clock_timestamp() WHERE id = \(id)
-      """)
+    try update(
+      id,
+      "position = coalesce(\(position.map(SQLText.literal) ?? "NULL"), position), events = \(events)")
   }
 
   /// The job has come to its end.
+  /// - Throws: `journalUnusable` where the job has no row any more.
   public func finish(_ id: Int64, events: UInt64) throws(RelayError) {
-    try connection.query(
+    try update(id, "events = \(events), finished_at = clock_timestamp()")
+  }
+
+  private func update(_ id: Int64, _ assignments: String) throws(RelayError) {
+    let result = try connection.query(
       """
-      UPDATE outboxd.job SET events = \(events), updated_at = clock_timestamp(),
-        finished_at = clock_timestamp() WHERE id = \(id)
+      UPDATE outboxd.job SET \(assignments), updated_at = clock_timestamp()
+      WHERE id = \(id) AND slot = \(SQLText.literal(slot))
       """)
+    guard result.affectedRows == 1 else {
+      throw RelayError(
+        .journalUnusable,
+        "outboxd.job has no row \(id) of slot \"\(slot)\" any more: somebody has deleted it",
+        remedy: "Interrupted, the job must start from its beginning.")
+    }
   }
 
   private func usable(_ body: () throws(RelayError) -> SQLResult) throws(RelayError) -> SQLResult {

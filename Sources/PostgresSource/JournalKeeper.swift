@@ -56,6 +56,8 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   struct Session: Equatable {
     var systemIdentifier: UInt64
     var timeline: UInt32
+    /// What the other connections of the session must lead to.
+    var server: ServerIdentity
     var publication: PublicationRecord?
     /// The publication was found whole when the WAL had got here.
     var seenAt: LSN
@@ -127,7 +129,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
       var former = shared.session
       if former?.systemIdentifier != checkpoint.systemIdentifier { former = nil }
       shared.session = Session(
-        systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline,
+        systemIdentifier: checkpoint.systemIdentifier, timeline: checkpoint.timeline, server: facts.server,
         publication: facts.publicationRecord != nil
           ? facts.publicationRecord(at: checkpoint.lsn)
           : facts.publication?.record(after: former?.publication, passed: checkpoint.lsn),
@@ -140,15 +142,15 @@ public final class JournalKeeper: CheckpointStore, Sendable {
           former.change(to: $0, of: settings.publication)?.fault(since: since)
         }
       }
+      isInUse.store(facts.journal.isInUse, ordering: .releasing)
+      durable.store(checkpoint.lsn.rawValue, ordering: .releasing)
+      wanted.store(checkpoint.lsn.rawValue, ordering: .releasing)
       return shared.fault
     }
     hasFault.store(fault != nil, ordering: .releasing)
     // From here on a reading is due.
     if metrics.slot == nil { metrics.slot = SlotReading() }
     if settings.replayWindow != nil, metrics.anchor == nil { metrics.anchor = AnchorReading() }
-    isInUse.store(facts.journal.isInUse, ordering: .releasing)
-    durable.store(checkpoint.lsn.rawValue, ordering: .releasing)
-    wanted.store(checkpoint.lsn.rawValue, ordering: .releasing)
     sessions.wrappingAdd(1, ordering: .releasing)
     eventfd_write(wakeDescriptor, 1)
   }
@@ -292,8 +294,14 @@ extension JournalKeeper {
     eventfd_write(lookDescriptor, 1)
   }
 
-  func written(_ lsn: LSN) {
-    durable.store(lsn.rawValue, ordering: .releasing)
+  /// Of a session that is over it means nothing: the next one may be on another server.
+  func written(_ lsn: LSN, in session: Session) {
+    let isCurrent = shared.withLock { shared in
+      guard shared.session?.server == session.server else { return false }
+      durable.store(lsn.rawValue, ordering: .releasing)
+      return true
+    }
+    guard isCurrent else { return }
     eventfd_write(doneDescriptor, 1)
     metrics.journaledLSN.store(lsn.rawValue, ordering: .relaxed)
     metrics.journalWrites.add(1, ordering: .relaxed)

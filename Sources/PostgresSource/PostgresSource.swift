@@ -22,8 +22,9 @@ public enum PostgresSource {
     if let keeper, let journal { former = try journal.begin(keeper.run, in: checkpoint) }
     keeper?.begin(checkpoint, facts, backend: connection.backend)
     log.notice(
-      "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("database", facts.database),
-      ("server", version(facts.serverVersion)), ("timeline", String(facts.timeline)),
+      "streaming", ("slot", settings.slot), ("lsn", "\(start)"), ("host", connection.sql.reached),
+      ("database", facts.database), ("server", version(facts.serverVersion)),
+      ("timeline", String(facts.timeline)),
       ("journal", facts.journal.isInUse ? "on" : "off"))
     return ReplicationStream(
       connection, facts: facts, settings: settings, mappings: mappings, startLSN: start,
@@ -36,13 +37,8 @@ public enum PostgresSource {
   static func stream(
     from start: LSN, _ facts: ServerFacts, settings: PostgresSettings, stop: StopSignal
   ) throws(RelayError) -> (ReplicationConnection, ReplicationConnection.Identity) {
-    let connection = try ReplicationConnection(settings, stop: stop)
+    let connection = try ReplicationConnection(settings.on(facts.server), stop: stop)
     let identity = try connection.identifySystem()
-    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
-      throw RelayError(
-        .sourceUnavailable, "another server answered (\(connection.sql.target)) than the one inspected before"
-      )
-    }
     try connection.start(at: start)
     return (connection, identity)
   }
@@ -75,7 +71,7 @@ public enum PostgresSource {
         try journal.boundStatements()
         try journal.write(checkpoint(lsn), snapshot: nil)
         let record = facts.publicationRecord(at: lsn)
-        try journal.writePublication(record)
+        try journal.writePublication(record, of: facts.systemIdentifier)
         let members = facts.publicationRecord.map { Set($0.members.keys) }
         let joined = mappings.filter { mapping in
           guard let members, let table = facts.table(mapping.schema, mapping.table) else { return false }
@@ -94,7 +90,7 @@ public enum PostgresSource {
         "creating the slot, which waits until the transactions that run now have ended",
         ("slot", settings.slot), ("database", facts.database))
       let start = try connection.createSlot(
-        settings: settings, stop: stop, log: log, metrics: keeper?.metrics)
+        settings: settings.on(facts.server), stop: stop, log: log, metrics: keeper?.metrics)
       log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
       if isJournaled {
         try journal.boundStatements()

@@ -5,6 +5,7 @@ public import RelayCore
 /// The mending of a gap, step by step. Until `complete` nothing says that the gap is closed: whatever ends a recovery
 /// before leaves the fault in place, and it is begun again.
 public struct Recovery: Sendable {
+  /// For connections to the server of the facts.
   public let settings: PostgresSettings
   public let facts: ServerFacts
   public let plan: RecoveryPlan
@@ -21,6 +22,7 @@ public struct Recovery: Sendable {
   ) throws(RelayError) -> Recovery {
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: stop)
     if let slot = facts.slot, slot.isActive { throw inUse(settings, slot, command: "outboxd recover") }
+    let settings = settings.on(facts.server)
     let anchor = try PostgresSource.anchor(settings: settings, stop: stop)
     let earlier = try earlierSnapshot(facts, settings, stop)
     func decide(_ streamFault: RelayError?) throws(RelayError) -> RecoveryPlan {
@@ -70,7 +72,6 @@ public struct Recovery: Sendable {
       return SlotStart(lsn: place, snapshot: nil)
     }
     let connection = try ReplicationConnection(settings, stop: stop)
-    try requireSameServer(connection)
     let slot: RecoveryPlan.Slot =
       switch plan.action {
       case .wal(_, let slot), .tables(_, let slot), .adopt(_, let slot): slot
@@ -124,7 +125,6 @@ public struct Recovery: Sendable {
   /// - Throws: `slotActive` where somebody streams from the slot meanwhile.
   public func complete(_ cut: SlotStart?, stop: StopSignal) throws(RelayError) {
     let connection = try ReplicationConnection(settings, stop: stop)
-    try requireSameServer(connection)
     let inspector = SlotInspector(connection: connection.sql, settings: settings)
     if let slot = try inspector.slot(), slot.isActive {
       throw Self.inUse(settings, slot, command: "outboxd recover")
@@ -181,15 +181,6 @@ public struct Recovery: Sendable {
     switch plan.action {
     case .wal, .tables, .adopt(nil, _): true
     case .nothing, .rewind, .adopt: false
-    }
-  }
-
-  private func requireSameServer(_ connection: ReplicationConnection) throws(RelayError) {
-    let identity = try connection.identifySystem()
-    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
-      throw RelayError(
-        .failed, "another server answers (\(connection.sql.target)) than the one the plan was made for",
-        remedy: "Begin again: outboxd recover.")
     }
   }
 }

@@ -10,6 +10,8 @@ struct ReplayAnchor {
   private let window: Int
   private let name: String
   private var connection: SQLConnection?
+  /// Where it leads to.
+  private var server: ServerIdentity?
   private var connectTime = MonotonicTime(nanoseconds: 0)
   private var backOff = BackOff(first: 1000, limit: 60_000)
   private var windowTime = MonotonicTime(nanoseconds: 0)
@@ -50,7 +52,7 @@ struct ReplayAnchor {
   /// - Returns: true where there is more to be done at once.
   private mutating func turn() throws(RelayError) -> Bool {
     guard let session = keeper.session else { return false }
-    guard let connection = try connected() else { return false }
+    guard let connection = try connected(to: session.server) else { return false }
     if !keeper.keepsJournal {
       warnOnce(
         "there is no replay window: it needs the journal",
@@ -73,13 +75,16 @@ struct ReplayAnchor {
     return try perform(decision.decide(), facts, connection)
   }
 
-  private mutating func connected() throws(RelayError) -> SQLConnection? {
-    if let connection { return connection }
+  private mutating func connected(to server: ServerIdentity) throws(RelayError) -> SQLConnection? {
+    if let connection, self.server == server { return connection }
+    connection = nil
     guard MonotonicTime.now() >= connectTime else { return nil }
     connectTime = MonotonicTime.now().advanced(milliseconds: backOff.delay())
-    let new = try SQLConnection(keeper.settings, applicationName: "outboxd anchor", stop: keeper.end)
+    let new = try SQLConnection(
+      keeper.settings.on(server), applicationName: "outboxd anchor", stop: keeper.end)
     try new.query("SELECT set_config('statement_timeout', '\(Self.statementTimeout)', false)")
     connection = new
+    self.server = server
     backOff.succeeded()
     return new
   }

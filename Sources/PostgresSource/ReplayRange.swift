@@ -89,11 +89,6 @@ extension PostgresSource {
     temporary.slot = ReplaySlots.temporary(of: settings.slot)
     let connection = try ReplicationConnection(temporary, stop: stop)
     let identity = try connection.identifySystem()
-    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
-      throw RelayError(
-        .sourceUnavailable, "another server answered (\(connection.sql.target)) than the one inspected before"
-      )
-    }
     try copyAnchor(to: temporary.slot, on: connection, facts, from: reached)
     // A range that begins below the slot's position would be served from there without a word.
     let copy = try SlotInspector(connection: watcher.sql, settings: temporary).slot()

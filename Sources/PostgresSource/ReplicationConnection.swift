@@ -59,12 +59,20 @@ final class ReplicationConnection {
   /// Messages may have become larger than they were on average.
   private static let encryptedReadLimit = 128
 
+  /// As `SQLConnection`.
   /// - Parameter encoding: of texts. SQL_ASCII: the database's own, unconverted.
   init(_ settings: PostgresSettings, encoding: String = "UTF8", stop: StopSignal) throws(RelayError) {
     self.settings = settings
     sql = try SQLConnection(
       settings, replication: true, encoding: encoding, applicationName: "outboxd", stop: stop)
     PQsetNoticeReceiver(sql.handle, receiveNotice, Unmanaged.passUnretained(notices).toOpaque())
+    if let server = settings.server {
+      let found = try identifySystem()
+      try server.require(
+        ServerIdentity(
+          systemIdentifier: found.systemIdentifier, timeline: sql.isInRecovery ? nil : found.timeline),
+        at: sql.reached)
+    }
   }
 
   deinit {

@@ -7,6 +7,7 @@ public import RelayCore
 public final class ReplicationStream: ChangeSource {
   public let systemIdentifier: UInt64
   public let timeline: UInt32
+  public let server: ServerIdentity
   /// As `server_version_num` has it: 150020 is 15.20.
   public let serverVersion: Int
   public let database: String
@@ -67,6 +68,7 @@ public final class ReplicationStream: ChangeSource {
     slot = settings.slot
     systemIdentifier = facts.systemIdentifier
     timeline = facts.timeline
+    server = facts.server
     serverVersion = facts.serverVersion
     database = facts.database
     self.startLSN = startLSN

@@ -49,8 +49,8 @@ public final class SQLConnection {
   private let publication: String
   private let lastWords = LastWords()
 
-  /// Connects, within `connect_timeout`.
-  /// - Throws: `sourceUnavailable`, `sourceDenied`, `configurationInvalid`, or `interrupted` when a stop was
+  /// Connects, within `connect_timeout`, to `settings.server` where that is given.
+  /// - Throws: `sourceUnavailable`, also where another server was reached; `sourceDenied`, `configurationInvalid`, or `interrupted` when a stop was
   ///   requested meanwhile.
   public convenience init(
     _ settings: PostgresSettings, applicationName: String = "outboxd", stop: StopSignal
@@ -76,12 +76,19 @@ public final class SQLConnection {
       "SELECT "
         + Self.sessionSettings.map { "pg_catalog.set_config('\($0.name)', '\($0.value)', false)" }
         .joined(separator: ", "))
+    if !replication, let server = settings.server { try server.require(try identity(), at: reached) }
   }
 
   /// Of the database: `UTF8`, `WIN1252` and so on.
   var serverEncoding: String {
     // SAFETY: the handle is alive; libpq owns the text.
     PQparameterStatus(handle, "server_encoding").map { String(cString: $0) } ?? ""
+  }
+
+  /// As the server reports it, without a statement.
+  var isInRecovery: Bool {
+    // SAFETY: the handle is alive; libpq owns the text.
+    PQparameterStatus(handle, "in_hot_standby").map { String(cString: $0) } == "on"
   }
 
   deinit {

@@ -21,6 +21,8 @@ public struct ServerFacts: Equatable, Sendable {
   public var serverVersion: Int
   public var systemIdentifier: UInt64
   public var timeline: UInt32
+  /// Where the connection led to, `host:port`, for messages.
+  public var reached = ""
   /// The end of the WAL that is flushed (on a standby: replayed), by IDENTIFY_SYSTEM.
   public var walEnd: LSN
   public var database: String
@@ -65,6 +67,10 @@ public struct ServerFacts: Equatable, Sendable {
     self.tables = tables
     self.journal = journal
     self.timelineHistory = timelineHistory
+  }
+
+  public var server: ServerIdentity {
+    ServerIdentity(systemIdentifier: systemIdentifier, timeline: isInRecovery ? nil : timeline)
   }
 
   public func table(_ schema: String, _ name: String) -> TableFacts? {

@@ -22,6 +22,7 @@ struct SlotInspector {
       timeline: identity.timeline, walEnd: identity.walEnd, database: identity.database,
       walLevel: result[0, "wal_level"] ?? "", isInRecovery: result[0, "recovery"] == "t",
       walSenderTimeout: number("timeout") ?? 60_000)
+    facts.reached = connection.reached
     facts.encoding = result[0, "encoding"] ?? ""
     facts.idleSlotTimeout = number("idle_timeout") ?? 0
     // A pooler gives a key of its own to cancel with.

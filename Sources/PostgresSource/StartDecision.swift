@@ -60,24 +60,17 @@ public struct StartDecision {
   public var faults: [RelayError] { Self.checks.compactMap { $0(self) } }
 
   private static let checks: [@Sendable (StartDecision) -> RelayError?] = [
-    { $0.recoveryFault }, { $0.journalFault }, { $0.systemFault },
-    { $0.behindFault }, { $0.timelineFault }, { $0.walLevelFault }, { $0.missingSlotFault },
+    { $0.recoveryFault }, { $0.systemFault }, { $0.journalFault }, { $0.behindFault },
+    { $0.timelineFault }, { $0.walLevelFault }, { $0.missingSlotFault },
     { $0.unsuitableSlotFault }, { $0.lostSlotFault }, { $0.activeSlotFault }, { $0.movedSlotFault },
     { $0.tableFault }, { $0.unloggedFault }, { $0.publicationFault }, { $0.publicationChangeFault },
   ]
 
   /// What is known to be published: the farther of the journal's row and the process' own memory. A row
   /// beyond the memory was written by another process, which took over meanwhile.
-  private var known: [(source: String, checkpoint: Checkpoint)] {
-    var list: [(String, Checkpoint)] = []
-    if let row = facts.journal.row {
-      list.append((row.isFromHistory ? "the journal's history" : "the journal", row.checkpoint))
-    }
-    if let resume { list.append(("this process", resume)) }
-    return list
-  }
+  private var known: [Checkpoint] { [facts.journal.row?.checkpoint, resume].compactMap(\.self) }
 
-  var checkpoint: LSN? { known.map(\.checkpoint.lsn).max() }
+  var checkpoint: LSN? { known.map(\.lsn).max() }
 
   private var slotName: String { SQLText.literal(settings.slot) }
 
@@ -94,7 +87,7 @@ public struct StartDecision {
 
   /// From where on events may be missing, on a server whose history has parted from the checkpoint's too. Nil: not known.
   var commonEnd: LSN? {
-    let ends = known.compactMap { facts.commonEnd(with: $0.checkpoint) }
+    let ends = known.compactMap { facts.commonEnd(with: $0) }
     return ends.count == known.count ? ends.max() : nil
   }
 }
@@ -145,19 +138,24 @@ extension StartDecision {
     }
   }
 
+  /// A journal of another system came with a copy of the original. A server that has nothing of the original's is not
+  /// where the process has streamed from: the next connection may lead there again.
   private var systemFault: RelayError? {
-    for (source, checkpoint) in known where checkpoint.systemIdentifier != facts.systemIdentifier {
+    if let row = facts.journal.row, row.checkpoint.systemIdentifier != facts.systemIdentifier {
+      let source = row.isFromHistory ? "the journal's history" : "the journal"
       var fault = RelayError(
         .systemIdentifierChanged,
-        "this is another cluster, and may be a copy of the original: \(source) has checkpoint \(checkpoint.lsn) of system "
-          + "\(checkpoint.systemIdentifier) for slot \"\(settings.slot)\", and the server is system "
+        "this is another cluster, and may be a copy of the original: \(source) has checkpoint \(row.checkpoint.lsn) of system "
+          + "\(row.checkpoint.systemIdentifier) for slot \"\(settings.slot)\", and the server is system "
           + "\(facts.systemIdentifier), whose WAL ends at \(facts.walEnd): everything after that checkpoint is in doubt",
         remedy: "Check postgres.conninfo. "
           + GapRemedy.original(", restored from a dump or upgraded"))
       fault.mayBeCopy = true
       return fault
     }
-    return nil
+    guard let resume, resume.systemIdentifier != facts.systemIdentifier else { return nil }
+    return ServerIdentity(systemIdentifier: resume.systemIdentifier, timeline: resume.timeline)
+      .fault(facts.server, at: facts.reached)
   }
 
   private var behindFault: RelayError? {
@@ -171,7 +169,7 @@ extension StartDecision {
   }
 
   private var timelineFault: RelayError? {
-    for (_, checkpoint) in known where checkpoint.timeline != facts.timeline {
+    for checkpoint in known where checkpoint.timeline != facts.timeline {
       if let fault = timelineFault(of: checkpoint) { return fault }
     }
     return nil
@@ -325,7 +323,7 @@ extension StartDecision {
     guard let checkpoint, let slot = facts.slot, slot.isFailover, slot.isSynchronized,
       let confirmed = slot.confirmedFlushLSN, confirmed > checkpoint,
       facts.journal.row?.isFromHistory != true,
-      known.allSatisfy({ facts.fork(of: $0.checkpoint.timeline).map { confirmed <= $0 } ?? false })
+      known.allSatisfy({ facts.fork(of: $0.timeline).map { confirmed <= $0 } ?? false })
     else { return nil }
     return checkpoint
   }

@@ -63,14 +63,10 @@ public final class TransactionSkip {
       throw RelayError(
         .failed, "the WAL of the server ends at \(facts.walEnd), before \(lsn)", remedy: Self.whichLSN)
     }
+    let settings = settings.on(facts.server)
     // The connection that streams runs nothing else: see `PostgresSource.open`.
     let connection = try ReplicationConnection(settings, encoding: "SQL_ASCII", stop: stop)
     let identity = try connection.identifySystem()
-    guard identity.systemIdentifier == facts.systemIdentifier, identity.timeline == facts.timeline else {
-      throw RelayError(
-        .sourceUnavailable, "another server answered (\(connection.sql.target)) than the one inspected before"
-      )
-    }
     isUTF8 = connection.sql.serverEncoding == "UTF8"
     try connection.start(at: checkpoint, binary: false)
     self.settings = settings

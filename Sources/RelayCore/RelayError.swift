@@ -66,6 +66,8 @@ public struct RelayError: Error, Equatable, Sendable {
   public var isRemedied = false
   /// The server may be a copy of the one that published before.
   public var mayBeCopy = false
+  /// What the stream or the job began with holds no more: the server must be judged anew.
+  public var invalidatesStart = false
 
   public init(_ kind: Kind, _ message: String, code: String? = nil, remedy: String? = nil) {
     self.kind = kind

@@ -116,9 +116,18 @@ private func expect(
     expect(
       goodFacts { $0.systemIdentifier = 42 }, refusedAs: .systemIdentifierChanged,
       saying: ["42", "\(system)", "0/200"], remedy: "outboxd recover")
+    // The next connection may lead again to where the process has streamed from.
+    let elsewhere = goodFacts {
+      $0.reached = "b.example:5432"
+      $0.journal = .unusable("it is somebody else's")
+    }
     expect(
-      goodFacts { $0.journal = .off }, refusedAs: .systemIdentifierChanged,
+      elsewhere, refusedAs: .sourceUnavailable, saying: ["b.example:5432", "42", "\(system)"],
       resume: checkpoint("0/200", system: 42))
+    // Unless it has come with the journal of that server.
+    expect(
+      goodFacts { $0.systemIdentifier = 42 }, refusedAs: .systemIdentifierChanged,
+      resume: checkpoint("0/200"))
   }
 
   @Test func refusesAServerWhoseWALEndsBeforeTheCheckpoint() {

@@ -13,7 +13,7 @@ public final class FaultProxy {
     try awaitAnswers()
   }
 
-  /// `pass`, `blackhole`, `cut`, `refuse`, `delay SECONDS`, `cutafter BYTES`.
+  /// `pass`, `blackhole`, `cut`, `refuse`, `delay SECONDS`, `cutafter BYTES`, `target PORT...`.
   public func command(_ line: String) throws {
     try process.write(line + "\n")
     answers += 1

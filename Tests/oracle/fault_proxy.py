@@ -5,7 +5,8 @@
 Commands on standard input, one a line: `pass`, `blackhole` (connections stay open, nothing goes through),
 `cut` (all connections are reset), `refuse` (reset, and new ones too, until `pass`), `delay SECONDS`
 (each piece, in both directions), `cutafter BYTES` (the next connections are reset after so many bytes
-towards the client). Answers each with `ok`. Ends with its standard input.
+towards the client), `target PORT...` (new connections lead there, to one after the other). Answers each
+with `ok`. Ends with its standard input.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import sys
 
 class Proxy:
     def __init__(self, target):
-        self.target = target
+        self.targets = [target]
         self.open = asyncio.Event()
         self.open.set()
         self.refusing = False
@@ -58,7 +59,8 @@ class Proxy:
             if self.refusing:
                 self.cut()
                 return
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            self.targets.append(self.targets.pop(0))
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self.targets[-1])
             self.writers.add(server_writer)
             await asyncio.gather(
                 self.pump(reader, server_writer, None), self.pump(server_reader, writer, self.limit)
@@ -83,6 +85,8 @@ class Proxy:
             self.cut()
         elif verb == "delay":
             self.delay = float(words[0])
+        elif verb == "target":
+            self.targets = [int(word) for word in words]
         elif verb == "cutafter":
             self.limit = int(words[0])
         else:

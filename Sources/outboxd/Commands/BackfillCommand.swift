@@ -6,14 +6,14 @@ import RelayCore
 enum BackfillCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     AllocatorTuning.apply(invocation.environment)
-    let configuration = try invocation.loadConfiguration().configuration
+    var configuration = try invocation.loadConfiguration().configuration
     let tally = TableTally()
     var job: Job
     let request: TableRequest
     var notes: [String] = []
     if invocation.isSet("resume") {
       let record = try JobResumption.interrupted(
-        "backfill", without: TableRequest.fixed, invocation, configuration)
+        "backfill", without: TableRequest.fixed, invocation, &configuration)
       guard var resumed = TableRequest(json: record.request) else {
         throw JobResumption.unreadable(record)
       }
@@ -23,7 +23,7 @@ enum BackfillCommand {
       job.resumed = record
     } else {
       if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
-      (request, notes) = try begin(invocation, configuration)
+      (request, notes) = try begin(invocation, &configuration)
       job = try self.job(request, tally, invocation, configuration)
       if invocation.isSet("dry-run") { job.target = .count }
     }
@@ -38,14 +38,17 @@ enum BackfillCommand {
     return report.finish(isJSON: invocation.isSet("json"))
   }
 
-  /// Finds the slot's start, or makes it. A dry run makes none.
+  /// Finds the slot's start, or makes it. A dry run makes none. The configuration then leads to the server of the start.
   private static func begin(
-    _ invocation: Invocation, _ configuration: Configuration
+    _ invocation: Invocation, _ configuration: inout Configuration
   ) throws(RelayError) -> (TableRequest, [String]) {
     var request = try TableRequest(invocation, mappings: configuration.outboxes)
-    let (settings, mappings) = (configuration.postgres, configuration.outboxes)
+    let mappings = configuration.outboxes
     let log = configuration.log.makeLog()
-    let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: StopSignal())
+    let facts = try PostgresSource.inspect(
+      settings: configuration.postgres, mappings: mappings, stop: StopSignal())
+    let settings = configuration.postgres.on(facts.server)
+    configuration.postgres = settings
     let outboxes = request.mappings(mappings)
     let acceptsDuplicates = invocation.isSet("accept-duplicates")
     let plan = try BackfillPlan.decide(

@@ -68,7 +68,7 @@ enum CheckCommand {
           remedy: level == .ok ? nil : fault.remedy))
     }
     let earlier = try? PostgresSource.earlierRows(
-      facts, settings: settings, mappings: configuration.outboxes, stop: StopSignal())
+      facts, settings: settings.on(facts.server), mappings: configuration.outboxes, stop: StopSignal())
     for finding in decision.findings + (earlier ?? []) {
       findings.append(
         Finding(
@@ -77,7 +77,7 @@ enum CheckCommand {
     }
     if decision.faults.isEmpty { findings.append(start(decision, settings)) }
     return configuration.outboxes.flatMap {
-      table($0, facts, settings: settings, faults: decision.faults, keys: &keys, &findings)
+      table($0, facts, settings: settings.on(facts.server), faults: decision.faults, keys: &keys, &findings)
     }
   }
 

@@ -56,6 +56,7 @@ enum InitCommand {
       login.conninfo = administrator
       login.passwordFile = nil
     }
+    login = try login.identified(stop: stop)
     let connection = try SQLConnection(login, applicationName: "outboxd init", stop: stop)
     try requireDatabase(of: settings, connection)
     var outcomes = ""

@@ -4,11 +4,13 @@ import PostgresSource
 import RelayCore
 
 enum JobResumption {
-  /// The interrupted job that `--resume` goes on with: the newest, or the one that `--job` names.
+  /// The interrupted job that `--resume` goes on with: the newest, or the one that `--job` names. The configuration then
+  /// leads to the server that has it.
   /// - Parameter options: those that it was given at its start, and takes no more.
   /// - Throws: `usage` where there is none.
   static func interrupted(
-    _ command: String, without options: [String], _ invocation: Invocation, _ configuration: Configuration
+    _ command: String, without options: [String], _ invocation: Invocation,
+    _ configuration: inout Configuration
   ) throws(RelayError) -> JobRecord {
     if let option = options.first(where: invocation.isSet) {
       throw invocation.usage(
@@ -16,6 +18,7 @@ enum JobResumption {
     }
     let slot = configuration.postgres.slot
     let id = try invocation.number("job", in: 1...Int.max)
+    configuration.postgres = try configuration.postgres.identified(stop: StopSignal())
     let store = try JobStore(settings: configuration.postgres, stop: StopSignal())
     guard let id else {
       guard let record = try store.unfinished(command: command).first(where: { !$0.isRunning }) else {

@@ -6,9 +6,10 @@ import RelayCore
 enum RecoverCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     AllocatorTuning.apply(invocation.environment)
-    let configuration = try invocation.loadConfiguration().configuration
+    var configuration = try invocation.loadConfiguration().configuration
     let options = try Options(invocation)
     let recovery = try plan(configuration, options)
+    configuration.postgres = recovery.settings
     if options.since != nil { try recovery.checkSince(configuration.outboxes) }
     if let fault = recovery.plan.fault, fault.mayBeCopy, !options.isDryRun, !options.isOriginal {
       throw refusal(fault, options, invocation, configuration)

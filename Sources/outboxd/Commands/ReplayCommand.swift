@@ -7,14 +7,14 @@ import RelayCore
 enum ReplayCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     AllocatorTuning.apply(invocation.environment)
-    let configuration = try invocation.loadConfiguration().configuration
+    var configuration = try invocation.loadConfiguration().configuration
     let tally = TableTally()
     let job: Job
     let request: ReplayRequest
     if invocation.isSet("resume") {
-      (job, request) = try resume(tally, invocation, configuration)
+      (job, request) = try resume(tally, invocation, &configuration)
     } else {
-      (job, request) = try begin(tally, invocation, configuration)
+      (job, request) = try begin(tally, invocation, &configuration)
     }
     announce(request, job)
     let outcome = try JobRunner.run(job, environment: invocation.environment)
@@ -29,11 +29,13 @@ enum ReplayCommand {
 
   // MARK: A new replay
 
+  /// The configuration then leads to the server of the plan.
   private static func begin(
-    _ tally: TableTally, _ invocation: Invocation, _ configuration: Configuration
+    _ tally: TableTally, _ invocation: Invocation, _ configuration: inout Configuration
   ) throws(RelayError) -> (Job, ReplayRequest) {
     if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
     let options = try ReplayOptions(invocation, mappings: configuration.outboxes, now: postgresNow())
+    configuration.postgres = try configuration.postgres.identified(stop: StopSignal())
     let plan = try PostgresSource.planReplay(
       settings: configuration.postgres, mappings: configuration.outboxes, from: options.from, to: options.to,
       origin: options.origin, stop: StopSignal())
@@ -70,10 +72,10 @@ enum ReplayCommand {
   // MARK: An interrupted one
 
   private static func resume(
-    _ tally: TableTally, _ invocation: Invocation, _ configuration: Configuration
+    _ tally: TableTally, _ invocation: Invocation, _ configuration: inout Configuration
   ) throws(RelayError) -> (Job, ReplayRequest) {
     let record = try JobResumption.interrupted(
-      "replay", without: ReplayOptions.fixed, invocation, configuration)
+      "replay", without: ReplayOptions.fixed, invocation, &configuration)
     guard var request = ReplayRequest(json: record.request) else {
       throw JobResumption.unreadable(record)
     }

@@ -15,7 +15,8 @@ enum StatusCommand {
       let status = RelayStatus(
         facts: facts, settings: configuration.postgres, mappings: configuration.outboxes,
         local: answer.flatMap(LocalRelay.init),
-        replay: try PostgresSource.replayStatus(settings: configuration.postgres, stop: StopSignal()))
+        replay: try PostgresSource.replayStatus(
+          settings: configuration.postgres.on(facts.server), stop: StopSignal()))
       Terminal.printOutput(invocation.isSet("json") ? status.json.pretty : status.text)
       guard isWatching else { return status.isHealthy ? 0 : 1 }
       Terminal.printOutput("\n")

@@ -117,8 +117,10 @@ final class RelaySession {
       sinkBackOff.succeeded()
     }
     if configuration.relay.checkOrigin, originCheck?.isDone != true {
+      var session = configuration
+      session.postgres.server = source.server
       let check = OriginWatch.check(
-        configuration, walEnd: source.walEnd, metrics: metrics, stop: stop, log: log)
+        session, walEnd: source.walEnd, metrics: metrics, stop: stop, log: log)
       originCheck = check
       relay.examine(with: check)
     }

@@ -158,7 +158,9 @@ final class JobSession {
         return shutdown
       }
       reconnect(error)
-    case .sourceUnavailable where hasBegun, .slotActive where hasBegun: reconnect(error)
+    // After a promotion a person decides: the places of the job may not be those of the new primary.
+    case .sourceUnavailable where hasBegun && !error.invalidatesStart, .slotActive where hasBegun:
+      reconnect(error)
     case .sinkFailed: rebuildSink(error)
     default:
       _ = finish(nil)
