@@ -97,20 +97,30 @@ struct CheckpointJournal {
   }
 
   /// Moves the slot's row forward, never back. A row that is ahead, of the same history, stays as it is.
-  /// - Throws: `sourceUnavailable` where the row is of another system or of a later timeline; it invalidates the start.
-  func write(_ checkpoint: Checkpoint, snapshot: ProvenSnapshot?) throws(RelayError) {
-    let result = try connection.query(
+  /// - Parameter creates: a row that is not there is made. A relay that runs makes none: with the row went the publication
+  ///   and the starts, which only a start can judge.
+  /// - Throws: `sourceUnavailable` where the row is of another system or of a later timeline, or gone; it invalidates the
+  ///   start.
+  func write(
+    _ checkpoint: Checkpoint, snapshot: ProvenSnapshot?, creates: Bool = true
+  ) throws(RelayError) {
+    let columns = "slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline"
+    let update = """
+      UPDATE SET lsn = excluded.lsn, snapshot = coalesce(excluded.snapshot, c.snapshot),
+        snapshot_lsn = coalesce(excluded.snapshot_lsn, c.snapshot_lsn), timeline = excluded.timeline,
+        updated_at = clock_timestamp()
       """
-      INSERT INTO outboxd.checkpoint AS c
-        (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline, updated_at)
-      VALUES (\(values(checkpoint, snapshot)), clock_timestamp())
-      ON CONFLICT (slot) DO UPDATE SET lsn = excluded.lsn, snapshot = coalesce(excluded.snapshot, c.snapshot),
-        snapshot_lsn = coalesce(excluded.snapshot_lsn, c.snapshot_lsn),
-        system_identifier = excluded.system_identifier, timeline = excluded.timeline,
-        updated_at = excluded.updated_at
+    let isForward = """
       WHERE excluded.lsn >= c.lsn AND c.system_identifier = excluded.system_identifier
         AND c.timeline <= excluded.timeline
-      """)
+      """
+    let result = try connection.query(
+      creates
+        ? "INSERT INTO outboxd.checkpoint AS c (\(columns)) VALUES (\(values(checkpoint, snapshot))) "
+          + "ON CONFLICT (slot) DO \(update) \(isForward)"
+        : update.replacing("UPDATE SET", with: "UPDATE outboxd.checkpoint AS c SET", maxReplacements: 1)
+          + " FROM (VALUES (\(values(checkpoint, snapshot)))) AS excluded (\(columns)) \(isForward) "
+          + "AND c.slot = excluded.slot")
     guard result.affectedRows == 0 else { return }
     let ahead = try connection.query(
       """
@@ -217,8 +227,8 @@ struct CheckpointJournal {
 
   private func values(_ checkpoint: Checkpoint, _ snapshot: ProvenSnapshot?) -> String {
     """
-    \(slotLiteral), '\(checkpoint.lsn)'::pg_lsn, \(snapshot.map { SQLText.literal($0.text) } ?? "NULL"), \
-    \(snapshot.map { "'\($0.lsn)'::pg_lsn" } ?? "NULL"), '\(checkpoint.systemIdentifier)', \(checkpoint.timeline)
+    \(slotLiteral), '\(checkpoint.lsn)'::pg_lsn, \(snapshot.map { SQLText.literal($0.text) } ?? "NULL::text"), \
+    \(snapshot.map { "'\($0.lsn)'::pg_lsn" } ?? "NULL::pg_lsn"), '\(checkpoint.systemIdentifier)', \(checkpoint.timeline)
     """
   }
 

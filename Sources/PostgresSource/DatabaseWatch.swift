@@ -140,7 +140,7 @@ extension DatabaseWatch {
     try prove(lsn, session, journal)
     let checkpoint = Checkpoint(
       lsn: lsn, systemIdentifier: session.systemIdentifier, timeline: session.timeline)
-    try journal.write(checkpoint, snapshot: provenSnapshot)
+    try journal.write(checkpoint, snapshot: provenSnapshot, creates: false)
     keeper.written(lsn, in: session)
     lastWrite = now
     deliveredAtLastWrite = delivered

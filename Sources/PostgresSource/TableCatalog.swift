@@ -149,9 +149,11 @@ struct TableCatalog {
     }
     let storage = try connection.query(Self.storageQuery(table))
     shape.storage = (storage[0, "storage"] ?? "") + order
-    shape.fileNodes = storage[0, "file_nodes"] ?? ""
-    shape.partitions =
-      storage[0, "leaves"]?.split(separator: ",").compactMap { UInt32($0) }.filter { $0 != oid } ?? []
+    func numbers(_ column: String) -> [UInt32] {
+      storage[0, column]?.split(separator: ",").compactMap { UInt32($0) } ?? []
+    }
+    shape.partitions = numbers("leaves").filter { $0 != oid }
+    shape.fileNodes = Dictionary(zip(numbers("leaves"), numbers("nodes"))) { $1 }
     let primary = result.rows.indices.filter { result[$0, "is_primary"] == "t" }.compactMap {
       result[$0, "attname"]
     }
@@ -222,10 +224,11 @@ struct TableCatalog {
 
   private static func storageQuery(_ table: String) -> String {
     """
-    SELECT \(TableShape.fileNodes) AS file_nodes, md5(string_agg(leaf || ':' || coalesce(pg_relation_filenode(leaf), 0), ',' ORDER BY leaf)
+    SELECT md5(string_agg(leaf || ':' || coalesce(pg_relation_filenode(leaf), 0), ',' ORDER BY leaf)
         || current_setting('track_commit_timestamp')
         || (SELECT oldest_commit_ts_xid FROM pg_control_checkpoint())) AS storage,
-      string_agg(leaf::text, ',') AS leaves,
+      string_agg(leaf::text, ',' ORDER BY leaf) AS leaves,
+      string_agg(coalesce(pg_relation_filenode(leaf), 0)::text, ',' ORDER BY leaf) AS nodes,
       CASE WHEN bool_and(reltuples >= 0) THEN sum(reltuples)::bigint ELSE -1 END AS estimate
     FROM (SELECT c.oid AS leaf, c.reltuples FROM pg_class c WHERE c.relkind = 'r' AND (c.oid = \(table)
       OR c.oid IN (SELECT relid FROM pg_partition_tree(\(table))))) AS leaves

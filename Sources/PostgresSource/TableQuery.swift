@@ -32,9 +32,9 @@ struct TableShape: Equatable {
   /// Changes when the rows have moved, old commit times were forgotten, or another column gives the order: places in
   /// the order are then void.
   var storage: String
-  /// Which file each of the table's rows is in. A snapshot from before a rewriting ALTER TABLE or TRUNCATE sees none of
+  /// `pg_relation_filenode` of what holds the rows: the table or its partitions. A snapshot from before a rewriting ALTER TABLE or TRUNCATE sees none of
   /// them (manual 13.6, Caveats).
-  var fileNodes = ""
+  var fileNodes: [UInt32: UInt32] = [:]
   /// By the last ANALYZE; negative where there was none.
   var estimatedRows: Int64
   /// Those that identify a row to the stream too. Empty: they are not all published.
@@ -77,19 +77,18 @@ struct TableShape: Equatable {
     return relation
   }
 
-  /// Over `leaf`, the OIDs of the tables that hold the rows.
-  static let fileNodes =
-    "coalesce(md5(string_agg(leaf || ':' || pg_relation_filenode(leaf), ',' ORDER BY leaf)), '')"
-
   /// Whether the table that the name stands for when its rows are read is this one still, with all its partitions that
   /// exist, and in the same files: `t` or `f`. The lock that reading takes keeps it so.
   var check: String {
     let partitions = partitions.map(String.init).joined(separator: ",")
+    let leaves = fileNodes.keys.sorted()
+    let nodes = leaves.map { String(fileNodes[$0] ?? 0) }.joined(separator: ",")
     return
       "SELECT to_regclass(\(SQLText.literal(SQLText.qualified(schema, table))))::oid IS NOT DISTINCT FROM \(oid) "
       + "AND NOT EXISTS (SELECT FROM unnest('{\(partitions)}'::oid[]) AS p (id) WHERE pg_relation_filenode(id) IS NOT "
-      + "NULL AND id NOT IN (SELECT relid FROM pg_partition_tree(\(oid)))) AND \(SQLText.literal(fileNodes)) = "
-      + "(SELECT \(Self.fileNodes) FROM unnest('{\(isPartitioned ? partitions : "\(oid)")}'::oid[]) AS leaves (leaf)) AS same"
+      + "NULL AND id NOT IN (SELECT relid FROM pg_partition_tree(\(oid)))) AND NOT EXISTS (SELECT FROM unnest("
+      + "'{\(leaves.map(String.init).joined(separator: ","))}'::oid[], '{\(nodes)}'::oid[]) AS f (id, node) "
+      + "WHERE pg_relation_filenode(id) <> node) AS same"
   }
 }
 
