@@ -172,6 +172,7 @@ final class Campaign {
         "UPDATE truth.event SET duty = 'outside' WHERE box = '\(outbox.name)' AND duty = 'before';")
     }
     try world.swap(outbox.name, &random, follow: "ALTER PUBLICATION outboxd SET TABLE \(tables);")
+    hasJoined = true
     try world.act(
       "UPDATE truth.event SET duty = 'outside' WHERE box = '\(outbox.name)' AND duty = 'before';")
     // What is done to the table afterwards hides from a later start in which transaction it was.

@@ -310,7 +310,8 @@ extension CampaignWorld {
     try act(
       """
       BEGIN; ALTER TABLE public.\(outbox.name) DETACH PARTITION public.\(old);
-      CREATE TABLE public.\(new) PARTITION OF public.\(outbox.name) FOR VALUES IN (\(value)); COMMIT;
+      CREATE TABLE public.\(new) PARTITION OF public.\(outbox.name) FOR VALUES IN (\(value));
+      UPDATE truth.event SET changed = true WHERE id IN (SELECT id FROM public.\(old)); COMMIT;
       """)
     outboxes[index].partitions[value] = new
     outboxes[index].former.append(old)
