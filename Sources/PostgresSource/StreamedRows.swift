@@ -90,7 +90,7 @@ struct StreamedRowsReader {
   }
 
   private func collect(_ range: RangeStream, into rows: inout StreamedRows) throws(RelayError) {
-    var columns: [UInt32: [Int]] = [:]
+    var columns: [UInt32: (outbox: Int, columns: [Int])] = [:]
     while !range.isAtEnd {
       guard let change = try range.next() else {
         guard !range.isAtEnd else { return }
@@ -103,12 +103,12 @@ struct StreamedRowsReader {
       switch change {
       case .relation: columns[range.relation.id] = keyColumns(range.relation)
       case .insert(let row):
-        guard let columns = columns[row.relationID] else { continue }
+        guard let (outbox, columns) = columns[row.relationID] else { continue }
         guard rows.keys.count < limit else {
           rows.fault = "more than \(limit) rows were inserted since \(rows.from)"
           return
         }
-        rows.add(RowKey(row.relationID, columns) { row.values[$0] })
+        rows.add(RowKey(outbox, columns) { row.values[$0] })
       default: break
       }
       if MonotonicTime.now() >= range.reportTime { try range.report(flushed: .zero, now: .now()) }
@@ -117,12 +117,12 @@ struct StreamedRowsReader {
 
   /// Where a table's key stands in the stream's shape of it, under whatever name it had there. Nil: it is not one of the
   /// tables, or lacked a column.
-  private func keyColumns(_ relation: Relation) -> [Int]? {
+  private func keyColumns(_ relation: Relation) -> (outbox: Int, columns: [Int])? {
     guard let shape = shapes.first(where: { $0.oid == relation.id }), !shape.keyColumns.isEmpty else {
       return nil
     }
     let found = shape.keyColumns.map { name in relation.columns.firstIndex { $0.name == name } }
-    return found.contains(nil) ? nil : found.compactMap(\.self)
+    return found.contains(nil) ? nil : (shape.outboxHash, found.compactMap(\.self))
   }
 
   /// The slot that has the WAL from `start` on, else the one that has the most of it.

@@ -178,7 +178,8 @@ struct TableCatalog {
         wanted.formUnion(names)
       }
     }
-    return names.filter(wanted.contains)
+    // In an order of their own: a partition may have its columns in another one.
+    return names.filter(wanted.contains).sorted()
   }
 
   private func timeColumn(_ mapping: OutboxMapping, _ columns: SQLResult) -> String? {

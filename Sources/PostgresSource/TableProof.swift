@@ -80,11 +80,13 @@ struct RowKey: Hashable {
   private let first: Int
   private let second: Int
 
-  init(_ relation: UInt32, _ columns: [Int], _ value: (Int) -> ColumnValue) {
+  /// - Parameter outbox: stands for its name. All its tables are one: the WAL has a partition's rows under the
+  ///   partitioned table.
+  init(_ outbox: Int, _ columns: [Int], _ value: (Int) -> ColumnValue) {
     var first = Hasher()
     var second = Hasher()
-    first.combine(relation)
-    second.combine(~relation)
+    first.combine(outbox)
+    second.combine(~outbox)
     for column in columns {
       let value = value(column)
       let count = value.format == .null ? -1 : value.bytes.count

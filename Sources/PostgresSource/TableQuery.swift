@@ -66,6 +66,11 @@ struct TableShape: Equatable {
     left.oid == right.oid && left.columns == right.columns && left.storage == right.storage
   }
 
+  /// Stands for the outbox in a `RowKey`.
+  var outboxHash: Int {
+    (outbox.map { TableName($0.schema, $0.table) } ?? TableName(schema, table)).hashValue
+  }
+
   /// Where rows begin to be the stream's. Nil: of no interest.
   func streamStart(_ range: TableRange) -> LSN? { start?.lsn ?? range.streamStart }
 

@@ -116,6 +116,7 @@ public final class TableSource: BoundedSource {
   private var counts: [TableCount] = []
   /// By table: where its key stands in its rows.
   private let keys: [[Int]]
+  private let outboxHashes: [Int]
 
   private var tableIndex = 0
   /// Where the table at `tableIndex` is taken up.
@@ -166,8 +167,9 @@ public final class TableSource: BoundedSource {
     self.range = range
     self.streamed = streamed
     self.tally = tally
+    outboxHashes = shapes.map(\.outboxHash)
     keys = shapes.map { shape in
-      shape.columns.indices.filter { shape.keyColumns.contains(shape.columns[$0].name) }
+      shape.keyColumns.compactMap { name in shape.columns.firstIndex { $0.name == name } }
     }
     database = server.database
     // Of a part nobody knows how large it is without reading everything.
@@ -294,7 +296,9 @@ extension TableSource {
     let shape = shapes[tableIndex]
     guard !keys[tableIndex].isEmpty else { return false }
     return streamed.holds(
-      RowKey(shape.oid, keys[tableIndex]) { batch.value(row, $0, isText: !shape.columns[$0].hasBinaryForm) })
+      RowKey(outboxHashes[tableIndex], keys[tableIndex]) {
+        batch.value(row, $0, isText: !shape.columns[$0].hasBinaryForm)
+      })
   }
 
   private func commit() throws(RelayError) -> Change {

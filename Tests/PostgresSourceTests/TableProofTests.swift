@@ -332,9 +332,12 @@ extension LiveDatabase {
       """
       CREATE TABLE parts (LIKE outbox INCLUDING DEFAULTS) PARTITION BY LIST (type);
       CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN ('1'); CREATE TABLE parts_2 PARTITION OF parts DEFAULT;
-      INSERT INTO parts (aggregatetype, aggregateid, type) SELECT 'a', n::text, (n % 2)::text FROM generate_series(1, 2500) n;
       ALTER PUBLICATION outboxd SET TABLE parts; GRANT SELECT ON parts, parts_1, parts_2 TO outboxd;
       """)
+    let start = try database.start().streamStart
+    try database.sql(
+      "INSERT INTO parts (aggregatetype, aggregateid, type) SELECT 'a', n::text, (n % 2)::text FROM generate_series(1, 2500) n"
+    )
     let mappings = [OutboxMapping(schema: "public", table: "parts")]
     func facts() throws -> ServerFacts {
       try PostgresSource.inspect(settings: database.settings, mappings: mappings, stop: database.stop)
@@ -347,6 +350,11 @@ extension LiveDatabase {
     )
     let rest = try database.proven(TableRange(), reads: reads, resume: whole.positions[1].text)
     #expect(Set(rest.ids) == Set(whole.ids))
+    // The WAL has a partition's rows under the partitioned table: they are known as the stream's all the same.
+    var range = TableRange()
+    range.streamStart = start
+    let streamed = try database.proven(range, reads: reads)
+    #expect(streamed.ids.isEmpty && streamed.tally.sums.streamed == 2500, "\(streamed.tally.counts)")
     try database.sql("DROP TABLE parts_old")
     #expect(throws: RelayError.self) { try database.proven(TableRange(), reads: reads) }
   }
