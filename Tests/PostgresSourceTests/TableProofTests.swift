@@ -77,7 +77,10 @@ extension LiveDatabase {
 @Suite(.serialized) struct TableProofTests {
   /// Without the slot, so that each test has one.
   private static let servers = Result {
-    try Dictionary(uniqueKeysWithValues: ends.map { ($0, try PostgresServer(version: $0, settings: [:])) })
+    try Dictionary(
+      uniqueKeysWithValues: ends.map {
+        ($0, try PostgresServer(version: $0, settings: ["max_replication_slots": "40"]))
+      })
   }
 
   private func database(_ version: Int) throws -> LiveDatabase {
