@@ -165,7 +165,17 @@ extension StartDecision {
       "the server's WAL ends at \(facts.walEnd), before checkpoint \(checkpoint) of slot "
         + "\"\(settings.slot)\": the server was restored, or failed over to a copy that lacks transactions "
         + "which are already published (\(facts.walEnd) to \(checkpoint))",
-      remedy: GapRemedy.recover("Wait, if the server is still recovering. If those transactions are gone:"))
+      remedy: remedy(
+        beyond: facts.walEnd, "Wait, if the server is still recovering. If those transactions are gone:"))
+  }
+
+  /// Of what only this process remembers the journal of the server, which was restored with it, says nothing, and neither
+  /// does a recovery.
+  private func remedy(beyond end: LSN, _ advice: String? = nil) -> String {
+    if let journaled = facts.journal.row?.checkpoint.lsn, journaled <= end {
+      return GapRemedy.original(", after a failover or a restore")
+    }
+    return advice.map { GapRemedy.recover($0) } ?? GapRemedy.recover
   }
 
   private var timelineFault: RelayError? {
@@ -185,7 +195,7 @@ extension StartDecision {
         .timelineDiverged,
         "\(places), which branched off at \(end): transactions between \(end) and \(checkpoint.lsn) were "
           + "published and no longer exist, and others may have taken their place",
-        remedy: GapRemedy.recover)
+        remedy: remedy(beyond: end))
     }
     return RelayError(
       .timelineDiverged,

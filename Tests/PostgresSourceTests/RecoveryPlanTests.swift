@@ -112,6 +112,25 @@ private func refusal(_ facts: ServerFacts, streamFault: RelayError? = nil) -> Re
     #expect(try plan(unknown).action == .tables(lowestTransaction: nil, .create))
   }
 
+  /// What a publication left out is in no WAL, whatever else is wrong.
+  @Test func aGapOfThePublicationIsKeptAlsoBehindAnotherFault() throws {
+    let both = facts { facts, _ in
+      facts.publication?.version = "8"
+      facts.slot = nil
+    }
+    let found = try plan(both)
+    #expect(found.fault?.kind == .slotMissing && found.publicationDoubt != nil)
+    #expect(try plan(facts { facts, _ in facts.slot = nil }).publicationDoubt == nil)
+  }
+
+  /// What run halts for first is mended first; the stream says the rest at the next start.
+  @Test func aRowThatCannotBeSentHindersNoRecoveryOfAGap() throws {
+    let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
+    let fault = RelayError(.rowRejected, "a row")
+    #expect(try plan(moved, streamFault: fault) == plan(moved))
+    #expect(refusal(facts(), streamFault: fault) == .rowRejected)
+  }
+
   @Test func anotherSystemKnowsNoneOfTheTransactions() throws {
     let other = facts { facts, _ in
       facts.systemIdentifier = 2
