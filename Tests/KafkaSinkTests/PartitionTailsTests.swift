@@ -377,7 +377,7 @@ struct PartitionTailsTests {
   @Test func `a tail that takes too long is not clear`() throws {
     try create("tails.slow", partitions: 1)
     try publish([binary("tails.slow", 8000)])
-    let tails = Tails(properties, after: 1, patience: 1)
+    let tails = Tails(properties, after: 1, patience: 0)
     #expect(try !tails.contains(binary("tails.slow", 8000), 8000))
     #expect(tails.notices().count == 1)
   }
