@@ -105,22 +105,21 @@ struct CheckpointJournal {
     _ checkpoint: Checkpoint, snapshot: ProvenSnapshot?, creates: Bool = true
   ) throws(RelayError) {
     let columns = "slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline"
-    let update = """
-      UPDATE SET lsn = excluded.lsn, snapshot = coalesce(excluded.snapshot, c.snapshot),
+    let assignments = """
+      lsn = excluded.lsn, snapshot = coalesce(excluded.snapshot, c.snapshot),
         snapshot_lsn = coalesce(excluded.snapshot_lsn, c.snapshot_lsn), timeline = excluded.timeline,
         updated_at = clock_timestamp()
       """
     let isForward = """
-      WHERE excluded.lsn >= c.lsn AND c.system_identifier = excluded.system_identifier
+      excluded.lsn >= c.lsn AND c.system_identifier = excluded.system_identifier
         AND c.timeline <= excluded.timeline
       """
     let result = try connection.query(
       creates
         ? "INSERT INTO outboxd.checkpoint AS c (\(columns)) VALUES (\(values(checkpoint, snapshot))) "
-          + "ON CONFLICT (slot) DO \(update) \(isForward)"
-        : update.replacing("UPDATE SET", with: "UPDATE outboxd.checkpoint AS c SET", maxReplacements: 1)
-          + " FROM (VALUES (\(values(checkpoint, snapshot)))) AS excluded (\(columns)) \(isForward) "
-          + "AND c.slot = excluded.slot")
+          + "ON CONFLICT (slot) DO UPDATE SET \(assignments) WHERE \(isForward)"
+        : "UPDATE outboxd.checkpoint AS c SET \(assignments) FROM (VALUES (\(values(checkpoint, snapshot)))) "
+          + "AS excluded (\(columns)) WHERE c.slot = excluded.slot AND \(isForward)")
     guard result.affectedRows == 0 else { return }
     let ahead = try connection.query(
       """
@@ -142,7 +141,7 @@ struct CheckpointJournal {
       "outboxd.checkpoint has no row of slot \"\(slot)\" for this server, system \(systemIdentifier), as it was when the "
         + "stream began: another process has written or deleted it, and nothing was written",
       remedy:
-        "None: outboxd judges the journal anew. SELECT * FROM outboxd.checkpoint WHERE slot = \(slotLiteral); shows "
+        "None: outboxd judges the journal again. SELECT * FROM outboxd.checkpoint WHERE slot = \(slotLiteral); shows "
         + "the row.")
     error.invalidatesStart = true
     return error

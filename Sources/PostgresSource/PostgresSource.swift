@@ -33,7 +33,7 @@ public enum PostgresSource {
   }
 
   /// Starts the stream on a connection that has run nothing else: a walsender that has looked at the catalog of today
-  /// decodes older changes with it, and leaves out the rows of a publication that was created anew since.
+  /// decodes older changes with it, and leaves out the rows of a publication that was created again since.
   static func stream(
     from start: LSN, _ facts: ServerFacts, settings: PostgresSettings, stop: StopSignal
   ) throws(RelayError) -> (ReplicationConnection, ReplicationConnection.Identity) {

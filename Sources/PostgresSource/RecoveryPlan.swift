@@ -71,7 +71,7 @@ public struct RecoveryPlan: Equatable, Sendable {
     }
     var streamFault = streamFault
     if let fault = streamFault, wish == .mend, !isStreamGap(fault) {
-      // What run halts for first is mended first.
+      // What run halts for first is closed first.
       if faults.isEmpty { throw fault }
       streamFault = nil
     }
