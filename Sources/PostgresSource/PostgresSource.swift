@@ -131,6 +131,7 @@ public enum PostgresSource {
     facts.publication = try inspector.publication(since: journal.row?.publication ?? known)
     facts.tables = try inspector.tables(mappings)
     facts.timeZone = try inspector.timeZone()
+    facts.role = try inspector.role()
     var timelines = resume.map { [$0.timeline] } ?? []
     if let row = facts.journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {

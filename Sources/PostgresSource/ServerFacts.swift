@@ -47,6 +47,7 @@ public struct ServerFacts: Equatable, Sendable {
   public var timelineHistory: [TimelineSwitch]?
   /// The TimeZone that sessions of the role have by themselves.
   public var timeZone: String?
+  public var role = RoleFacts()
 
   public init(
     serverVersion: Int, systemIdentifier: UInt64, timeline: UInt32, walEnd: LSN, database: String,
@@ -76,6 +77,15 @@ public struct ServerFacts: Equatable, Sendable {
   public func table(_ schema: String, _ name: String) -> TableFacts? {
     tables.first { $0.schema == schema && $0.name == name }
   }
+}
+
+/// The role that outboxd connects as.
+public struct RoleFacts: Equatable, Sendable {
+  public var name = ""
+  /// What it may do and no command of outboxd needs: `SUPERUSER`, `CREATE on the database` and so on.
+  public var excess: [String] = []
+
+  public init() {}
 }
 
 /// A row of `pg_replication_slots`.

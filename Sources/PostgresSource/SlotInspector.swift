@@ -30,6 +30,25 @@ struct SlotInspector {
     return facts
   }
 
+  /// What a role has by its attributes, by the memberships that reach beyond the database, and in the database.
+  func role() throws(RelayError) -> RoleFacts {
+    let result = try connection.query(
+      """
+      SELECT rolname, unnest(array_remove(CASE WHEN rolsuper THEN ARRAY['SUPERUSER'] ELSE ARRAY[
+          CASE WHEN rolcreaterole THEN 'CREATEROLE' END, CASE WHEN rolcreatedb THEN 'CREATEDB' END,
+          CASE WHEN has_database_privilege(r.oid, current_database(), 'CREATE') THEN 'CREATE on the database' END
+        ] || ARRAY(SELECT 'membership in ' || m.rolname FROM pg_roles m WHERE pg_has_role(r.oid, m.oid, 'USAGE')
+          AND m.rolname IN ('pg_read_all_data', 'pg_write_all_data', 'pg_read_server_files', 'pg_write_server_files',
+            'pg_execute_server_program', 'pg_signal_backend', 'pg_maintain') ORDER BY m.rolname)
+        END || ARRAY[NULL, ''], NULL)) AS excess
+      FROM pg_roles r WHERE rolname = current_user
+      """)
+    var role = RoleFacts()
+    role.name = result[0, "rolname"] ?? ""
+    role.excess = result.rows.indices.compactMap { result[$0, "excess"] }.filter { !$0.isEmpty }
+    return role
+  }
+
   func slot() throws(RelayError) -> SlotFacts? { try slot(named: settings.slot) }
 
   func slot(named name: String) throws(RelayError) -> SlotFacts? {

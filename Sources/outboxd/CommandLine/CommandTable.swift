@@ -99,12 +99,17 @@ enum CommandTable {
     run: { invocation throws(RelayError) in try InitCommand.run(invocation) })
 
   private static let check = CommandDescription(
-    name: "check", summary: "Examine configuration, Postgres, Kafka, tables and topics.",
-    details: "Prints one line for each finding, and with each fault the SQL or command that mends it.",
-    options: configurationOptions + [jsonOption],
+    name: "check", summary: "Examine configuration, Postgres, Kafka, tables, topics and security.",
+    details: """
+      Prints one line for each finding, and with each fault the SQL or command that ends it. The lines "security" say
+      what files, roles, tables, connections and topics expose.
+      """,
+    options: configurationOptions + [
+      jsonOption, CommandOption(name: "strict", help: "End with 1 where there is a warning, too."),
+    ],
     examples: [
       CommandExample(command: "outboxd check", meaning: "before the first run, and after each change"),
-      CommandExample(command: "outboxd check --json", meaning: "for a pipeline"),
+      CommandExample(command: "outboxd check --strict --json", meaning: "for a pipeline"),
     ],
     exitCodes: [1],
     run: { invocation throws(RelayError) in try CheckCommand.run(invocation) })

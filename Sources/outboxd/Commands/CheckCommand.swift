@@ -14,7 +14,7 @@ enum CheckCommand {
     var remedy: String?
   }
 
-  /// - Returns: 0, or 1 if there is an error among the findings.
+  /// - Returns: 0, or 1 if there is an error among the findings, or with `--strict` a warning.
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     let loaded = try invocation.loadConfiguration()
     let configuration = loaded.configuration
@@ -25,32 +25,41 @@ enum CheckCommand {
       Finding(level: .warning, subject: "configuration", message: $0.description)
     }
     var keys: [String: KafkaInspector.Key] = [:]
-    let topics = postgres(configuration, keys: &keys, &findings)
+    let facts = server(configuration, &findings)
+    let topics = facts.map { postgres($0, configuration, keys: &keys, &findings) } ?? []
     kafka(configuration, topics: topics, keys: keys, &findings)
+    findings += SecurityCheck.findings(configuration, file: loaded.file, facts: facts)
+    let isFault = { (finding: Finding) in
+      finding.level == .error || finding.level == .warning && invocation.isSet("strict")
+    }
     if invocation.isSet("json") {
-      Terminal.printOutput(json(findings).pretty)
+      Terminal.printOutput(json(findings, isOK: !findings.contains(where: isFault)).pretty)
     } else {
       for finding in findings { Terminal.printOutput(line(finding)) }
     }
-    return findings.contains { $0.level == .error } ? 1 : 0
+    return findings.contains(where: isFault) ? 1 : 0
   }
 
   // MARK: Postgres
 
-  /// - Returns: the topics that the outboxes would write to, as far as they can be told.
-  private static func postgres(
-    _ configuration: Configuration, keys: inout [String: KafkaInspector.Key], _ findings: inout [Finding]
-  ) -> [String] {
-    let settings = configuration.postgres
-    let facts: ServerFacts
+  /// Nil where the server cannot be examined, which is then among the findings.
+  private static func server(_ configuration: Configuration, _ findings: inout [Finding]) -> ServerFacts? {
     do throws(RelayError) {
-      facts = try PostgresSource.inspect(
-        settings: settings, mappings: configuration.outboxes, stop: StopSignal())
+      return try PostgresSource.inspect(
+        settings: configuration.postgres, mappings: configuration.outboxes, stop: StopSignal())
     } catch {
       findings.append(
         Finding(level: .error, subject: "postgres", message: error.message, remedy: error.remedy))
-      return []
+      return nil
     }
+  }
+
+  /// - Returns: the topics that the outboxes would write to, as far as they can be told.
+  private static func postgres(
+    _ facts: ServerFacts, _ configuration: Configuration, keys: inout [String: KafkaInspector.Key],
+    _ findings: inout [Finding]
+  ) -> [String] {
+    let settings = configuration.postgres
     findings.append(
       Finding(
         level: .ok, subject: "postgres",
@@ -173,9 +182,9 @@ enum CheckCommand {
     return text + "\n"
   }
 
-  private static func json(_ findings: [Finding]) -> JSONValue {
+  private static func json(_ findings: [Finding], isOK: Bool) -> JSONValue {
     .object([
-      .init("ok", .boolean(!findings.contains { $0.level == .error })),
+      .init("ok", .boolean(isOK)),
       .init(
         "findings",
         .array(

@@ -1,0 +1,39 @@
+// Owns: the section "security" of `outboxd check`: a line for each thing that was examined.
+// Must not know: catalog queries, librdkafka, how a line is printed.
+import KafkaSink
+import PostgresSource
+import RelayCore
+
+enum SecurityCheck {
+  typealias Finding = CheckCommand.Finding
+
+  /// - Parameters:
+  ///   - file: the configuration file that was read; nil: none.
+  ///   - facts: nil where the server cannot be examined.
+  static func findings(_ configuration: Configuration, file: String?, facts: ServerFacts?) -> [Finding] {
+    guard let facts else {
+      return [
+        warning("the database was not examined, since it cannot be reached", "See the line postgres above.")
+      ]
+    }
+    return [role(facts.role)]
+  }
+
+  static func ok(_ message: String) -> Finding {
+    Finding(level: .ok, subject: "security", message: message)
+  }
+
+  static func warning(_ message: String, _ remedy: String) -> Finding {
+    Finding(level: .warning, subject: "security", message: message, remedy: remedy)
+  }
+
+  private static func role(_ role: RoleFacts) -> Finding {
+    guard !role.excess.isEmpty else {
+      return ok("role \"\(role.name)\" may stream, and nothing that outboxd does not need")
+    }
+    return warning(
+      "role \"\(role.name)\" has more than outboxd needs: \(role.excess.joined(separator: ", "))",
+      "Connect as a role of its own with LOGIN and REPLICATION, and with the grants that outboxd init prints."
+    )
+  }
+}
