@@ -157,20 +157,35 @@ public final class PostgresServer: Sendable {
     return folder + "/psql"
   }()
 
-  func psql(_ database: String) -> [String] {
-    [Self.psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", adminConninfo(database)]
+  func psql(_ database: String, user: String = "postgres") -> [String] {
+    [
+      Self.psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d",
+      "host=\(folder) port=\(port) user=\(user) dbname=\(database)",
+    ]
   }
 
-  /// Runs SQL as superuser, each statement by itself, and returns the unaligned output without a last newline.
+  /// A role that may log in, and nothing else.
+  public func createRole(_ name: String) throws {
+    try sql(
+      "SELECT 'CREATE ROLE \(name) LOGIN' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '\(name)') \\gexec"
+    )
+  }
+
+  /// Runs SQL, as superuser where no other role is named, each statement by itself, and returns the unaligned output
+  /// without a last newline.
   @discardableResult
-  public func sql(_ text: String, database: String = "postgres", seconds: Double = 300) throws -> String {
-    let output = try ChildProcess.check(psql(database), input: .text(text), seconds: seconds)
+  public func sql(
+    _ text: String, database: String = "postgres", user: String = "postgres", seconds: Double = 300
+  ) throws -> String {
+    let output = try ChildProcess.check(psql(database, user: user), input: .text(text), seconds: seconds)
     return output.hasSuffix("\n") ? String(output.dropLast()) : output
   }
 
   /// Runs SQL in the background.
-  public func startSQL(_ text: String, database: String = "postgres") throws -> ChildProcess {
-    try ChildProcess(psql(database), input: .text(text), folder: TestFolder.make("psql"))
+  public func startSQL(
+    _ text: String, database: String = "postgres", user: String = "postgres"
+  ) throws -> ChildProcess {
+    try ChildProcess(psql(database, user: user), input: .text(text), folder: TestFolder.make("psql"))
   }
 
   public func integer(_ query: String, database: String = "postgres") throws -> Int {

@@ -20,9 +20,10 @@ public struct Verdict: Decodable, CustomStringConvertible {
   }
 }
 
-/// Four services' outboxes in one database, with the truth about them.
+/// Four services' outboxes in one database, with the truth about them. A plain role owns and writes them.
 public final class Workload {
   public static let folder = TestTools.repository + "/Tests/oracle"
+  public static let service = "service"
 
   public let server: PostgresServer
   public let kafka: KafkaCluster
@@ -37,7 +38,14 @@ public final class Workload {
     prefix = TestTools.uniqueName("test")
     try server.sql("CREATE DATABASE \(database)")
     let script = try String(contentsOfFile: Self.folder + "/workload.sql", encoding: .utf8)
-    try server.sql(script + "INSERT INTO truth.setting VALUES ('\(prefix)');", database: database)
+    let places = [("DATABASE", database), ("SCHEMA", "public")]
+    try server.createRole(Self.service)
+    try server.sql(
+      places.map { "GRANT CREATE ON \($0.0) \($0.1) TO \(Self.service);\n" }.joined()
+        + "SET ROLE \(Self.service);\n" + script
+        + "INSERT INTO truth.setting VALUES ('\(prefix)');\nRESET ROLE;\n"
+        + places.map { "REVOKE CREATE ON \($0.0) \($0.1) FROM \(Self.service);\n" }.joined(),
+      database: database)
   }
 
   public func configuration() -> RelayConfiguration {
@@ -84,7 +92,8 @@ public final class Workload {
     let processes = try (1...writers).map { worker in
       let seed = Double((seed &* 31 &+ UInt32(worker)) % 1000) / 1000
       return try server.startSQL(
-        "CALL workload.run(\(worker), \(seed), \(transactions), \(size), \(keys));", database: database)
+        "CALL workload.run(\(worker), \(seed), \(transactions), \(size), \(keys));", database: database,
+        user: Self.service)
     }
     for process in processes {
       let status = try process.wait(seconds: 300)
@@ -100,7 +109,7 @@ public final class Workload {
     return try (1...writers).map { worker in
       let seed = Double((seed &* 31 &+ UInt32(worker)) % 1000) / 1000
       return try server.startSQL(
-        "CALL workload.load(\(worker), \(seed), \(size), \(pause));", database: database)
+        "CALL workload.load(\(worker), \(seed), \(size), \(pause));", database: database, user: Self.service)
     }
   }
 
@@ -125,7 +134,7 @@ public final class Workload {
     for number in 0..<count {
       script += number % 3 == 2 ? "ROLLBACK PREPARED 'p\(number)';\n" : "COMMIT PREPARED 'p\(number)';\n"
     }
-    try server.sql(script, database: database)
+    try server.sql(script, database: database, user: Self.service)
   }
 
   // The end.

@@ -45,6 +45,7 @@ CREATE TABLE payments.outbox_events (
     aggregate_type text NOT NULL,
     id bigint GENERATED ALWAYS AS IDENTITY (START WITH 10000000) PRIMARY KEY
 );
+ALTER TABLE payments.outbox_events OWNER TO service;
 ALTER PUBLICATION outboxd ADD TABLE payments.outbox_events;
 COMMIT;
 SELECT workload.emit('payments', ARRAY[1, 2, 3], 9);
