@@ -3,11 +3,15 @@
 
 public enum PrintableText {
   /// Control characters as `\u001b`: what a stranger wrote must not steer a terminal.
-  public static func escapingControls(_ text: String) -> String {
-    guard text.unicodeScalars.contains(where: isControl) else { return text }
+  /// - Parameter keepsLines: newline and tab are left as they are, for a text of several lines.
+  public static func escapingControls(_ text: String, keepsLines: Bool = false) -> String {
+    func mustEscape(_ scalar: Unicode.Scalar) -> Bool {
+      isControl(scalar) && !(keepsLines && (scalar == "\n" || scalar == "\t"))
+    }
+    guard text.unicodeScalars.contains(where: mustEscape) else { return text }
     var result = ""
     for scalar in text.unicodeScalars {
-      if isControl(scalar) { result += escape(scalar) } else { result.unicodeScalars.append(scalar) }
+      if mustEscape(scalar) { result += escape(scalar) } else { result.unicodeScalars.append(scalar) }
     }
     return result
   }
@@ -26,9 +30,13 @@ public enum PrintableText {
     return result + "\""
   }
 
-  static func isControl(_ scalar: Unicode.Scalar) -> Bool {
-    scalar.value < 0x20 || (0x7F...0x9F).contains(scalar.value) || scalar.value == 0x2028
-      || scalar.value == 0x2029
+  /// C0, DEL, C1, the separators of lines and paragraphs, and what changes the direction of the text around it: the
+  /// reader would see another order than there is.
+  public static func isControl(_ scalar: Unicode.Scalar) -> Bool {
+    switch scalar.value {
+    case 0..<0x20, 0x7F...0x9F, 0x061C, 0x200E...0x200F, 0x2028...0x202E, 0x2066...0x2069: true
+    default: false
+    }
   }
 
   private static func escape(_ scalar: Unicode.Scalar) -> String {

@@ -13,7 +13,7 @@ enum CommandLineProgram {
       let invocation = try CommandParser.parse(words, environment: environment)
       if invocation.isSet("help") {
         let help = HelpText(isStyled: Terminal.wantsStyle(STDOUT_FILENO, environment: environment))
-        Terminal.printOutput(help.command(invocation.command))
+        Terminal.printStyledOutput(help.command(invocation.command))
         return 0
       }
       return try invocation.command.run(invocation)
@@ -30,7 +30,7 @@ enum CommandLineProgram {
     var text = "outboxd: \(PrintableText.escapingControls(error.message))"
     if let code = error.code { text += " [\(code)]" }
     text += "\n"
-    if let remedy = error.remedy { text += "  \(remedy)\n" }
+    if let remedy = error.remedy { text += "  \(PrintableText.escapingControls(remedy))\n" }
     return text
   }
 

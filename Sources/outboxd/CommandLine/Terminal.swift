@@ -4,14 +4,28 @@ import Glibc
 import RelayCore
 
 enum Terminal {
-  /// Writes all of it, or as much as the reader takes: one that went away (`| head`) is no failure.
-  static func printOutput(_ text: String) { write(text, to: STDOUT_FILENO) }
+  /// Writes all of it, or as much as the reader takes: one that went away (`| head`) is no failure. Control characters
+  /// other than newline and tab are escaped.
+  static func printOutput(_ text: String) { write(safe(text), to: STDOUT_FILENO) }
+
+  /// Writes all of it, or as much as is read within a second. Control characters are escaped as in `printOutput`.
+  static func printError(_ text: String) { writeError(safe(text)) }
+
+  /// For text that steers the terminal by itself, as bold headings do. Names in it must be escaped already.
+  static func printStyledOutput(_ text: String) { write(text, to: STDOUT_FILENO) }
+
+  /// As `printStyledOutput`, on standard error.
+  static func printStyledError(_ text: String) { writeError(text) }
+
+  private static func safe(_ text: String) -> String {
+    PrintableText.escapingControls(text, keepsLines: true)
+  }
 
   /// How long a message waits for a reader of standard error, in milliseconds.
   private static let patience = 1_000
 
-  /// Writes all of it, or as much as is read within a second: a process at its end must not wait for a reader.
-  static func printError(_ text: String) {
+  /// A process at its end must not wait for a reader.
+  private static func writeError(_ text: String) {
     let output = NonBlockingOutput(STDERR_FILENO)
     let deadline = MonotonicTime.now().advanced(milliseconds: patience)
     Array(text.utf8).withUnsafeBytes { bytes in

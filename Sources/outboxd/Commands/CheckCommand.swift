@@ -177,7 +177,8 @@ enum CheckCommand {
   private static func line(_ finding: Finding) -> String {
     let level = finding.level.rawValue
     let head = level + String(repeating: " ", count: 8 - level.utf8.count)
-    var text = "\(head)\(finding.subject): \(PrintableText.escapingControls(finding.message))"
+    var text =
+      "\(head)\(PrintableText.escapingControls(finding.subject)): \(PrintableText.escapingControls(finding.message))"
     if let remedy = finding.remedy { text += "\n        remedy: \(PrintableText.escapingControls(remedy))" }
     return text + "\n"
   }

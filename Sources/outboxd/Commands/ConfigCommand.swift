@@ -9,7 +9,8 @@ enum ConfigCommand {
       Terminal.printOutput(keys())
     } else {
       let loaded = try invocation.loadConfiguration()
-      Terminal.printOutput("# \(loaded.file ?? "no file"), environment and flags\n")
+      let file = loaded.file.map { PrintableText.escapingControls($0) } ?? "no file"
+      Terminal.printOutput("# \(file), environment and flags\n")
       Terminal.printOutput(ConfigurationPrinter.yaml(loaded.configuration))
     }
     return 0

@@ -121,11 +121,10 @@ final class DemoProcess {
     if let exitCode { throw failure("ended with exit code \(exitCode)") }
   }
 
-  /// What happened to it, and its last log lines in place of a remedy.
+  /// What happened to it. Its last log lines are printed.
   func failure(_ what: String) -> RelayError {
-    RelayError(
-      .failed, "\(name) \(what)",
-      remedy: "The last lines of its log:\n\(lastLines(of: logFile, 12))")
+    Terminal.printError("The last lines of the log of \(name):\n\(lastLines(of: logFile, 12))\n")
+    return RelayError(.failed, "\(name) \(what)", remedy: "See the last lines of its log above.")
   }
 }
 

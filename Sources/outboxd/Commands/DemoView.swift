@@ -30,7 +30,7 @@ struct DemoView {
   let isStyled: Bool
   let topicWidth: Int
 
-  func progress(_ text: String) { Terminal.printError("\(dim("· \(text)"))\n") }
+  func progress(_ text: String) { Terminal.printStyledError("\(dim("· \(text)"))\n") }
 
   func whereToLook(
     brokers: String, topics: [String], port: UInt16, conninfo: String, configuration: String,
@@ -50,17 +50,17 @@ struct DemoView {
 
       """
     if isEndless { text += "  Ctrl-C ends the demo and removes everything.\n" }
-    Terminal.printOutput(text + "\n")
+    Terminal.printStyledOutput(text + "\n")
   }
 
   /// A given conninfo is shown only where it holds no password.
   private static func withoutPassword(_ conninfo: String) -> String {
     let isOpen = conninfo.contains("password") || conninfo.contains("://")
-    return isOpen ? "(your conninfo)" : conninfo
+    return isOpen ? "(your conninfo)" : PrintableText.escapingControls(conninfo)
   }
 
   func heading() {
-    Terminal.printOutput(
+    Terminal.printStyledOutput(
       bold(
         row(["time (UTC)", "topic", "part", "key", "type", "id", "since commit"])) + "\n")
   }
@@ -85,7 +85,7 @@ struct DemoView {
     }
     text += ". \(counts.rolledBack) rolled back, \(counts.invented) of those seen"
     if counts.repeated > 0 { text += ", \(counts.repeated) seen twice" }
-    Terminal.printOutput(text + ". Everything is stopped and removed.\n")
+    Terminal.printStyledOutput(text + ". Everything is stopped and removed.\n")
   }
 
   private func row(_ cells: [String]) -> String {
@@ -101,6 +101,11 @@ struct DemoView {
     return "\(tenths / 10).\(tenths % 10) ms"
   }
 
-  private func bold(_ text: String) -> String { isStyled ? "\u{1B}[1m\(text)\u{1B}[0m" : text }
-  private func dim(_ text: String) -> String { isStyled ? "\u{1B}[2m\(text)\u{1B}[0m" : text }
+  private func bold(_ text: String) -> String { styled(text, "\u{1B}[1m") }
+  private func dim(_ text: String) -> String { styled(text, "\u{1B}[2m") }
+
+  private func styled(_ text: String, _ style: String) -> String {
+    let text = PrintableText.escapingControls(text)
+    return isStyled ? "\(style)\(text)\u{1B}[0m" : text
+  }
 }

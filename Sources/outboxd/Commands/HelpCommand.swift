@@ -6,7 +6,7 @@ enum HelpCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     let help = HelpText(isStyled: Terminal.wantsStyle(STDOUT_FILENO, environment: invocation.environment))
     guard let name = invocation.arguments.first else {
-      Terminal.printOutput(help.overview())
+      Terminal.printStyledOutput(help.overview())
       return 0
     }
     guard let command = CommandTable.named(name) else {
@@ -15,7 +15,7 @@ enum HelpCommand {
         .usage, "there is no command \"\(name)\"" + (question.map { "; \($0)" } ?? ""),
         remedy: "See \"outboxd help\".")
     }
-    Terminal.printOutput(help.command(command))
+    Terminal.printStyledOutput(help.command(command))
     return 0
   }
 }

@@ -195,7 +195,10 @@ struct RecoveryText {
   }
 
   var text: String {
-    lines.map { "\($0)\(String(repeating: " ", count: max(1, 10 - $0.utf8.count)))\($1)\n" }.joined()
+    lines.map { name, value in
+      name + String(repeating: " ", count: max(1, 10 - name.utf8.count))
+        + PrintableText.escapingControls(value) + "\n"
+    }.joined()
   }
 
   private var range: String {
