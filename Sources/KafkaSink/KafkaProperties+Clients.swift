@@ -56,12 +56,13 @@ extension KafkaProperties {
     for (name, value) in base { result[name] = value }
     for (name, value) in settings.properties { result[catalogue.canonical(name)] = value }
     for (name, path) in settings.propertyFiles {
-      switch SecretFile.read(path) {
-      case .success(let text): result[catalogue.canonical(name)] = text
-      case .failure(let fault):
+      do throws(SmallFile.Refusal) {
+        result[catalogue.canonical(name)] = try secret(path)
+      } catch {
         throw RelayError(
-          .sinkDenied, "kafka.properties: \(name) \(fault.reason)",
-          remedy: "Correct the file; it is read again at the next attempt.")
+          .sinkDenied, "kafka.properties: \(name) is in the file \(path), which \(error.reason)",
+          remedy: (error.remedy.map { "\($0). " } ?? "Correct the file. ")
+            + "It is read again at the next attempt.")
       }
     }
     for (name, value) in overriding { result[name] = value }

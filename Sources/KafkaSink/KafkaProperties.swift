@@ -85,9 +85,14 @@ public enum KafkaProperties {
       return value
     }
     guard let path = settings.propertyFiles.first(where: { catalogue.canonical($0.key) == canonical })?.value,
-      case .success(let value) = SecretFile.read(path)
+      let value = try? secret(path)
     else { return nil }
     return value
+  }
+
+  /// The content of the file of a property.
+  static func secret(_ path: String) throws(SmallFile.Refusal) -> String {
+    try SmallFile.secret(path, limit: 1 << 20)
   }
 
   /// The number that librdkafka makes of a property, within the property's range: librdkafka's default where it is not
@@ -112,6 +117,26 @@ public enum KafkaProperties {
     return [
       "password", "secret", "pem", "token", "credential", "sasl.jaas", "oauthbearer.config", "passphrase",
     ].contains { name.contains($0) }
+  }
+
+  private static let kinit = "sasl.kerberos.kinit.cmd"
+
+  /// The properties that are set by which librdkafka runs a command or loads a library that the configuration names:
+  /// name and value.
+  public static func codeSettings(_ settings: KafkaSettings) -> [(name: String, value: String)] {
+    [kinit, "ssl.engine.location", "ssl.providers"].compactMap { name in
+      guard let value = text(of: name, settings), !value.isEmpty else { return nil }
+      // A provider without a path is one that OpenSSL was installed with.
+      return name == "ssl.providers" && !value.contains("/") ? nil : (name, value)
+    }
+  }
+
+  /// The files of certificates and keys that are named: property and path.
+  public static func tlsFiles(_ settings: KafkaSettings) -> [(name: String, path: String)] {
+    fileProperties.sorted().compactMap { name in
+      guard let path = text(of: name, settings), !path.isEmpty, path != "probe" else { return nil }
+      return (name, path)
+    }
   }
 
   // MARK: Faults
@@ -161,9 +186,11 @@ public enum KafkaProperties {
     var value = settings.properties[name] ?? ""
     let path = settings.propertyFiles[name]
     if let path {
-      switch SecretFile.read(path) {
-      case .success(let text): value = text
-      case .failure(let fault): return Fault(name, fault.reason, isFile: true)
+      do throws(SmallFile.Refusal) {
+        value = try secret(path)
+      } catch {
+        let remedy = error.remedy.map { ": \($0)" } ?? ""
+        return Fault(name, "is in the file \(path), which \(error.reason)\(remedy)", isFile: true)
       }
     }
     var fault = refusal(canonical: catalogue.canonical(name), value: value).map { Fault(name, $0) }
@@ -202,6 +229,9 @@ public enum KafkaProperties {
       return "must be fifo: events of one key keep their order"
     case "delivery.report.only.error" where isTrue:
       return "must be false: the checkpoint follows the acknowledgements"
+    case "plugin.library.paths":
+      // librdkafka loads the library, and runs code of it, when the property is set.
+      return "must not be set: outboxd loads no code that a configuration names"
     case "log.queue", "enabled_events":
       return "must not be set: outboxd takes librdkafka's log and events itself"
     case "test.mock.num.brokers":
@@ -279,7 +309,7 @@ public enum KafkaProperties {
 
   /// Without a mechanism it is Kerberos, which whoever forgot the mechanism does not expect.
   private static func kerberosFault(_ settings: KafkaSettings) -> Fault? {
-    let needed = ["sasl.kerberos.keytab", "sasl.kerberos.kinit.cmd", "sasl.kerberos.min.time.before.relogin"]
+    let needed = ["sasl.kerberos.keytab", kinit, "sasl.kerberos.min.time.before.relogin"]
     guard mechanism(settings) == "GSSAPI", needed.allSatisfy({ text(of: $0, settings) == nil }) else {
       return nil
     }
@@ -298,11 +328,15 @@ public enum KafkaProperties {
       offline.properties[name] = nil
       offline.propertyFiles[name] = nil
     }
+    // What is examined here is only read: code is loaded where a connection is wanted.
+    for (name, _) in codeSettings(settings) where name != kinit {
+      offline.properties[name] = nil
+      offline.propertyFiles[name] = nil
+    }
     var overriding: [(name: String, value: String)] = []
     if mechanism(settings) == "GSSAPI" {
       // librdkafka runs this command as soon as there is a client. Its template is looked through all the same.
-      let command = "sasl.kerberos.kinit.cmd"
-      overriding = [(command, "exit 0; " + (text(of: command, settings) ?? defaultValue(of: command)))]
+      overriding = [(kinit, "exit 0; " + (text(of: kinit, settings) ?? defaultValue(of: kinit)))]
     }
     do throws(RelayError) {
       rd_kafka_destroy(try client(RD_KAFKA_PRODUCER, configuration(offline, overriding: overriding)))

@@ -58,33 +58,20 @@ struct ConnectionParameters {
   }
 
   private static func password(in path: String) throws(RelayError) -> String {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw unreadable(path) }
-    defer { close(descriptor) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 4096)
-    while bytes.count <= 65_536 {
-      // SAFETY: read(2) fills at most chunk.count bytes of the array's storage, which lives for the call.
-      let count = read(descriptor, &chunk, chunk.count)
-      if count < 0 && errno == EINTR { continue }
-      if count < 0 { throw unreadable(path) }
-      if count == 0 { break }
-      bytes += chunk[..<count]
+    let password: String
+    do throws(SmallFile.Refusal) {
+      password = try SmallFile.secret(path, limit: 65_536)
+    } catch {
+      throw RelayError(
+        .sourceDenied, "the password file \(path) \(error.reason)",
+        remedy: error.remedy ?? "Correct postgres.password_file, or let outboxd's user read the file.")
     }
-    if bytes.last == UInt8(ascii: "\n") { bytes.removeLast() }
-    if bytes.last == UInt8(ascii: "\r") { bytes.removeLast() }
-    guard bytes.count <= 65_536, !bytes.contains(0) else {
+    guard !password.utf8.contains(0) else {
       throw RelayError(
         .sourceDenied, "the password file \(path) does not hold a password",
         remedy: "Write the password alone into the file named by postgres.password_file.")
     }
-    return String(decoding: bytes, as: UTF8.self)
-  }
-
-  private static func unreadable(_ path: String) -> RelayError {
-    RelayError(
-      .sourceDenied, "the password file \(path) cannot be read: \(String(cString: strerror(errno)))",
-      remedy: "Correct postgres.password_file, or let outboxd's user read the file.")
+    return password
   }
 }
 

@@ -82,7 +82,7 @@ import Testing
     let path = NSTemporaryDirectory() + "outboxd-secret-\(UUID().uuidString)"
     try Data("geheim\r\n".utf8).write(to: URL(fileURLWithPath: path))
     defer { try? FileManager.default.removeItem(atPath: path) }
-    #expect(SecretFile.read(path) == .success("geheim"))
+    #expect(try KafkaProperties.secret(path) == "geheim")
     #expect(faults([:], files: ["sasl.password": path]).isEmpty)
     let twice = faults(["sasl.password": "x"], files: ["sasl.password": path])["sasl.password"]
     #expect(twice?.contains("twice") == true)

@@ -59,7 +59,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       "4:5: kafka.properties: bootstrap.serverz is not a property of librdkafka \(KafkaProperties.libraryVersion); did you mean bootstrap.servers?",
       "5:5: kafka.properties: acks must be all: an event counts as delivered only when every in-sync replica has it",
       "6:5: kafka.properties: linger.ms is refused: Invalid value for configuration property \"queue.buffering.max.ms\"",
-      "7:25: kafka.properties.sasl.password_file: cannot read /nowhere/password: No such file or directory",
+      "7:25: kafka.properties.sasl.password_file: /nowhere/password cannot be read: No such file or directory",
       "8:5: kafka.properties: ssl.ca.location names the file /nowhere/ca.pem, which does not exist"),
     // The shape of the file.
     FaultCase(
@@ -163,13 +163,13 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       "1:38: slot: \"My-Slot\" is not a slot's name; use lower-case letters, digits and _, 63 at most"),
     FaultCase(
       "postgres: {conninfo: dbname=x, password_file: /nowhere}\n" + kafka,
-      "1:47: postgres.password_file: cannot read /nowhere: No such file or directory"),
+      "1:47: postgres.password_file: /nowhere cannot be read: No such file or directory"),
     FaultCase(
-      "postgres: {conninfo: dbname=x password=y, password_file: /dev/null}\n" + kafka,
+      "postgres: {conninfo: dbname=x password=y, password_file: /etc/passwd}\n" + kafka,
       "1:58: postgres.password_file is set, and postgres.conninfo has a password too; keep one of them"),
     FaultCase(
       "postgres: {conninfo: dbname=x, password_file: /tmp}\n" + kafka,
-      "1:47: postgres.password_file: cannot read /tmp: it is a directory"),
+      "1:47: postgres.password_file: /tmp is a directory, not a regular file"),
     // Kafka.
     FaultCase(
       postgres + "kafka: {missing_topic: hold}\n",
@@ -181,7 +181,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       "6:5: kafka.properties has both sasl.password and sasl.password_file; keep one of them"),
     FaultCase(
       postgres + "kafka:\n  properties:\n    bootstrap.servers: k\n    sasl.password_file: /nowhere\n",
-      "5:25: kafka.properties.sasl.password_file: cannot read /nowhere: No such file or directory"),
+      "5:25: kafka.properties.sasl.password_file: /nowhere cannot be read: No such file or directory"),
     FaultCase(
       postgres
         + "kafka:\n  properties:\n    bootstrap.servers: k\n    acks: 1\n    enable.idempotence: false\n",
@@ -243,6 +243,53 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
     #expect(try faults(example.text, environment: ["EMPTY": ""]) == example.expected)
   }
 
+  @Test(
+    "A control character in a configured name or template is refused with its place",
+    arguments: [
+      (#"\n"#, "U+000A"), (#"\e"#, "U+001B"), (#"\x7F"#, "U+007F"), (#"\x9B"#, "U+009B"),
+      (#"\u061C"#, "U+061C"), (#"\u2028"#, "U+2028"), (#"\u202E"#, "U+202E"), (#"\u2066"#, "U+2066"),
+    ])
+  func controls(_ escape: String, _ code: String) throws {
+    func refused(_ text: String, _ place: String) throws {
+      let found = try faults(text)
+      #expect(found.count == 1 && found[0].hasPrefix("\(place): "), "\(text): \(found)")
+      #expect(found.first?.contains("has the control character \(code) in it; remove it") == true, "\(found)")
+    }
+    let value = "\"a.b\(escape)DROP TABLE x;--\""
+    try refused(both + "outboxes:\n  - table: \(value)\n", "4:12")
+    for key in ["source", "topic", "key", "dataschema", "datacontenttype"] {
+      let column = 7 + key.utf8.count
+      try refused(both + "outboxes:\n  - table: a.b\n    \(key): \(value)\n", "5:\(column)")
+    }
+    try refused(both + "outboxes:\n  - table: a.b\n    columns: {id: \(value)}\n", "5:19")
+    try refused(both + "outboxes:\n  - table: a.b\n    extensions: {a: \(value)}\n", "5:21")
+    for key in ["slot", "publication"] {
+      try refused("postgres: {conninfo: dbname=x, \(key): \(value)}\n" + kafka, "1:\(34 + key.utf8.count)")
+    }
+  }
+
+  @Test("A control character comes in neither by a variable, nor by the environment or a flag")
+  func controlsElsewhere() throws {
+    #expect(
+      try faults(
+        "postgres: {conninfo: dbname=x, publication: \"${P}\"}\n" + kafka, environment: ["P": "a\u{1B}[2J"])
+        == [#"1:45: publication: "a\u001b[2J" has the control character U+001B in it; remove it"#])
+    for request in [
+      ConfigurationRequest(
+        settings: [("postgres.publication", "a\nb")], environment: ["OUTBOXD_POSTGRES_CONNINFO": "dbname=x"]),
+      ConfigurationRequest(
+        environment: ["OUTBOXD_POSTGRES_PUBLICATION": "a\nb", "OUTBOXD_POSTGRES_CONNINFO": "dbname=x"]),
+    ] {
+      do throws(ConfigurationInvalid) {
+        _ = try ConfigurationLoader.load(request)
+        Issue.record("taken")
+      } catch {
+        let text = error.relayError.message
+        #expect(text.contains(#""a\nb" has the control character U+000A in it"#), "\(text)")
+      }
+    }
+  }
+
   @Test("All faults of a file come at once, in the order of the file")
   func together() throws {
     let found = try faults("postgres: {slto: a}\nkafka: {properties: {}}\nlog: {level: x}\n")
@@ -302,7 +349,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       try ConfigurationLoader.load(ConfigurationRequest(file: "/nowhere/outboxd.yaml"))
     } throws: {
       ($0 as? ConfigurationInvalid)?.faults.map(\.description) == [
-        "/nowhere/outboxd.yaml: cannot read the file: No such file or directory"
+        "/nowhere/outboxd.yaml: the file cannot be read: No such file or directory"
       ]
     }
   }

@@ -71,10 +71,12 @@ private func load(
     #expect(
       kafka.properties == ["bootstrap.servers": "k:9092", "sasl.password": "secret", "linger.ms": "5"])
     environment["OUTBOXD_KAFKA_PROPERTIES_SASL_PASSWORD"] = nil
-    environment["OUTBOXD_KAFKA_PROPERTIES_SSL_CA_LOCATION_FILE"] = "/dev/null"
+    let folder = try TemporaryFolder()
+    let empty = try folder.write("", to: "empty")
+    environment["OUTBOXD_KAFKA_PROPERTIES_SSL_CA_LOCATION_FILE"] = empty
     #expect(
       try load(nil, environment: environment).configuration.kafka.propertyFiles == [
-        "ssl.ca.location": "/dev/null"
+        "ssl.ca.location": empty
       ])
   }
 

@@ -44,6 +44,16 @@ private func matches(_ text: String, _ pattern: String) -> Bool {
     #expect(matches(object["ts"] ?? "", stamp))
   }
 
+  @Test("No format lets a stranger's text steer a terminal or its reader")
+  func steering() throws {
+    for format in Log.Format.allCases {
+      let line = try #require(
+        try lines(format) { $0.notice("row \u{1B}[2J", ("id", "a\u{202E}b\u{9B}c\u{2066}")) }.first)
+      #expect(line.contains(#"a\u202eb\u009bc\u2066"#) && line.contains(#"row \u001b[2J"#), "\(line)")
+      #expect(!line.unicodeScalars.contains(where: PrintableText.isControl))
+    }
+  }
+
   @Test("An error has its kind, code and remedy as fields")
   func errors() throws {
     let error = RelayError(.slotMissing, "no slot", code: "42704", remedy: "outboxd init")

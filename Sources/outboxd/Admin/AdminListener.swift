@@ -45,7 +45,7 @@ struct AdminListener {
         }
         mayPass = mayPass || errno == EADDRINUSE || errno == EADDRNOTAVAIL
         remedy = Self.remedy(errno, settings.port) ?? remedy
-        reason = FileContents.errorText()
+        reason = SmallFile.errorText(errno)
         entry = information.ai_next
       }
     }

@@ -37,7 +37,7 @@ final class AdminServer {
     guard code == 0 else {
       Unmanaged<AdminWork>.fromOpaque(context).release()
       throw RelayError(
-        .failed, "the admin server cannot start its thread: \(FileContents.errorText(code))")
+        .failed, "the admin server cannot start its thread: \(SmallFile.errorText(code))")
     }
     self.thread = thread
   }
@@ -96,7 +96,7 @@ private final class AdminWork {
     }
     guard let loop = AdminLoop(listener: listener.descriptor, pages: pages, stopSignal: stopSignal) else {
       close(listener.descriptor)
-      throw RelayError(.failed, "the admin server cannot start: \(FileContents.errorText())")
+      throw RelayError(.failed, "the admin server cannot start: \(SmallFile.errorText(errno))")
     }
     self.loop = loop
     place.address.withLock { $0 = listener.address }

@@ -1,6 +1,7 @@
 // Owns: what Linux says about this process.
 // Must not know: who asks.
 import Glibc
+import RelayCore
 
 struct ProcessStatistics: Sendable {
   /// User and system time, in seconds.
@@ -47,7 +48,7 @@ struct ProcessStatistics: Sendable {
   }()
 
   private static func contents(_ path: String) -> String? {
-    guard let bytes = try? FileContents.read(path, limit: 1 << 20) else { return nil }
+    guard let bytes = try? SmallFile.read(path, .anyOwner, limit: 1 << 20) else { return nil }
     return String(decoding: bytes, as: UTF8.self)
   }
 

@@ -21,13 +21,14 @@ enum CheckCommand {
     var findings = [
       Finding(level: .ok, subject: "configuration", message: loaded.file ?? "environment and flags")
     ]
-    findings += loaded.warnings.map {
+    findings += loaded.warnings.filter { !$0.isSecurity }.map {
       Finding(level: .warning, subject: "configuration", message: $0.description)
     }
     var keys: [String: KafkaInspector.Key] = [:]
     let facts = server(configuration, &findings)
     let topics = facts.map { postgres($0, configuration, keys: &keys, &findings) } ?? []
     kafka(configuration, topics: topics, keys: keys, &findings)
+    findings += SecurityCheck.files(configuration, file: loaded.file, warnings: loaded.warnings)
     findings += SecurityCheck.findings(configuration, file: loaded.file, facts: facts)
     let isFault = { (finding: Finding) in
       finding.level == .error || finding.level == .warning && invocation.isSet("strict")

@@ -12,6 +12,11 @@ enum InitCommand {
     guard let role else {
       throw invocation.usage("the conninfo names no user: name the role of outboxd with --role")
     }
+    do throws(ValueFault) {
+      try ConfigurationValues.checkName(role)
+    } catch {
+      throw invocation.usage("the role of outboxd: \(error.message)")
+    }
     let statements = SetupSQL.statements(settings: settings, mappings: configuration.outboxes, role: role)
     if invocation.isSet("remove") {
       guard !invocation.isSet("apply") else {
@@ -29,6 +34,10 @@ enum InitCommand {
     let administrator = invocation.value("as")
     if let administrator, let problem = PostgresSettings.conninfoProblem(administrator, name: "--as") {
       throw RelayError(.configurationInvalid, problem.message, remedy: problem.suggestion)
+    }
+    if let administrator, PostgresSettings.conninfoHasSecret(administrator) {
+      let warning = ConfigurationNames.visibleSecret(.flag("--as"), use: "PGPASSFILE or ~/.pgpass")
+      configuration.log.makeLog().warning("configuration", ("warning", warning.description))
     }
     return try Interruption.run(log: configuration.log.makeLog()) { (stop) throws(RelayError) in
       try apply(statements, settings: settings, administrator: administrator, stop: stop)

@@ -26,8 +26,13 @@ struct ConfigurationFault: Equatable, Sendable {
   var message: String
   /// What to do, or the name that was probably meant.
   var suggestion: String?
+  /// It is about who may read or write what: `outboxd check` lists it under security.
+  var isSecurity: Bool
 
-  init(_ origin: SettingOrigin, _ message: String, suggestion: String? = nil) {
+  init(
+    _ origin: SettingOrigin, _ message: String, suggestion: String? = nil, isSecurity: Bool = false
+  ) {
+    self.isSecurity = isSecurity
     switch origin {
     case .file(let name, let position):
       file = name
@@ -41,6 +46,11 @@ struct ConfigurationFault: Equatable, Sendable {
     self.message = message
     self.suggestion = suggestion
   }
+}
+
+extension ConfigurationFault {
+  /// It is about a flag, which `ps` shows.
+  var isOnCommandLine: Bool { line == 0 && file.hasPrefix("--") }
 }
 
 extension ConfigurationFault: CustomStringConvertible {

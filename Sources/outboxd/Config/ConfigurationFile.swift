@@ -104,7 +104,8 @@ struct ConfigurationFile {
     }
     do throws(Expansion.Failure) {
       let expanded = try Expansion.expand(text, environment: environment)
-      return Setting(text: expanded, origin: .file(file, node.position))
+      return Setting(
+        text: expanded, origin: .file(file, node.position), written: expanded == text ? nil : text)
     } catch {
       fault(node.position, "\(name): \(error.message)", error.suggestion)
       return nil

@@ -5,6 +5,8 @@
 struct Setting: Equatable, Sendable {
   var text: String
   var origin: SettingOrigin
+  /// As it stands in the file, where variables were replaced in it.
+  var written: String?
 }
 
 /// A name that the operator chose, with its value.
@@ -102,10 +104,16 @@ enum ConfigurationNames {
       || rest.hasPrefix("SERVICE_PORT")
   }
 
+  /// `ps` shows the words of a command to everybody.
+  static func visibleSecret(_ origin: SettingOrigin, use: String) -> ConfigurationFault {
+    ConfigurationFault(
+      origin, "a secret on the command line is seen by every user of the machine", suggestion: "use \(use)",
+      isSecurity: true)
+  }
+
   /// What `--set KEY=VALUE`, `--log-level` and `--log-format` say.
   static func layer(
-    settings: [(key: String, value: String)], faults: inout [ConfigurationFault],
-    warnings: inout [ConfigurationFault]
+    settings: [(key: String, value: String)], faults: inout [ConfigurationFault]
   ) -> ConfigurationLayer {
     var layer = ConfigurationLayer()
     let propertyPrefix = ConfigurationKey.kafkaProperties + "."
@@ -114,12 +122,6 @@ enum ConfigurationNames {
       let setting = Setting(text: value, origin: origin)
       if key.hasPrefix(propertyPrefix), key.count > propertyPrefix.count {
         let name = String(key.dropFirst(propertyPrefix.count))
-        if Redaction.isSecret(property: name), !name.hasSuffix(ConfigurationLayer.fileSuffix) {
-          warnings.append(
-            ConfigurationFault(
-              origin, "a secret on the command line is seen by every user of the machine",
-              suggestion: "use \(name)_file"))
-        }
         layer.maps[ConfigurationKey.kafkaProperties, default: []].removeAll { $0.name == name }
         layer.maps[ConfigurationKey.kafkaProperties, default: []].append(
           MapEntry(name: name, nameOrigin: origin, setting: setting))

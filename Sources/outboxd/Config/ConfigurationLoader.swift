@@ -23,7 +23,9 @@ struct LoadedConfiguration: Equatable, Sendable {
 struct ConfigurationLoader {
   private let request: ConfigurationRequest
   private var faults: [ConfigurationFault] = []
-  private var warnings: [ConfigurationFault] = []
+  var warnings: [ConfigurationFault] = []
+  /// Whose the file is. Nil: there is none.
+  private(set) var fileStatus: SmallFile.Status?
   /// Where the file could not be read, what is missing in it would only be noise.
   private var isFileUnreadable = false
 
@@ -37,7 +39,7 @@ struct ConfigurationLoader {
         environment: request.environment, faults: &loader.faults, warnings: &loader.warnings))
     layer.override(
       by: ConfigurationNames.layer(
-        settings: request.settings, faults: &loader.faults, warnings: &loader.warnings))
+        settings: request.settings, faults: &loader.faults))
     let configuration = loader.configuration(from: layer, file: found?.file)
     guard loader.faults.isEmpty else { throw ConfigurationInvalid(faults: Self.sorted(loader.faults)) }
     return LoadedConfiguration(configuration: configuration, file: found?.file, warnings: loader.warnings)
@@ -58,13 +60,15 @@ struct ConfigurationLoader {
 
   private mutating func readFile() -> (file: String, layer: ConfigurationLayer)? {
     var name = request.file
-    if name == nil { name = request.searchPaths.first { FileContents.exists($0) } }
+    if name == nil { name = request.searchPaths.first { SmallFile.exists($0) } }
     guard let name else { return nil }
     let text: [UInt8]
-    do throws(FileContents.Failure) {
-      text = try FileContents.read(name, limit: YAMLDocument.maximumSize + 1)
+    do throws(SmallFile.Refusal) {
+      (text, fileStatus) = try SmallFile.examine(
+        name, .trustedOrPipe, limit: YAMLDocument.maximumSize + 1)
     } catch {
-      faults.append(ConfigurationFault(.flag(name), "cannot read the file: \(error.reason)"))
+      faults.append(
+        ConfigurationFault(.flag(name), "the file \(error.reason)", suggestion: error.remedy))
       isFileUnreadable = true
       return nil
     }
@@ -111,6 +115,9 @@ struct ConfigurationLoader {
   ) {
     if let conninfo = layer.values["postgres.conninfo"] {
       settings.conninfo = conninfo.text
+      warnOfSecret(conninfo, "postgres.conninfo", use: "postgres.password_file") {
+        PostgresSettings.conninfoHasSecret($0)
+      }
       if let problem = PostgresSettings.conninfoProblem(conninfo.text) {
         fault(conninfo.origin, problem.message, problem.suggestion)
       }
@@ -168,6 +175,9 @@ struct ConfigurationLoader {
       origins[name] = entry.nameOrigin
       if entry.name == name {
         settings.properties[name] = entry.setting.text
+        warnOfSecret(entry.setting, "kafka.properties.\(name)", use: "\(name)_file") {
+          Redaction.isSecret(property: name) && !$0.isEmpty
+        }
       } else {
         settings.propertyFiles[name] = entry.setting.text
         checkFile(
@@ -183,6 +193,7 @@ struct ConfigurationLoader {
       guard let origin = origins[problem.property] ?? place else { continue }
       fault(origin, problem.message)
     }
+    warnOfCode(settings, origins)
     let given = Set(origins.keys).union(
       layer.faulty.map {
         ConfigurationLayer.withoutFileSuffix(
@@ -296,6 +307,7 @@ struct ConfigurationLoader {
   ) -> Value? {
     guard let setting = layer.values[path] else { return nil }
     do throws(ValueFault) {
+      try ConfigurationValues.checkPrintable(setting.text)
       return try parse(setting.text)
     } catch {
       fault(
@@ -358,21 +370,7 @@ struct ConfigurationLoader {
     fault(layer.sections[section] ?? start, "\(name) is missing", suggestion)
   }
 
-  private mutating func checkFile(_ setting: Setting, name: String, isSecret: Bool) {
-    do throws(FileContents.Failure) {
-      let status = try FileContents.status(setting.text)
-      if isSecret, status.isWorldReadable {
-        warnings.append(
-          ConfigurationFault(
-            setting.origin, "\(name): every user of the machine can read \(setting.text)",
-            suggestion: "chmod 600 \(setting.text)"))
-      }
-    } catch {
-      fault(setting.origin, "\(name): cannot read \(setting.text): \(error.reason)")
-    }
-  }
-
-  private mutating func fault(_ origin: SettingOrigin, _ message: String, _ suggestion: String? = nil) {
+  mutating func fault(_ origin: SettingOrigin, _ message: String, _ suggestion: String? = nil) {
     faults.append(ConfigurationFault(origin, message, suggestion: suggestion))
   }
 }

@@ -157,9 +157,19 @@ enum ConfigurationValues {
     return name
   }
 
-  /// A name of Postgres: 1 to 63 bytes, no NUL.
+  /// Names and templates end up in SQL, in logs and on terminals. No control character is in one by intention.
+  static func checkPrintable(_ text: String) throws(ValueFault) {
+    guard let control = text.unicodeScalars.first(where: PrintableText.isControl) else { return }
+    let digits = String(control.value, radix: 16, uppercase: true)
+    let code = "U+" + String(repeating: "0", count: max(0, 4 - digits.utf8.count)) + digits
+    throw ValueFault(
+      "\(PrintableText.quoted(text)) has the control character \(code) in it", "remove it")
+  }
+
+  /// A name of Postgres: 1 to 63 bytes, no control character.
   static func checkName(_ text: String) throws(ValueFault) {
-    guard (1...63).contains(text.utf8.count), !text.utf8.contains(0) else {
+    try checkPrintable(text)
+    guard (1...63).contains(text.utf8.count) else {
       throw ValueFault("\"\(text)\" is not a name", "a name of Postgres has 1 to 63 bytes")
     }
   }

@@ -32,6 +32,17 @@ enum Expansion {
     return result
   }
 
+  /// What of the text stands in the file itself.
+  static func withoutVariables(_ text: String) -> String {
+    var result = ""
+    var rest = Substring(text)
+    while let start = rest.firstRange(of: "${") {
+      result += rest[..<start.lowerBound]
+      rest = rest[start.upperBound...].drop { $0 != "}" }.dropFirst()
+    }
+    return result + rest
+  }
+
   private static func value(
     of expression: Substring, environment: [String: String]
   ) throws(Failure) -> String {
