@@ -7,6 +7,9 @@
 /// values of headers are strings that hold exactly the record's bytes; bytes that are not UTF-8 stand in base64
 /// (RFC 4648) under `key_base64` and `value_base64` instead. A missing key, and the value of a tombstone, are null.
 public struct RecordLine: ~Copyable {
+  /// How every line begins.
+  public static let beginning: StaticString = #"{"topic":"#
+
   private var writer = JSONWriter()
 
   public init() {}
@@ -14,7 +17,7 @@ public struct RecordLine: ~Copyable {
   /// The record's line, with the newline. Valid until the next call.
   public mutating func line(of record: Record) -> LentBytes {
     writer.reset()
-    writer.raw(#"{"topic":"#)
+    writer.raw(Self.beginning)
     writer.string(record.topic)
     member(#","key":"#, #","key_base64":"#, record.key)
     writer.raw(#","headers":["#)

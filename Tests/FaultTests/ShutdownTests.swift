@@ -173,7 +173,7 @@ extension Faults {
         ["replay", "--from", from, "--source", "wal", "--rate", "50", "--to-file", file],
         saying: "outboxd replay --resume --job"
       ) { _ in try scene.hasStored(20) }
-      try scene.run(["replay", "--resume", "--rate", "100000"])
+      try scene.run(["replay", "--resume", "--to-file", file, "--rate", "100000"])
       #expect(try lines(file) >= 2000)
 
       try scene.kafka.control("pause")
@@ -194,7 +194,7 @@ extension Faults {
       try scene.interrupt(
         ["backfill", "--rate", "50", "--to-file", filled], configuration, saying: "outboxd backfill --resume"
       ) { _ in try scene.hasStored(20, database: "fill") }
-      try scene.run(["backfill", "--resume", "--rate", "100000"], configuration)
+      try scene.run(["backfill", "--resume", "--to-file", filled, "--rate", "100000"], configuration)
       #expect(try lines(filled) >= 2000)
 
       try scene.createTopics(["event.order", "event.cart", "event.customer"], prefix: other.prefix)

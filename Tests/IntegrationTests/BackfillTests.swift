@@ -145,7 +145,8 @@ extension Integration {
       #expect(!process.errors.contains("come again"), "\(process.errors)")
       let written = lines()
       #expect(try written < total && stored() == written)
-      let result = try OutboxdProcess.command(words + ["--resume", "--rate", "100000", "--json"])
+      let result = try OutboxdProcess.command(
+        words + ["--resume", "--to-file", file, "--rate", "100000", "--json"])
       #expect(result.status == 0 && result.output.contains("\"sent_before\": \(written)"), "\(result.output)")
       #expect(lines() == total)
     }

@@ -409,7 +409,9 @@ extension Campaign {
       let isInterrupted = left > 0
       let rate = isInterrupted ? Int.random(in: 10...60, using: &random) : 1_000_000
       let arguments =
-        [name] + (isResume ? ["--resume"] : words) + ["--json", "--rate", "\(rate)"]
+        [name] + (isResume ? ["--resume"] + (file.map { ["--to-file", $0] } ?? []) : words) + [
+          "--json", "--rate", "\(rate)",
+        ]
       world.tell("outboxd \(arguments.joined(separator: " "))")
       read.began = Self.now()
       let process = try ChildProcess(

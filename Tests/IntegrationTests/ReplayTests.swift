@@ -344,7 +344,10 @@ extension Integration {
         try scene.server.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", database: "shop")
           == "0"
       }
-      let result = try scene.replayJSON("--resume", "--rate", "100000")
+      let result =
+        target == "file"
+        ? try scene.replayJSON("--resume", "--to-file", path, "--rate", "100000")
+        : try scene.replayJSON("--resume", "--rate", "100000")
       #expect(result["complete"] as? Bool == true)
       switch target {
       case "file":

@@ -142,7 +142,7 @@ private final class ScriptedSource: BoundedSource {
 
   private func run(_ job: Job, keeper: JobKeeper) -> RelayError? {
     JobSession(
-      job: job, keeper: keeper, metrics: RelayMetrics(), meter: JobMeter(), stop: StopSignal(),
+      job: job, id: 1, keeper: keeper, metrics: RelayMetrics(), meter: JobMeter(), stop: StopSignal(),
       log: Log(level: .error)
     ).run()
   }
@@ -206,8 +206,8 @@ private final class ScriptedSource: BoundedSource {
       let keeper = keeper()
       let stop = StopSignal()
       let first = JobSession(
-        job: try job(to: path, synthetic: synthetic, stopAt: stopAt), keeper: keeper, metrics: RelayMetrics(),
-        meter: JobMeter(), stop: stop, log: Log(level: .error))
+        job: try job(to: path, synthetic: synthetic, stopAt: stopAt), id: 1, keeper: keeper,
+        metrics: RelayMetrics(), meter: JobMeter(), stop: stop, log: Log(level: .error))
       let failure = first.run()
       #expect(failure?.kind == .interrupted)
       let before = try ids(path)

@@ -76,7 +76,7 @@ private func settled(_ sink: any RecordSink) throws -> [UInt64] {
     let path = folder.path + "/events.jsonl"
     let metrics = RelayMetrics()
     do {
-      let sink = try JSONLinesSink(path: path, .create, metrics: metrics)
+      let sink = try JSONLinesSink(path: path, .create(nil), metrics: metrics)
       for tag in [4, 4, 5] as [UInt64] {
         #expect(try withRecord(value: "\(tag)") { try sink.send($0, tag: tag) } == .accepted)
       }
@@ -88,17 +88,18 @@ private func settled(_ sink: any RecordSink) throws -> [UInt64] {
     }
     #expect(metrics.topics == ["t": 3])
     let refused = #expect(throws: RelayError.self) {
-      try JSONLinesSink(path: path, .create, metrics: metrics)
+      try JSONLinesSink(path: path, .create(nil), metrics: metrics)
     }
     #expect(refused?.message == "the file \(path) exists")
-    #expect(throws: RelayError.self) { try JSONLinesSink(path: path + "x", .append, metrics: metrics) }
+    #expect(throws: RelayError.self) { try JSONLinesSink(path: path + "x", .append(nil), metrics: metrics) }
   }
 
   @Test func `a job that goes on cuts off what a crash left of a line, and appends`() throws {
     let folder = try TemporaryFolder()
-    for (before, kept) in [("a\nb\nhalf a li", "a\nb\n"), ("half", ""), ("", ""), ("a\n", "a\n")] {
+    let half = #"{"topic":"t","key":"#
+    for (before, kept) in [("a\nb\n" + half, "a\nb\n"), (half, ""), ("{\"to", ""), ("", ""), ("a\n", "a\n")] {
       let path = try folder.write(before, to: "events.jsonl")
-      let sink = try JSONLinesSink(path: path, .append, metrics: RelayMetrics())
+      let sink = try JSONLinesSink(path: path, .append(nil), metrics: RelayMetrics())
       _ = try withRecord { try sink.send($0, tag: 1) }
       #expect(try settled(sink) == [1])
       let text = try String(contentsOfFile: path, encoding: .utf8)
@@ -106,8 +107,76 @@ private func settled(_ sink: any RecordSink) throws -> [UInt64] {
     }
   }
 
+  private let mark = JobMark(job: 7, slot: "outboxd", systemIdentifier: 9)
+
+  @Test func `a job goes on in the file that it has made, which only its owner reads`() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/events.jsonl"
+    close(try JobFile.open(path, .create(mark)))
+    for file in [path, JobMark.path(of: path)] {
+      #expect(try SmallFile.status(file).mode == 0o600)
+    }
+    close(try JobFile.open(path, .append(mark)))
+    close(try JobFile.open(path, .appendOrCreate(mark)))
+    for other in [
+      JobMark(job: 8, slot: "outboxd", systemIdentifier: 9), JobMark(job: 7, slot: "o", systemIdentifier: 9),
+      JobMark(job: 7, slot: "outboxd", systemIdentifier: 8),
+    ] {
+      #expect(throws: RelayError.self) { try JobFile.open(path, .append(other)) }
+    }
+  }
+
+  @Test func `a file that the job has not made is neither cut nor appended to`() throws {
+    let folder = try TemporaryFolder()
+    let foreign = "alias ls=ls\nhalf a li"
+    func isRefused(_ path: String, _ reason: String) {
+      for opening in [JobFile.Opening.append(mark), .appendOrCreate(mark)] {
+        let error = #expect(throws: RelayError.self) { try JobFile.open(path, opening) }
+        #expect(error?.kind == .usage && error?.message.contains(reason) == true, "\(error?.message ?? "")")
+      }
+    }
+    let victim = try folder.write(foreign, to: "bashrc")
+    isRefused(victim, "bashrc.job cannot be read: No such file")
+    // A mark of the same job beside another file, and one beside a link to it.
+    let own = folder.path + "/own"
+    close(try JobFile.open(own, .create(mark)))
+    try FileManager.default.copyItem(atPath: own + ".job", toPath: victim + ".job")
+    isRefused(victim, "is of another job, or of another file")
+    try FileManager.default.createSymbolicLink(atPath: folder.path + "/link", withDestinationPath: own)
+    isRefused(folder.path + "/link", "it is a symbolic link")
+    mkfifo(folder.path + "/fifo", 0o600)
+    isRefused(folder.path + "/fifo", "it is no regular file")
+    // Somebody has written behind the job's lines.
+    try Data(foreign.utf8).write(to: URL(fileURLWithPath: own + "x"))
+    let handle = try #require(FileHandle(forUpdatingAtPath: own))
+    try handle.write(contentsOf: Data(foreign.utf8))
+    try handle.close()
+    isRefused(own, "it ends with something that outboxd has not written")
+    #expect(try String(contentsOfFile: own, encoding: .utf8) == foreign)
+    #expect(try String(contentsOfFile: victim, encoding: .utf8) == foreign)
+    chmod(own, 0o666)
+    isRefused(own, "others may write it")
+  }
+
+  @Test func `a new job overwrites neither a file, nor one in the place of its mark`() throws {
+    let folder = try TemporaryFolder()
+    let path = folder.path + "/new"
+    let taken = try folder.write("mine", to: "new.job")
+    let error = #expect(throws: RelayError.self) { try JobFile.open(path, .create(mark)) }
+    #expect(error?.message == "the file \(taken) exists")
+    #expect(try String(contentsOfFile: taken, encoding: .utf8) == "mine")
+    #expect(access(path, F_OK) != 0)
+    for kind in ["link", "fifo"] {
+      let name = folder.path + "/\(kind)"
+      if kind == "link" { symlink(taken, name) } else { mkfifo(name, 0o600) }
+      let error = #expect(throws: RelayError.self) { try JobFile.open(name, .create(mark)) }
+      #expect(error?.message == "the file \(name) exists")
+    }
+  }
+
   @Test func `a full disk ends the job, and settles nothing`() throws {
-    let sink = try JSONLinesSink(path: "/dev/full", .append, metrics: RelayMetrics())
+    let sink = try JSONLinesSink(
+      descriptor: open("/dev/full", O_WRONLY | O_CLOEXEC), name: "full", metrics: RelayMetrics())
     _ = try withRecord { try sink.send($0, tag: 1) }
     let failure = #expect(throws: RelayError.self) { try settled(sink) }
     #expect(failure?.kind == .failed)

@@ -124,6 +124,24 @@ private func fault(_ words: String...) -> String {
     }
   }
 
+  @Test func `a row of outboxd.job asks for nothing that the command line could not ask for`() {
+    let plain = ReplayRequest(
+      plan: ReplayPlan(origin: .wal, from: LSN(1), through: LSN(2), published: LSN(3)))
+    for (topic, rate, isTaken) in [
+      ("orders.repair", 5, true), ("a b", 5, false), ("a\u{1B}[2J", 5, false), ("..", 5, false),
+      ("t", 0, false), ("t", -1, false),
+    ] {
+      var request = plain
+      (request.topic, request.rate) = (topic, rate)
+      #expect((ReplayRequest(json: request.json.compact) != nil) == isTaken, "\(topic) \(rate)")
+      let tables = JSONValue.object([
+        .init("start_lsn", .text("0/1")), .init("tables", .array([])), .init("topic", .text(topic)),
+        .init("rate", .integer(Int64(rate))),
+      ])
+      #expect((TableRequest(json: tables.compact) != nil) == isTaken, "\(topic) \(rate)")
+    }
+  }
+
   // MARK: What is seen
 
   @Test func `the progress line has its numbers and is never wider than asked`() {

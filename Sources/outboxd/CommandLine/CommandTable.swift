@@ -150,7 +150,9 @@ enum CommandTable {
         help: "What to read. Default: wal where that has the range."),
     ] + sendingOptions + [
       CommandOption(name: "resume", help: "Go on with the replay that was interrupted last."),
-      CommandOption(name: "job", value: "NUMBER", help: "With --resume: go on with this one."),
+      CommandOption(
+        name: "job", value: "NUMBER",
+        help: "With --resume: go on with this one; --to-file names its file again."),
       jsonOption,
     ],
     examples: [
@@ -202,7 +204,9 @@ enum CommandTable {
         name: "accept-duplicates",
         help: "Publish every row that the slot will not send, also what was published before."),
       CommandOption(name: "resume", help: "Go on with the backfill that was interrupted last."),
-      CommandOption(name: "job", value: "NUMBER", help: "With --resume: go on with this one."),
+      CommandOption(
+        name: "job", value: "NUMBER",
+        help: "With --resume: go on with this one; --to-file names its file again."),
       jsonOption,
     ],
     examples: [

@@ -18,6 +18,10 @@ enum BackfillCommand {
         throw JobResumption.unreadable(record)
       }
       if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
+      resumed.file = try JobResumption.file(recorded: resumed.file, "backfill", record.id, invocation)
+      configuration.log.makeLog().write(
+        .notice, "backfill goes on",
+        [("job", String(record.id)), ("sent_before", String(record.events))] + resumed.place)
       request = resumed
       job = try self.job(request, tally, invocation, configuration)
       job.resumed = record
@@ -127,7 +131,9 @@ enum BackfillCommand {
     return Job(
       command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
       target: request.target, rate: request.rate, request: request.json,
-      resumeCommand: { JobResumption.command("backfill", $0, invocation) },
+      resumeCommand: { [file = request.file] in
+        JobResumption.command("backfill", $0, invocation, file: file)
+      },
       open: { [range = request.range] (position, stop, log) throws(RelayError) -> any BoundedSource in
         try PostgresSource.openTables(
           range, resume: position, settings: settings, reads: reads, tally: tally, stop: stop, log: log)

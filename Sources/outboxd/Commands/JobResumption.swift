@@ -1,5 +1,6 @@
 // Owns: what `--resume` goes on with, and how it is said.
 // Must not know: what a job does.
+import Glibc
 import PostgresSource
 import RelayCore
 
@@ -41,9 +42,51 @@ enum JobResumption {
     RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
   }
 
+  /// Where an interrupted job goes on: only the command line says which file is written.
+  /// - Parameters:
+  ///   - recorded: the file that the job's row names. It is shown, and never opened.
+  ///   - command: `replay` or `backfill`.
+  /// - Throws: `usage` where the job writes to a file and none is given, or the other way round.
+  static func file(
+    recorded: String?, _ command: String, _ id: Int64, _ invocation: Invocation
+  ) throws(RelayError) -> String? {
+    let given = invocation.value("to-file")
+    guard let recorded else {
+      if given == nil { return nil }
+      throw invocation.usage("\(command) \(id) sends to Kafka: it takes no --to-file")
+    }
+    guard let given else {
+      throw RelayError(
+        .usage,
+        "\(command) \(id) writes to a file, which must be named again: the database does not decide which file is "
+          + "written. Its row in outboxd.job says \(PrintableText.quoted(recorded))",
+        remedy:
+          "If that is the file that you gave it: \(self.command(command, id, invocation, file: "FILE")), with its "
+          + "path as FILE.")
+    }
+    guard !given.isEmpty, given != "-" else {
+      throw invocation.usage("\(command) \(id) writes to a file: --to-file needs its path")
+    }
+    return absolute(given)
+  }
+
+  /// From the root: the job's row shows it to whoever is in another folder.
+  static func absolute(_ path: String) -> String {
+    guard !path.hasPrefix("/"), let folder = getcwd(nil, 0) else { return path }
+    // SAFETY: getcwd allocates a NUL-terminated text, which is freed once.
+    defer { free(folder) }
+    return String(cString: folder) + "/" + path
+  }
+
   /// The command line that goes on with a job.
-  static func command(_ command: String, _ id: Int64, _ invocation: Invocation) -> String {
-    let file = invocation.value("config").map { " --config \(ShellText.quoted($0))" } ?? ""
-    return "outboxd \(command) --resume --job \(id)\(file)"
+  /// - Parameter file: what this process writes to; nil for Kafka.
+  static func command(
+    _ command: String, _ id: Int64, _ invocation: Invocation, file: String? = nil
+  ) -> String {
+    func option(_ name: String, _ value: String?) -> String {
+      value.map { " --\(name) \(ShellText.quoted($0))" } ?? ""
+    }
+    return "outboxd \(command) --resume --job \(id)" + option("config", invocation.value("config"))
+      + option("to-file", file)
   }
 }

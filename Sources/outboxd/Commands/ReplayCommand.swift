@@ -1,6 +1,5 @@
 // Owns: `outboxd replay`: plan the range or find the interrupted job, run it, say what came of it.
 // Must not know: SQL, how records are sent.
-import Glibc
 import PostgresSource
 import RelayCore
 
@@ -49,7 +48,7 @@ enum ReplayCommand {
     } else if options.file == "-" {
       target = .standardOutput
     } else if let file = options.file {
-      let path = absolute(file)
+      let path = JobResumption.absolute(file)
       request.file = path
       target = .file(path)
     }
@@ -80,6 +79,7 @@ enum ReplayCommand {
       throw JobResumption.unreadable(record)
     }
     if let rate = try ReplayOptions.rate(invocation) { request.rate = rate }
+    request.file = try JobResumption.file(recorded: request.file, "replay", record.id, invocation)
     let target = request.file.map { JobTarget.file($0) } ?? .kafka
     var job = job(request, target: target, tally, invocation, configuration)
     job.resumed = record
@@ -100,7 +100,7 @@ enum ReplayCommand {
     return Job(
       command: "replay", verb: "replaying", configuration: configuration, options: request.options,
       target: target, rate: request.rate, request: request.json,
-      resumeCommand: { JobResumption.command("replay", $0, invocation) },
+      resumeCommand: { [file = request.file] in JobResumption.command("replay", $0, invocation, file: file) },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
         switch plan.origin {
         case .wal:
@@ -131,6 +131,7 @@ enum ReplayCommand {
     if let time = plan.toTime { fields.append(("to_time", RFC3339.string(microseconds: time))) }
     if let record = job.resumed {
       fields += [("job", String(record.id)), ("sent_before", String(record.events))]
+      fields += request.place
     }
     log.write(.notice, job.resumed == nil ? "replay" : "replay goes on", fields)
     for note in plan.notes { log.notice("replay", ("note", note)) }
@@ -144,27 +145,5 @@ enum ReplayCommand {
       .init("from_time", .optional(plan.fromTime.map { RFC3339.string(microseconds: $0) })),
       .init("to_time", .optional(plan.toTime.map { RFC3339.string(microseconds: $0) })),
     ]
-  }
-
-  private static func absolute(_ path: String) -> String {
-    guard !path.hasPrefix("/"), let folder = getcwd(nil, 0) else { return path }
-    defer { free(folder) }
-    return String(cString: folder) + "/" + path
-  }
-}
-
-/// Words for a shell.
-enum ShellText {
-  /// As it is where no shell sees anything in it, else in single quotes.
-  static func quoted(_ text: String) -> String {
-    let isPlain =
-      !text.isEmpty
-      && text.utf8.allSatisfy { byte in
-        (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
-          || "._-/:@%+,".utf8.contains(byte)
-      }
-    return isPlain
-      ? text
-      : "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
   }
 }

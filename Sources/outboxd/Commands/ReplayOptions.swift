@@ -18,7 +18,7 @@ struct ReplayOptions: Equatable {
 
   /// The options that a resumed replay brings with it.
   static let fixed = [
-    "from", "to", "source", "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "to-file",
+    "from", "to", "source", "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic",
     "dry-run",
   ]
 
@@ -50,7 +50,19 @@ struct ReplayOptions: Equatable {
 
   /// Events a second.
   static func rate(_ invocation: Invocation) throws(RelayError) -> Int? {
-    try invocation.number("rate", in: 1...10_000_000)
+    try invocation.number("rate", in: rates)
+  }
+
+  private static let rates = 1...10_000_000
+
+  /// Whether a job's row asks for what the command line could ask for.
+  static func isSendable(topic: String?, rate: Int?) -> Bool {
+    topic.map { CloudEventRules.isTopic($0) } ?? true && rate.map { rates.contains($0) } ?? true
+  }
+
+  /// For the log.
+  static func place(topic: String?, file: String?) -> [Log.Field] {
+    [("to", file ?? "Kafka")] + (topic.map { [("topic", $0)] } ?? [])
   }
 
   static func outbox(

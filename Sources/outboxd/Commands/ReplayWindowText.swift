@@ -11,11 +11,13 @@ extension ReplayStatus {
     lines.append(("wal rate", walRate.map { "\(RelayStatus.size($0)) a second" } ?? "not known yet"))
     lines.append(("limit", limitText))
     lines += jobs.map { job in
-      (
+      let isKnown = ["replay", "backfill"].contains(job.command)
+      let remedy =
+        isKnown ? ". If it does not run any more: outboxd \(job.command) --resume --job \(job.id)" : ""
+      return (
         "job",
-        "\(job.id) \(job.command), since \(Self.time(job.startedAt)), last progress "
-          + "\(Self.time(job.updatedAt)), events: \(job.events). If it does not run any more: outboxd \(job.command) "
-          + "--resume --job \(job.id)"
+        "\(job.id) \(isKnown ? job.command : PrintableText.quoted(job.command)), since "
+          + "\(Self.time(job.startedAt)), last progress \(Self.time(job.updatedAt)), events: \(job.events)\(remedy)"
       )
     }
     return lines

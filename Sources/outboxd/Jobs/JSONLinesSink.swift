@@ -11,6 +11,7 @@ final class JSONLinesSink: RecordSink {
   private let output: NonBlockingOutput
   private let name: String
   private let isRegular: Bool
+  private let isTerminal: Bool
   private let metrics: RelayMetrics
   private var lines = RecordLine()
   private var settled: SettledTags
@@ -26,45 +27,27 @@ final class JSONLinesSink: RecordSink {
   /// More than this waits for no slow reader.
   private static let bufferLimit = 1024 * 1024
 
-  enum Opening {
-    /// Refused where there is a file.
-    case create
-    /// The file of an interrupted job. Its last line is cut off where a crash left it unfinished.
-    case append
-    /// As `append`, for a job that may not have come to write anything.
-    case appendOrCreate
-
-    fileprivate var flags: Int32 {
-      switch self {
-      case .create: O_CREAT | O_EXCL
-      case .append: 0
-      case .appendOrCreate: O_CREAT
-      }
-    }
-  }
-
-  /// A file.
-  /// - Throws: `failed` with the file's name and the system's reason.
-  init(path: String, _ opening: Opening, metrics: RelayMetrics) throws(RelayError) {
-    settled = try SettledTags()
-    self.metrics = metrics
-    name = path
-    isRegular = true
-    file = open(path, O_RDWR | O_CLOEXEC | opening.flags, 0o644)
-    guard file >= 0 else { throw Self.openFailure(path, opening) }
-    output = NonBlockingOutput(file)
-    if opening != .create { try cutUnfinishedLine() }
+  /// A file of a job.
+  /// - Throws: as `JobFile.open`.
+  convenience init(path: String, _ opening: JobFile.Opening, metrics: RelayMetrics) throws(RelayError) {
+    try self.init(descriptor: try JobFile.open(path, opening), name: path, metrics: metrics)
   }
 
   /// Standard output.
-  init(metrics: RelayMetrics) throws(RelayError) {
+  convenience init(metrics: RelayMetrics) throws(RelayError) {
+    try self.init(descriptor: STDOUT_FILENO, name: "standard output", metrics: metrics)
+  }
+
+  /// - Parameter descriptor: closed at the end, unless it is a standard stream.
+  init(descriptor: Int32, name: String, metrics: RelayMetrics) throws(RelayError) {
     settled = try SettledTags()
     self.metrics = metrics
-    name = "standard output"
-    file = STDOUT_FILENO
-    output = NonBlockingOutput(STDOUT_FILENO)
+    self.name = name
+    file = descriptor
+    output = NonBlockingOutput(descriptor)
+    isTerminal = isatty(descriptor) == 1
     var status = stat()
-    isRegular = fstat(STDOUT_FILENO, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    isRegular = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
   deinit {
@@ -78,7 +61,7 @@ final class JSONLinesSink: RecordSink {
   func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
     if let failure { throw failure }
     if buffer.count - written >= Self.bufferLimit { return .full }
-    buffer.append(contentsOf: lines.line(of: record))
+    append(lines.line(of: record))
     if let last = waiting.indices.last, waiting[last].tag == tag {
       waiting[last].count += 1
     } else {
@@ -114,6 +97,13 @@ final class JSONLinesSink: RecordSink {
 
   // MARK: Writing
 
+  /// In JSON an escaped character means the same, and steers no terminal.
+  private func append(_ line: LentBytes) {
+    guard isTerminal else { return buffer.append(contentsOf: line) }
+    let text = PrintableText.escapingControls(String(decoding: line, as: UTF8.self), keepsLines: true)
+    buffer.append(contentsOf: text.utf8)
+  }
+
   /// Writes what waits, as far as the reader takes it within `milliseconds`.
   private func flush(milliseconds: Int32) throws(RelayError) {
     while written < buffer.count {
@@ -135,36 +125,6 @@ final class JSONLinesSink: RecordSink {
     written = 0
     for run in waiting { settled.add(run.tag, count: run.count) }
     waiting.removeAll(keepingCapacity: true)
-  }
-
-  private func cutUnfinishedLine() throws(RelayError) {
-    let size = lseek(file, 0, SEEK_END)
-    var end = size
-    var byte: UInt8 = 0
-    // SAFETY: pread(2) writes one byte at most.
-    while end > 0, pread(file, &byte, 1, end - 1) == 1, byte != 0x0A { end -= 1 }
-    guard end >= 0, end == size || ftruncate(file, end) == 0, lseek(file, end, SEEK_SET) == end else {
-      let code = errno
-      close(file)
-      throw Self.failure("cannot be appended to", name, code)
-    }
-  }
-
-  private static func openFailure(_ path: String, _ opening: Opening) -> RelayError {
-    let code = errno
-    switch code {
-    case EEXIST:
-      return RelayError(
-        .usage, "the file \(path) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
-    case ENOENT where opening == .create:
-      return RelayError(.failed, "\(path) cannot be created: there is no such folder")
-    case ENOENT:
-      return RelayError(
-        .failed, "there is no file \(path), or no folder for it",
-        remedy: "A job that goes on needs what it has written: bring the file back, or start the job anew.")
-    default:
-      return failure("cannot be opened", path, code)
-    }
   }
 
   private static func failure(_ what: String, _ name: String, _ code: Int32) -> RelayError {

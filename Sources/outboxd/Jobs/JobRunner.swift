@@ -8,7 +8,7 @@ import Synchronization
 /// Main thread: signals and progress. Relay's thread: everything on the way of a row. Keeper's thread: `outboxd.job`.
 enum JobRunner {
   private final class Result: Sendable {
-    let value = Mutex<(failure: RelayError?, counts: EventCounts?)>((nil, nil))
+    let value = Mutex<(failure: RelayError?, counts: EventCounts?, isMarked: Bool)>((nil, nil, false))
   }
 
   /// Runs the job to its end, a signal or a failure. No other thread may be running, and signals are blocked from
@@ -28,11 +28,11 @@ enum JobRunner {
     }
     let result = Result()
     let start = MonotonicTime.now()
-    let thread = try RelayThread(name: "relay") { [keeper] in
+    let thread = try RelayThread(name: "relay") { [keeper, id = outcome.id] in
       let session = JobSession(
-        job: job, keeper: keeper, metrics: metrics, meter: meter, stop: stop, log: log)
+        job: job, id: id, keeper: keeper, metrics: metrics, meter: meter, stop: stop, log: log)
       let failure = session.run()
-      result.value.withLock { $0 = (failure, session.counts) }
+      result.value.withLock { $0 = (failure, session.counts, session.isMarked) }
       finished.request()
     }
     var display = JobDisplay(
@@ -44,7 +44,8 @@ enum JobRunner {
     thread.join()
     display.clear()
     signals.end()
-    (outcome.failure, outcome.counts) = result.value.withLock { $0 }
+    let isMarked: Bool
+    (outcome.failure, outcome.counts, isMarked) = result.value.withLock { $0 }
     outcome.note(
       metrics, milliseconds: Int((MonotonicTime.now().nanoseconds - start.nanoseconds) / 1_000_000))
     // A server that is away does not come back for the job's last position.
@@ -54,6 +55,9 @@ enum JobRunner {
     keeper?.finish(
       isDone: outcome.isComplete || !hasBegun,
       deadline: max(deadline, MonotonicTime.now().advanced(milliseconds: 3_000)))
+    if outcome.isComplete || !hasBegun, isMarked, case .file(let path) = job.target {
+      unlink(JobMark.path(of: path))
+    }
     if let failure = outcome.failure {
       outcome.failure = wayOn(failure, job, hasBegun ? outcome.id : nil, outcome)
     }

@@ -18,7 +18,9 @@ final class JobSession {
   private var counting: CountingSink?
   private var position: String?
   private var hasBegun = false
-  private var fileOpening: JSONLinesSink.Opening
+  private var fileOpening: JobFile.Opening
+  /// The mark beside the file is this job's own.
+  private(set) var isMarked = false
   private var sourceBackOff = BackOff()
   private var sinkBackOff = BackOff(first: 500, lasting: 120_000)
   private let batchLimit = BatchLimit()
@@ -26,15 +28,23 @@ final class JobSession {
   /// A transaction that is being read when a stop is requested is read on for half of this at most, in milliseconds.
   private static let readingLimit = 4_000
 
+  /// - Parameter id: the number in `outboxd.job`; nil for a job that is not kept there.
   init(
-    job: Job, keeper: JobKeeper?, metrics: RelayMetrics, meter: JobMeter, stop: StopSignal, log: Log
+    job: Job, id: Int64?, keeper: JobKeeper?, metrics: RelayMetrics, meter: JobMeter, stop: StopSignal,
+    log: Log
   ) {
     self.job = job
     self.metrics = metrics
     self.stop = stop
     self.log = log
     position = job.resumed?.position
-    fileOpening = job.resumed.map { $0.position == nil ? .appendOrCreate : .append } ?? .create
+    let postgres = job.configuration.postgres
+    let mark = id.map {
+      JobMark(
+        job: $0, slot: postgres.slot, systemIdentifier: postgres.server?.systemIdentifier ?? 0)
+    }
+    fileOpening =
+      job.resumed.map { $0.position == nil ? .appendOrCreate(mark) : .append(mark) } ?? .create(mark)
     checkpoints = JobCheckpoints(
       keeper: keeper, metrics: metrics, meter: meter, sentBefore: job.resumed?.events ?? 0)
   }
@@ -125,7 +135,8 @@ final class JobSession {
       sink = try KafkaSink(settings: settings, metrics: metrics, log: log, batchLimit: batchLimit)
     case .file(let path):
       let file = try JSONLinesSink(path: path, fileOpening, metrics: metrics)
-      fileOpening = .append
+      fileOpening = .append(fileOpening.mark)
+      isMarked = fileOpening.mark != nil
       checkpoints.file = file
       sink = file
     case .standardOutput:

@@ -9,7 +9,7 @@ struct ReplayRequest: Equatable, Sendable {
   var selection = EventSelection()
   /// In place of the mappings' topics.
   var topic: String?
-  /// An absolute path. Nil: Kafka.
+  /// An absolute path. Nil: Kafka. What a row says is shown, and never opened: see `JobResumption.file`.
   var file: String?
   var rate: Int?
 
@@ -65,8 +65,12 @@ struct ReplayRequest: Equatable, Sendable {
       subjects: Self.texts(json["subjects"]), types: Self.texts(json["types"]), ids: Self.texts(json["ids"]))
     topic = json["topic"]?.string
     file = json["file"]?.string
-    rate = Self.integer(json["rate"]).flatMap { Int($0) }
+    rate = Self.integer(json["rate"]).flatMap { Int(exactly: $0) }
+    guard ReplayOptions.isSendable(topic: topic, rate: rate) else { return nil }
   }
+
+  /// Where a resumed job goes on, for the log: its row was not written by this process.
+  var place: [Log.Field] { ReplayOptions.place(topic: topic, file: file) }
 
   init(plan: ReplayPlan) { self.plan = plan }
 

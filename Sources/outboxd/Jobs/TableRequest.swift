@@ -15,7 +15,7 @@ struct TableRequest: Equatable, Sendable {
   var selection = EventSelection()
   /// In place of the mappings' topics.
   var topic: String?
-  /// An absolute path. Nil: Kafka.
+  /// An absolute path. Nil: Kafka. What a row says is shown, and never opened: see `JobResumption.file`.
   var file: String?
   /// Events a second.
   var rate: Int?
@@ -37,7 +37,7 @@ struct TableRequest: Equatable, Sendable {
 
   /// The options that a resumed backfill brings with it.
   static let fixed = [
-    "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "to-file", "dry-run",
+    "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "dry-run",
     "accept-duplicates",
   ]
 
@@ -74,14 +74,7 @@ struct TableRequest: Equatable, Sendable {
       throw RelayError(
         .usage, "the file \(name) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
     }
-    file = name.hasPrefix("/") ? name : Self.folder + "/" + name
-  }
-
-  private static var folder: String {
-    guard let path = getcwd(nil, 0) else { return "." }
-    // SAFETY: getcwd allocates a NUL-terminated text, which is freed once.
-    defer { free(path) }
-    return String(cString: path)
+    file = JobResumption.absolute(name)
   }
 
   var target: JobTarget { file == "-" ? .standardOutput : file.map { .file($0) } ?? .kafka }
@@ -157,8 +150,12 @@ struct TableRequest: Equatable, Sendable {
       types: texts("types"), ids: texts("ids"))
     topic = json["topic"]?.string
     file = json["file"]?.string
-    if case .integer(let number) = json["rate"] { rate = Int(number) }
+    if case .integer(let number) = json["rate"] { rate = Int(exactly: number) }
+    guard ReplayOptions.isSendable(topic: topic, rate: rate) else { return nil }
   }
+
+  /// Where a resumed job goes on, for the log: its row was not written by this process.
+  var place: [Log.Field] { ReplayOptions.place(topic: topic, file: file) }
 }
 
 extension TableRequest.Table {
