@@ -1,5 +1,7 @@
 -- The outbox table. The column names are those of Debezium's outbox event router.
 -- A row is inserted in the transaction of the change that it tells of, and is never updated.
+SET search_path = pg_catalog, pg_temp;
+
 CREATE TABLE IF NOT EXISTS public.outbox (
   id            uuid        NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY,
   aggregatetype text        NOT NULL CHECK (aggregatetype <> ''),

@@ -1,5 +1,7 @@
 -- Instead of 01_outbox.sql: the outbox table, partitioned by day. Retention is then DROP TABLE, without bloat.
 -- The publication must have publish_via_partition_root = true (04_publication.sql has it).
+SET search_path = pg_catalog, pg_temp;
+
 CREATE TABLE IF NOT EXISTS public.outbox (
   id            uuid        NOT NULL DEFAULT gen_random_uuid(),
   aggregatetype text        NOT NULL CHECK (aggregatetype <> ''),
@@ -16,7 +18,7 @@ CREATE TABLE IF NOT EXISTS public.outbox_default PARTITION OF public.outbox DEFA
 
 -- Makes the partitions of today (UTC) and of the days after it. Call it daily, from cron or pg_cron.
 CREATE OR REPLACE FUNCTION public.outbox_create_partitions(days integer DEFAULT 7) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog AS $function$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
 DECLARE
   first_day constant date := (now() AT TIME ZONE 'UTC')::date;
   day date;

@@ -1,11 +1,13 @@
 -- What outboxd reads: the inserts of the outbox table, of all its partitions under the table's own name.
 -- Refuses a publication of that name that holds other tables, or that another relay reads and that would be altered.
 -- Never drop it while the slot is in use: what was committed without it cannot be decoded afterwards.
+SET search_path = pg_catalog, pg_temp;
+
 DO $outboxd$
 DECLARE
   others text := (
   SELECT CASE WHEN p.puballtables THEN 'all tables' ELSE (
-    SELECT string_agg(format('%s.%s', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
+    SELECT pg_catalog.string_agg(pg_catalog.format('%s.%s', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
     FROM (SELECT prrelid AS relid FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid
       UNION SELECT t.oid FROM pg_catalog.pg_publication_namespace s
       JOIN pg_catalog.pg_class t ON t.relnamespace = s.pnnspid AND t.relkind IN ('r', 'p')
@@ -14,8 +16,14 @@ DECLARE
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE (n.nspname, c.relname) NOT IN (('public', 'outbox'))) END
   FROM pg_catalog.pg_publication p WHERE p.pubname = 'outboxd');
+  owner text := (SELECT pg_catalog.pg_get_userbyid(p.pubowner)::text FROM pg_catalog.pg_publication AS p WHERE p.pubname = 'outboxd' AND NOT (EXISTS (SELECT FROM pg_catalog.pg_roles AS r WHERE r.oid = p.pubowner AND (r.rolsuper OR r.rolcreaterole OR pg_catalog.pg_has_role(r.oid, (SELECT relay.oid FROM pg_catalog.pg_roles AS relay WHERE relay.rolname = 'outboxd'), 'MEMBER'))) OR NOT EXISTS (SELECT FROM pg_catalog.pg_class AS o WHERE o.oid IN (SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) IN (('public', 'outbox'))) AND NOT pg_catalog.pg_has_role(p.pubowner, o.relowner, 'MEMBER'))));
   users text := NULL;
 BEGIN
+  IF owner IS NOT NULL THEN
+    RAISE EXCEPTION 'publication "%" belongs to role "%", who could take its tables out, and does not own them all',
+      'outboxd', owner USING HINT = pg_catalog.format('If it is this relay''s: ALTER PUBLICATION %I OWNER TO %I; '
+        'otherwise set a name of its own for this relay under postgres.publication.', 'outboxd', 'outboxd');
+  END IF;
   IF others IS NOT NULL THEN
     RAISE EXCEPTION 'publication "%" does not belong to this relay: it publishes %, which no outbox of this configuration names',
       'outboxd', others USING HINT = 'Set a name of its own for this relay under postgres.publication, or add those tables under outboxes.';
@@ -24,16 +32,81 @@ BEGIN
     RETURN;
   END IF;
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'outboxd') THEN
-    CREATE PUBLICATION "outboxd" FOR TABLE "public"."outbox"
+    CREATE PUBLICATION outboxd FOR TABLE public.outbox
       WITH (publish = 'insert', publish_via_partition_root = true);
     RETURN;
   END IF;
-  IF EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = 'outboxd' AND c.relname = 'checkpoint' AND has_schema_privilege(n.oid, 'USAGE')
-      AND has_table_privilege(c.oid, 'SELECT')) THEN
-    SELECT string_agg(c.slot, ', ') INTO users FROM outboxd.checkpoint c
+  -- A journal that is not to be trusted is not read, and no relay uses it.
+  IF EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'outboxd' AND c.relname = 'checkpoint' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+      AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+    AND NOT EXISTS (
+      WITH trusted AS (
+    SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolsuper OR r.rolcreaterole OR pg_catalog.pg_has_role(r.oid, (SELECT relay.oid FROM pg_catalog.pg_roles AS relay WHERE relay.rolname = 'outboxd'), 'MEMBER')),
+  journal AS (
+    SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'outboxd'),
+  relation AS (
+    SELECT c.* FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+    WHERE c.relname IN ('checkpoint', 'checkpoint_history', 'job'))
+  SELECT f.reason, f.remedy || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init '
+    'again, or set postgres.journal: off.' AS remedy
+  FROM (
+    SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
+        pg_catalog.pg_get_userbyid(n.nspowner)) AS reason,
+      pg_catalog.format('ALTER SCHEMA outboxd OWNER TO %I; ', 'outboxd') AS remedy
+    FROM journal AS n WHERE n.nspowner NOT IN (TABLE trusted)
+    UNION ALL
+    SELECT 2, pg_catalog.format('%s may create objects in the schema outboxd',
+        CASE a.grantee WHEN 0 THEN 'every role' ELSE pg_catalog.format('role "%s"', pg_catalog.pg_get_userbyid(a.grantee)) END),
+      pg_catalog.format('REVOKE CREATE ON SCHEMA outboxd FROM %s; ',
+        CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+    FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+    WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
+    UNION ALL
+    SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
+      pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
+    FROM relation AS c CROSS JOIN LATERAL (VALUES
+      (3, 'is not an ordinary table', '', c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
+        OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
+      (4, 'could be made to call functions by that role', pg_catalog.format('ALTER TABLE outboxd.%s OWNER TO %I; ',
+        c.relname, 'outboxd'), c.relowner NOT IN (TABLE trusted)),
+      (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
+      (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
+      (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
+        OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
+      (8, 'lets others create triggers on it', pg_catalog.format(
+        'REVOKE TRIGGER ON outboxd.%s FROM everybody who has it. ', c.relname),
+        EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
+          WHERE a.privilege_type = 'TRIGGER' AND a.grantee NOT IN (TABLE trusted))),
+      (9, 'uses a function, operator or type that is not of Postgres itself', '', EXISTS (
+        SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
+          UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
+          WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
+            AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
+              'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
+        JOIN pg_catalog.pg_depend AS d USING (classid, objid)
+        WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+          'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
+    ) AS v(rank, fault, remedy, holds) WHERE v.holds
+    UNION ALL
+    SELECT 10, pg_catalog.format('the schema outboxd was not made by outboxd: outboxd.%s has no column %s', c.relname, u.name), ''
+    FROM relation AS c JOIN (VALUES ('checkpoint', '{slot,lsn,snapshot,system_identifier,timeline,updated_at}'::text[]),
+      ('checkpoint_history', '{slot,lsn,snapshot,system_identifier,timeline,recorded_at}'),
+      ('job', '{id,slot,command,request,position,events,started_at,updated_at,finished_at}')) AS w(relname, names) USING (relname) CROSS JOIN LATERAL pg_catalog.unnest(w.names) AS u(name)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+      WHERE a.attrelid = c.oid AND a.attname = u.name::pg_catalog.name AND NOT a.attisdropped)
+    UNION ALL
+    SELECT 11, pg_catalog.format('the schema outboxd was not made by outboxd: it has %s, and no table checkpoint',
+      pg_catalog.min(c.relname)), ''
+    FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM relation WHERE relname = 'checkpoint')
+    HAVING pg_catalog.count(*) > 0) AS f
+  ORDER BY f.rank, f.reason LIMIT 1)
+  THEN
+    SELECT pg_catalog.string_agg(c.slot, ', ') INTO users FROM outboxd.checkpoint c
     JOIN pg_catalog.pg_replication_slots s ON s.slot_name = c.slot
-    JOIN pg_catalog.pg_publication p ON p.oid::text = split_part(to_jsonb(c)->>'publication', ' ', 1)
+    JOIN pg_catalog.pg_publication p ON p.oid::text = pg_catalog.split_part(pg_catalog.to_jsonb(c)->>'publication', ' ', 1)
     WHERE p.pubname = 'outboxd' AND c.slot <> 'outboxd';
   END IF;
   IF users IS NOT NULL THEN
@@ -41,13 +114,13 @@ BEGIN
       'outboxd', users USING HINT = 'Set a name of its own for this relay under postgres.publication, or add those tables under outboxes.';
   END IF;
   IF EXISTS (SELECT FROM pg_catalog.pg_publication WHERE pubname = 'outboxd' AND NOT (pubinsert AND pubviaroot)) THEN
-    ALTER PUBLICATION "outboxd" SET (publish = 'insert', publish_via_partition_root = true);
+    ALTER PUBLICATION outboxd SET (publish = 'insert', publish_via_partition_root = true);
   END IF;
   IF NOT EXISTS (SELECT FROM pg_catalog.pg_publication_tables WHERE pubname = 'outboxd' AND schemaname = 'public' AND tablename = 'outbox') THEN
     -- A transaction that has written to it would be published in part: it must end first.
-    PERFORM set_config('lock_timeout', '5s', true);
-    LOCK TABLE "public"."outbox" IN SHARE MODE;
-    ALTER PUBLICATION "outboxd" ADD TABLE "public"."outbox";
+    PERFORM pg_catalog.set_config('lock_timeout', '5s', true);
+    LOCK TABLE public.outbox IN SHARE MODE;
+    ALTER PUBLICATION outboxd ADD TABLE public.outbox;
   END IF;
 END
 $outboxd$;

@@ -1,78 +1,138 @@
 -- Where outboxd keeps its checkpoints: one row for each slot, written about once a second.
 -- With it outboxd notices a slot that was moved, lost or created anew, and does not send again what the slot
 -- forgot in a restart of Postgres.
--- Refuses a schema of that name that outboxd has not made.
+-- Refuses a schema of that name that outboxd has not made, or by which another role could run code: before anything is
+-- made, and of what was made.
+SET search_path = pg_catalog, pg_temp;
+
 DO $outboxd$
 DECLARE
-  fault text := (
-    SELECT format('outboxd.%s has no column %s', w.relname, w.attname)
-    FROM (VALUES ('checkpoint', 'slot'), ('checkpoint', 'lsn'), ('checkpoint', 'snapshot'), ('checkpoint', 'system_identifier'), ('checkpoint', 'timeline'), ('checkpoint', 'updated_at'), ('checkpoint_history', 'slot'), ('checkpoint_history', 'lsn'), ('checkpoint_history', 'snapshot'), ('checkpoint_history', 'system_identifier'), ('checkpoint_history', 'timeline'), ('checkpoint_history', 'recorded_at'), ('job', 'id'), ('job', 'slot'), ('job', 'command'), ('job', 'request'), ('job', 'position'), ('job', 'events'), ('job', 'started_at'), ('job', 'updated_at'), ('job', 'finished_at')) AS w(relname, attname)
-    JOIN pg_catalog.pg_class c ON c.relname = w.relname
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'outboxd'
-    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = c.oid AND a.attname = w.attname AND NOT a.attisdropped) LIMIT 1);
-  foreigner text := (
-    SELECT min(c.relname) FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'outboxd'
-    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM pg_catalog.pg_class j
-      WHERE j.relnamespace = n.oid AND j.relname = 'checkpoint'));
+  fault record;
 BEGIN
-  IF fault IS NULL AND foreigner IS NOT NULL THEN
-    fault := format('it has %s, and no table checkpoint', foreigner);
+  FOR turn IN 1..2 LOOP
+    SELECT * INTO fault FROM (
+  WITH trusted AS (
+    SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolsuper OR r.rolcreaterole OR pg_catalog.pg_has_role(r.oid, (SELECT relay.oid FROM pg_catalog.pg_roles AS relay WHERE relay.rolname = 'outboxd'), 'MEMBER')),
+  journal AS (
+    SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'outboxd'),
+  relation AS (
+    SELECT c.* FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+    WHERE c.relname IN ('checkpoint', 'checkpoint_history', 'job'))
+  SELECT f.reason, f.remedy || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init '
+    'again, or set postgres.journal: off.' AS remedy
+  FROM (
+    SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
+        pg_catalog.pg_get_userbyid(n.nspowner)) AS reason,
+      pg_catalog.format('ALTER SCHEMA outboxd OWNER TO %I; ', 'outboxd') AS remedy
+    FROM journal AS n WHERE n.nspowner NOT IN (TABLE trusted)
+    UNION ALL
+    SELECT 2, pg_catalog.format('%s may create objects in the schema outboxd',
+        CASE a.grantee WHEN 0 THEN 'every role' ELSE pg_catalog.format('role "%s"', pg_catalog.pg_get_userbyid(a.grantee)) END),
+      pg_catalog.format('REVOKE CREATE ON SCHEMA outboxd FROM %s; ',
+        CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+    FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+    WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
+    UNION ALL
+    SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
+      pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
+    FROM relation AS c CROSS JOIN LATERAL (VALUES
+      (3, 'is not an ordinary table', '', c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
+        OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
+      (4, 'could be made to call functions by that role', pg_catalog.format('ALTER TABLE outboxd.%s OWNER TO %I; ',
+        c.relname, 'outboxd'), c.relowner NOT IN (TABLE trusted)),
+      (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+        WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
+      (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
+      (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
+        OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
+      (8, 'lets others create triggers on it', pg_catalog.format(
+        'REVOKE TRIGGER ON outboxd.%s FROM everybody who has it. ', c.relname),
+        EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
+          WHERE a.privilege_type = 'TRIGGER' AND a.grantee NOT IN (TABLE trusted))),
+      (9, 'uses a function, operator or type that is not of Postgres itself', '', EXISTS (
+        SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
+          UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
+          WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
+            AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
+              'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
+        JOIN pg_catalog.pg_depend AS d USING (classid, objid)
+        WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+          'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
+    ) AS v(rank, fault, remedy, holds) WHERE v.holds
+    UNION ALL
+    SELECT 10, pg_catalog.format('the schema outboxd was not made by outboxd: outboxd.%s has no column %s', c.relname, u.name), ''
+    FROM relation AS c JOIN (VALUES ('checkpoint', '{slot,lsn,snapshot,system_identifier,timeline,updated_at}'::text[]),
+      ('checkpoint_history', '{slot,lsn,snapshot,system_identifier,timeline,recorded_at}'),
+      ('job', '{id,slot,command,request,position,events,started_at,updated_at,finished_at}')) AS w(relname, names) USING (relname) CROSS JOIN LATERAL pg_catalog.unnest(w.names) AS u(name)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+      WHERE a.attrelid = c.oid AND a.attname = u.name::pg_catalog.name AND NOT a.attisdropped)
+    UNION ALL
+    SELECT 11, pg_catalog.format('the schema outboxd was not made by outboxd: it has %s, and no table checkpoint',
+      pg_catalog.min(c.relname)), ''
+    FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM relation WHERE relname = 'checkpoint')
+    HAVING pg_catalog.count(*) > 0) AS f
+  ORDER BY f.rank, f.reason LIMIT 1
+  ) AS judgement;
+  IF FOUND THEN
+    RAISE EXCEPTION '%', fault.reason USING HINT = fault.remedy;
   END IF;
-  IF fault IS NOT NULL THEN
-    RAISE EXCEPTION 'the schema outboxd was not made by outboxd: %', fault USING HINT = 'Rename that schema, or set postgres.journal: off, and outboxd runs without a journal.';
-  END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'outboxd') THEN
+      CREATE SCHEMA outboxd;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'outboxd' AND c.relname = 'checkpoint') THEN
+      CREATE TABLE outboxd.checkpoint (
+        slot text NOT NULL PRIMARY KEY,
+        -- Every transaction that ends at or below it is published.
+        lsn pg_lsn NOT NULL,
+        -- Every row visible in it is published; NULL until that is known of one. See pg_visible_in_snapshot.
+        snapshot text,
+        -- The snapshot was taken before the WAL had got here.
+        snapshot_lsn pg_lsn,
+        system_identifier text NOT NULL,
+        timeline bigint NOT NULL,
+        -- The publication as it was seen last, its tables by OID with name and partitions: a change shows.
+        publication text,
+        -- Where the slot began, and exactly the rows that had been committed before: what outboxd backfill publishes.
+        start_lsn pg_lsn,
+        start_snapshot text,
+        updated_at timestamptz NOT NULL DEFAULT now()
+      ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'outboxd' AND c.relname = 'checkpoint_history') THEN
+      -- Earlier checkpoints, one every ten seconds while events pass, for seven days.
+      CREATE TABLE outboxd.checkpoint_history (
+        slot text NOT NULL,
+        lsn pg_lsn NOT NULL,
+        snapshot text,
+        snapshot_lsn pg_lsn,
+        system_identifier text NOT NULL,
+        timeline bigint NOT NULL,
+        recorded_at timestamptz NOT NULL DEFAULT now(),
+        PRIMARY KEY (slot, recorded_at)
+      );
+    END IF;
+    IF NOT (SELECT count(*) = 5 FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'outboxd' AND NOT a.attisdropped AND c.relname IN ('checkpoint', 'checkpoint_history') AND a.attname IN ('snapshot_lsn', 'publication', 'start_lsn', 'start_snapshot')) THEN
+      -- The columns that a journal of an earlier version lacks.
+      ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn,
+        ADD COLUMN IF NOT EXISTS publication text, ADD COLUMN IF NOT EXISTS start_lsn pg_lsn,
+        ADD COLUMN IF NOT EXISTS start_snapshot text;
+      ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'outboxd' AND c.relname = 'job') THEN
+      -- Replays and backfills, and how far they got, so that an interrupted one can go on.
+      CREATE TABLE outboxd.job (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        slot text NOT NULL,
+        command text NOT NULL,
+        request jsonb NOT NULL,
+        position text,
+        events bigint NOT NULL DEFAULT 0,
+        started_at timestamptz NOT NULL DEFAULT now(),
+        updated_at timestamptz NOT NULL DEFAULT now(),
+        finished_at timestamptz
+      );
+    END IF;
+  END LOOP;
 END
 $outboxd$;
-
-CREATE SCHEMA IF NOT EXISTS outboxd;
-
-CREATE TABLE IF NOT EXISTS outboxd.checkpoint (
-  slot              text        NOT NULL PRIMARY KEY,
-  -- Every transaction that ends at or below it is published.
-  lsn               pg_lsn      NOT NULL,
-  -- Every row visible in it is published; NULL until that is known of one. See pg_visible_in_snapshot.
-  snapshot          text,
-  -- The snapshot was taken before the WAL had got here.
-  snapshot_lsn      pg_lsn,
-  system_identifier text        NOT NULL,
-  timeline          bigint      NOT NULL,
-  -- The publication as it was seen last, its tables by OID with name and partitions: a change shows.
-  publication       text,
-  -- Where the slot began, and exactly the rows that had been committed before: what outboxd backfill publishes.
-  start_lsn         pg_lsn,
-  start_snapshot    text,
-  updated_at        timestamptz NOT NULL DEFAULT now()
-) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-
--- Earlier checkpoints, one every ten seconds while events pass, for seven days.
-CREATE TABLE IF NOT EXISTS outboxd.checkpoint_history (
-  slot              text        NOT NULL,
-  lsn               pg_lsn      NOT NULL,
-  snapshot          text,
-  snapshot_lsn      pg_lsn,
-  system_identifier text        NOT NULL,
-  timeline          bigint      NOT NULL,
-  recorded_at       timestamptz NOT NULL DEFAULT now(),
-  PRIMARY KEY (slot, recorded_at)
-);
-
--- The columns that a journal of an earlier version lacks.
-ALTER TABLE outboxd.checkpoint
-  ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn, ADD COLUMN IF NOT EXISTS publication text,
-  ADD COLUMN IF NOT EXISTS start_lsn pg_lsn, ADD COLUMN IF NOT EXISTS start_snapshot text;
-ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;
-
--- Replays and backfills, and how far they got, so that an interrupted one can go on.
-CREATE TABLE IF NOT EXISTS outboxd.job (
-  id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  slot        text        NOT NULL,
-  command     text        NOT NULL,
-  request     jsonb       NOT NULL,
-  position    text,
-  events      bigint      NOT NULL DEFAULT 0,
-  started_at  timestamptz NOT NULL DEFAULT now(),
-  updated_at  timestamptz NOT NULL DEFAULT now(),
-  finished_at timestamptz
-);

@@ -22,6 +22,8 @@ enum StartEntry {
 struct CheckpointJournal {
   let connection: SQLConnection
   let slot: String
+  /// An SQL expression: the name of the role that the relay connects as.
+  var relay = JournalSQL.ownRole
 
   private var slotLiteral: String { SQLText.literal(slot) }
 
@@ -35,10 +37,11 @@ struct CheckpointJournal {
         has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
           AND (c.relname = 'checkpoint_history' OR has_table_privilege(c.oid, 'UPDATE')) AS granted
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-      WHERE n.nspname = 'outboxd' AND c.relname IN ('checkpoint', 'checkpoint_history', 'job') AND c.relkind = 'r'
+      WHERE n.nspname = 'outboxd' AND c.relname IN ('checkpoint', 'checkpoint_history', 'job')
       """)
     let names = tables.rows.indices.compactMap { tables[$0, "relname"] }
     guard names.contains("checkpoint") else { return .absent }
+    if let fault = try fault() { return .unusable(fault.message, remedy: fault.remedy) }
     for name in ["checkpoint_history", "job"] where !names.contains(name) {
       return .unusable("the table outboxd.\(name) is missing")
     }
@@ -46,6 +49,27 @@ struct CheckpointJournal {
       return .unusable("the role lacks rights on outboxd.\(tables[row, "relname"] ?? "")")
     }
     return try row()
+  }
+
+  /// Why the schema outboxd is no journal to be trusted; nothing of it is evaluated. Nil: it is one, or there is none, and
+  /// as long as the tables are there only roles that are trusted can change that.
+  func fault() throws(RelayError) -> RelayError? {
+    let found = try connection.query(JournalSQL.judgement(relay: relay))
+    guard let reason = found[0, "reason"] else { return nil }
+    return RelayError(.journalUnusable, reason, remedy: found[0, "remedy"])
+  }
+
+  /// - Throws: `journalUnusable` where the journal is not to be trusted.
+  func requireTrust() throws(RelayError) {
+    if let fault = try fault() { throw fault }
+  }
+
+  func trust() throws(RelayError) -> JournalTrust {
+    let fault = try fault()
+    let writers = try connection.query(JournalSQL.writers(relay: relay))
+    return JournalTrust(
+      fault: fault?.message, remedy: fault?.remedy,
+      writers: writers.rows.indices.compactMap { writers[$0, "name"] })
   }
 
   private func row() throws(RelayError) -> JournalFacts {

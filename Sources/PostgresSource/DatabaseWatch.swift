@@ -87,7 +87,9 @@ struct DatabaseWatch {
     do throws(RelayError) {
       let new = try SQLConnection(
         keeper.settings.on(server), applicationName: "outboxd journal", stop: keeper.end)
-      try CheckpointJournal(connection: new, slot: keeper.settings.slot).boundStatements()
+      let journal = CheckpointJournal(connection: new, slot: keeper.settings.slot)
+      if keeper.keepsJournal { try journal.requireTrust() }
+      try journal.boundStatements()
       connection = new
       self.server = server
       wasLost = false
@@ -274,7 +276,7 @@ extension DatabaseWatch {
     if keeper.pending != nil { keeper.metrics.journalFailures.add(1, ordering: .relaxed) }
     keeper.failed()
     let code = error.code ?? ""
-    if error.invalidatesStart {
+    if error.invalidatesStart || error.kind == .journalUnusable {
       // Only a start can judge it.
       keeper.post(error)
     } else if connection != nil, code.hasPrefix("42") || code == "3F000" {

@@ -41,14 +41,16 @@ public final class JobStore {
   private static let lockClass = 0x6F62_6A62
 
   /// Connects.
-  /// - Throws: `journalUnusable` where the journal is switched off; what `SQLConnection` throws.
+  /// - Throws: `journalUnusable` where the journal is switched off or not to be trusted; what `SQLConnection` throws.
   public init(settings: PostgresSettings, stop: StopSignal) throws(RelayError) {
     guard settings.journal != .off else {
       throw RelayError(.journalUnusable, "postgres.journal is off")
     }
     slot = settings.slot
     connection = try SQLConnection(settings, applicationName: "outboxd job", stop: stop)
-    try CheckpointJournal(connection: connection, slot: slot).boundStatements()
+    let journal = CheckpointJournal(connection: connection, slot: slot)
+    try journal.requireTrust()
+    try journal.boundStatements()
   }
 
   /// The jobs that have not come to their end, the newest first.

@@ -1,59 +1,211 @@
-// Owns: whether the schema outboxd is a journal of outboxd's, in SQL.
+// Owns: whether the schema outboxd is a journal that can be trusted, and the statement that makes it, in SQL.
 // Must not know: what is written to it.
 
 enum JournalSQL {
-  /// The columns that every version of the journal has had.
-  private static let columns: [(table: String, columns: [String])] = [
-    ("checkpoint", ["slot", "lsn", "snapshot", "system_identifier", "timeline", "updated_at"]),
-    ("checkpoint_history", ["slot", "lsn", "snapshot", "system_identifier", "timeline", "recorded_at"]),
-    (
-      "job",
-      ["id", "slot", "command", "request", "position", "events", "started_at", "updated_at", "finished_at"]
-    ),
-  ]
+  /// An SQL expression, for a relay that judges by itself: the name of its role.
+  static let ownRole = "current_user"
 
-  /// An SQL expression: the table of checkpoints is there, and may be read.
-  static let isReadable = """
-    EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'outboxd' AND c.relname = 'checkpoint' AND has_schema_privilege(n.oid, 'USAGE')
-          AND has_table_privilege(c.oid, 'SELECT'))
+  /// The columns that every version of the journal has had.
+  private static let columns = """
+    (VALUES ('checkpoint', '{slot,lsn,snapshot,system_identifier,timeline,updated_at}'::text[]),
+          ('checkpoint_history', '{slot,lsn,snapshot,system_identifier,timeline,recorded_at}'),
+          ('job', '{id,slot,command,request,position,events,started_at,updated_at,finished_at}')) AS w(relname, names)
     """
 
-  /// Refuses a schema of that name which somebody else has made.
-  static let guardStatement = SetupStatement(
-    comment: "The schema outboxd must be outboxd's own.",
-    sql: "DO "
-      + SQLText.dollarQuoted(
-        """
+  /// An SQL expression: the schema has a relation of that name, of whatever kind.
+  static func has(_ relation: String) -> String {
+    "EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
+      + "WHERE n.nspname = 'outboxd' AND c.relname = '\(relation)')"
+  }
 
-        DECLARE
-          fault text := (
-            SELECT format('outboxd.%s has no column %s', w.relname, w.attname)
-            FROM (VALUES \(wanted)) AS w(relname, attname)
-            JOIN pg_catalog.pg_class c ON c.relname = w.relname
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'outboxd'
-            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-              WHERE a.attrelid = c.oid AND a.attname = w.attname AND NOT a.attisdropped) LIMIT 1);
-          foreigner text := (
-            SELECT min(c.relname) FROM pg_catalog.pg_class c
-            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'outboxd'
-            WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM pg_catalog.pg_class j
-              WHERE j.relnamespace = n.oid AND j.relname = 'checkpoint'));
-        BEGIN
-          IF fault IS NULL AND foreigner IS NOT NULL THEN
-            fault := format('it has %s, and no table checkpoint', foreigner);
-          END IF;
-          IF fault IS NOT NULL THEN
-            RAISE EXCEPTION 'the schema outboxd was not made by outboxd: %', fault USING HINT = \(SQLText.literal(remedy));
-          END IF;
-        END
+  /// An SQL expression: the table of checkpoints is there, and may be read. Whether it is outboxd's says `judgement`.
+  static let isReadable = """
+    EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'outboxd' AND c.relname = 'checkpoint' AND pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+          AND pg_catalog.has_table_privilege(c.oid, 'SELECT'))
+    """
 
-        """) + ";", remedy: remedy)
+  /// The tables of the journal, the roles that are trusted, and the schema, for the queries below.
+  private static func parts(relay: String) -> String {
+    """
+    WITH trusted AS (
+        SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE \(TrustSQL.isTrusted("r", relay: relay))),
+      journal AS (
+        SELECT n.oid, n.nspowner, n.nspacl FROM pg_catalog.pg_namespace AS n WHERE n.nspname = 'outboxd'),
+      relation AS (
+        SELECT c.* FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+        WHERE c.relname IN ('checkpoint', 'checkpoint_history', 'job'))
+    """
+  }
 
-  private static let remedy =
-    "Rename that schema, or set postgres.journal: off, and outboxd runs without a journal."
+  /// A query: why the schema outboxd is no journal to be trusted, `reason`, and the `remedy`, in one row at most. It
+  /// reads the catalog alone: nothing of the schema is evaluated. No row: the schema is not there, or is as it must be;
+  /// then nobody but those who are trusted can change that.
+  ///
+  /// What a role other than the owner has attached stays when the owner changes: so what a table calls is looked at, too.
+  /// - Parameter relay: an SQL expression: the name of the relay's role.
+  static func judgement(relay: String) -> String {
+    """
+    \(parts(relay: relay))
+      SELECT f.reason, f.remedy || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init '
+        'again, or set postgres.journal: off.' AS remedy
+      FROM (
+        SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
+            pg_catalog.pg_get_userbyid(n.nspowner)) AS reason,
+          pg_catalog.format('ALTER SCHEMA outboxd OWNER TO %I; ', \(relay)) AS remedy
+        FROM journal AS n WHERE n.nspowner NOT IN (TABLE trusted)
+        UNION ALL
+        SELECT 2, pg_catalog.format('%s may create objects in the schema outboxd',
+            CASE a.grantee WHEN 0 THEN 'every role' ELSE pg_catalog.format('role "%s"', pg_catalog.pg_get_userbyid(a.grantee)) END),
+          pg_catalog.format('REVOKE CREATE ON SCHEMA outboxd FROM %s; ',
+            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+        FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+        WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
+        UNION ALL
+        SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
+          pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
+        FROM relation AS c CROSS JOIN LATERAL (VALUES
+          (3, 'is not an ordinary table', '', c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
+            OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
+          (4, 'could be made to call functions by that role', pg_catalog.format('ALTER TABLE outboxd.%s OWNER TO %I; ',
+            c.relname, \(relay)), c.relowner NOT IN (TABLE trusted)),
+          (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
+          (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
+          (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
+            OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
+          (8, 'lets others create triggers on it', pg_catalog.format(
+            'REVOKE TRIGGER ON outboxd.%s FROM everybody who has it. ', c.relname),
+            EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
+              WHERE a.privilege_type = 'TRIGGER' AND a.grantee NOT IN (TABLE trusted))),
+          (9, 'uses a function, operator or type that is not of Postgres itself', '', EXISTS (
+            SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
+              UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
+              WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
+                AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
+                  'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
+            JOIN pg_catalog.pg_depend AS d USING (classid, objid)
+            WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+              'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
+        ) AS v(rank, fault, remedy, holds) WHERE v.holds
+        UNION ALL
+        SELECT 10, pg_catalog.format('the schema outboxd was not made by outboxd: outboxd.%s has no column %s', c.relname, u.name), ''
+        FROM relation AS c JOIN \(columns) USING (relname) CROSS JOIN LATERAL pg_catalog.unnest(w.names) AS u(name)
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+          WHERE a.attrelid = c.oid AND a.attname = u.name::pg_catalog.name AND NOT a.attisdropped)
+        UNION ALL
+        SELECT 11, pg_catalog.format('the schema outboxd was not made by outboxd: it has %s, and no table checkpoint',
+          pg_catalog.min(c.relname)), ''
+        FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM relation WHERE relname = 'checkpoint')
+        HAVING pg_catalog.count(*) > 0) AS f
+      ORDER BY f.rank, f.reason LIMIT 1
+    """
+  }
 
-  private static let wanted = columns.flatMap { table in
-    table.columns.map { "('\(table.table)', '\($0)')" }
-  }.joined(separator: ", ")
+  /// A query: the roles, `name`, that may write to the journal and so move a checkpoint, and have no right to it. A role
+  /// with REPLICATION could move the slot itself.
+  static func writers(relay: String) -> String {
+    """
+    \(parts(relay: relay))
+      SELECT r.rolname AS name FROM pg_catalog.pg_roles AS r
+      WHERE r.oid NOT IN (TABLE trusted) AND NOT r.rolreplication AND NOT pg_catalog.starts_with(r.rolname, 'pg_')
+        AND EXISTS (SELECT FROM relation AS c WHERE pg_catalog.has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
+          AND (pg_catalog.has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE')
+            OR pg_catalog.has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')))
+      ORDER BY 1
+    """
+  }
+
+  /// Lines of PL/pgSQL that end with an error where the journal is not to be trusted; `fault` is a record.
+  static func require(relay: String) -> String {
+    """
+      SELECT * INTO fault FROM (
+      \(judgement(relay: relay))
+      ) AS judgement;
+      IF FOUND THEN
+        RAISE EXCEPTION '%', fault.reason USING HINT = fault.remedy;
+      END IF;
+    """
+  }
+
+  // MARK: Making it
+
+  private static let isWhole =
+    "(SELECT count(*) = 5 FROM pg_catalog.pg_attribute AS a JOIN pg_catalog.pg_class AS c ON c.oid = a.attrelid "
+    + "JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace WHERE n.nspname = 'outboxd' AND NOT a.attisdropped "
+    + "AND c.relname IN ('checkpoint', 'checkpoint_history') "
+    + "AND a.attname IN ('snapshot_lsn', 'publication', 'start_lsn', 'start_snapshot'))"
+
+  /// Makes what is missing, and judges before and afterwards: what is there is used only where it is trusted, and
+  /// nothing is left that a relay would refuse.
+  static func statement(relay: String) -> SetupStatement {
+    SetupStatement(
+      comment: "Where outboxd keeps its checkpoints, and how far replays and backfills got.",
+      sql: "DO "
+        + SQLText.dollarQuoted(
+          """
+
+          DECLARE
+            fault record;
+          BEGIN
+            FOR turn IN 1..2 LOOP
+            \(require(relay: relay))
+              IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'outboxd') THEN
+                CREATE SCHEMA outboxd;
+              END IF;
+              IF NOT \(has("checkpoint")) THEN
+                CREATE TABLE outboxd.checkpoint (
+                  slot text NOT NULL PRIMARY KEY,
+                  lsn pg_lsn NOT NULL,
+                  snapshot text,
+                  snapshot_lsn pg_lsn,
+                  system_identifier text NOT NULL,
+                  timeline bigint NOT NULL,
+                  publication text,
+                  start_lsn pg_lsn,
+                  start_snapshot text,
+                  updated_at timestamptz NOT NULL DEFAULT now()
+                ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+              END IF;
+              IF NOT \(has("checkpoint_history")) THEN
+                CREATE TABLE outboxd.checkpoint_history (
+                  slot text NOT NULL,
+                  lsn pg_lsn NOT NULL,
+                  snapshot text,
+                  snapshot_lsn pg_lsn,
+                  system_identifier text NOT NULL,
+                  timeline bigint NOT NULL,
+                  recorded_at timestamptz NOT NULL DEFAULT now(),
+                  PRIMARY KEY (slot, recorded_at)
+                );
+              END IF;
+              IF NOT \(isWhole) THEN
+                ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn,
+                  ADD COLUMN IF NOT EXISTS publication text, ADD COLUMN IF NOT EXISTS start_lsn pg_lsn,
+                  ADD COLUMN IF NOT EXISTS start_snapshot text;
+                ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;
+              END IF;
+              IF NOT \(has("job")) THEN
+                CREATE TABLE outboxd.job (
+                  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+                  slot text NOT NULL,
+                  command text NOT NULL,
+                  request jsonb NOT NULL,
+                  position text,
+                  events bigint NOT NULL DEFAULT 0,
+                  started_at timestamptz NOT NULL DEFAULT now(),
+                  updated_at timestamptz NOT NULL DEFAULT now(),
+                  finished_at timestamptz
+                );
+              END IF;
+            END LOOP;
+          END
+
+          """) + ";",
+      presence:
+        "(\(["checkpoint", "checkpoint_history", "job"].map(has).joined(separator: " AND ")) AND \(isWhole) "
+        + "AND NOT EXISTS (\(judgement(relay: relay))))",
+      needs: "a superuser, or a member of the relay's role with CREATE on the database")
+  }
 }

@@ -81,7 +81,8 @@ enum PostgresFailure {
     let remedy =
       server.sqlstate == "08P01"
       ? poolerRemedy
-      : "Correct the server, the database or the role's settings (SQLSTATE \(server.sqlstate ?? ""): \(reason))."
+      : server.hint.flatMap { server.sqlstate == "P0001" ? PostgresFailure.oneLine($0) : nil }
+        ?? "Correct the server, the database or the role's settings (SQLSTATE \(server.sqlstate ?? ""): \(reason))."
     return error(.serverUnsuitable, server, context, remedy)
   }
 

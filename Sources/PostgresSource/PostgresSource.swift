@@ -55,6 +55,9 @@ public enum PostgresSource {
       facts: facts, settings: settings, mappings: mappings, resume: resume,
       formerBackend: keeper?.session?.backend)
     let action = try decision.decide()
+    if let finding = facts.publication?.ownerFinding(of: settings.publication) {
+      log.warning(finding.message, ("remedy", finding.remedy ?? ""))
+    }
     for finding in decision.findings where !finding.isNotice {
       let remedy: [Log.Field] = finding.remedy.map { [("remedy", $0)] } ?? []
       log.write(.warning, finding.message, remedy)
@@ -119,15 +122,13 @@ public enum PostgresSource {
   ) throws(RelayError) -> ServerFacts {
     let inspector = SlotInspector(connection: connection.sql, settings: settings)
     let slot = try inspector.slot()
-    let journal = try CheckpointJournal(connection: connection.sql, slot: settings.slot)
-      .facts(mode: settings.journal)
+    let keeper = CheckpointJournal(connection: connection.sql, slot: settings.slot)
+    let journal = try keeper.facts(mode: settings.journal)
     let identity = try connection.identifySystem()
     var facts = try inspector.serverFacts(identity)
     facts.slot = slot
-    facts.journal =
-      journal == .empty
-      ? try CheckpointJournal(connection: connection.sql, slot: settings.slot)
-        .withoutRow(identity.systemIdentifier) : journal
+    facts.journal = journal == .empty ? try keeper.withoutRow(identity.systemIdentifier) : journal
+    if settings.journal != .off { facts.journalTrust = try keeper.trust() }
     facts.publication = try inspector.publication(since: journal.row?.publication ?? known)
     facts.tables = try inspector.tables(mappings)
     facts.timeZone = try inspector.timeZone()

@@ -189,6 +189,19 @@ struct PublicationCheck {
   }
 }
 
+extension PublicationFacts {
+  /// What the owner could do that he could not do by himself. Nil: nothing.
+  public func ownerFinding(of name: String) -> StartDecision.Finding? {
+    guard !isOwnerTrusted else { return nil }
+    return StartDecision.Finding(
+      message:
+        "publication \"\(name)\" belongs to role \"\(owner)\", which does not own all of its tables and could take "
+        + "them out: outboxd would halt, or have to recover",
+      remedy: "ALTER PUBLICATION \(SQLText.identifier(name)) OWNER TO ...; (a superuser, or the relay's role)"
+    )
+  }
+}
+
 extension StartDecision {
   private var publicationCheck: PublicationCheck {
     PublicationCheck(

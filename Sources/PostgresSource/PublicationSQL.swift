@@ -8,8 +8,11 @@ struct PublicationSQL {
   private let literal: String
   private let slot: String
   private let mappings: [OutboxMapping]
+  private let relay: String
 
-  init(_ settings: PostgresSettings, _ mappings: [OutboxMapping]) {
+  /// - Parameter relay: an SQL expression: the name of the relay's role.
+  init(_ settings: PostgresSettings, _ mappings: [OutboxMapping], relay: String) {
+    self.relay = relay
     name = SQLText.identifier(settings.publication)
     literal = SQLText.literal(settings.publication)
     slot = SQLText.literal(settings.slot)
@@ -21,8 +24,7 @@ struct PublicationSQL {
   var statement: SetupStatement {
     SetupStatement(
       comment: "What outboxd reads: the inserts of the outbox tables.", sql: sql, presence: presence,
-      needs: "the owner of the publication and of the outbox tables, with CREATE on the database",
-      remedy: Self.remedy)
+      needs: "the owner of the publication and of the outbox tables, with CREATE on the database")
   }
 
   private static let remedy =
@@ -34,7 +36,7 @@ struct PublicationSQL {
       """
         IF NOT \(isMember(mapping)) THEN
           -- A transaction that has written to it would be published in part: it must end first.
-          PERFORM set_config('lock_timeout', '5s', true);
+          PERFORM pg_catalog.set_config('lock_timeout', '5s', true);
           LOCK TABLE \(SQLText.qualified(mapping.schema, mapping.table)) IN SHARE MODE;
           ALTER PUBLICATION \(name) ADD TABLE \(SQLText.qualified(mapping.schema, mapping.table));
         END IF;
@@ -46,8 +48,14 @@ struct PublicationSQL {
 
         DECLARE
           others text := \(others);
+          owner text := \(foreignOwner);
           users text := NULL;
         BEGIN
+          IF owner IS NOT NULL THEN
+            RAISE EXCEPTION 'publication "%" belongs to role "%", who could take its tables out, and does not own them all',
+              \(literal), owner USING HINT = pg_catalog.format('If it is this relay''s: ALTER PUBLICATION %I OWNER TO %I; '
+                'otherwise set a name of its own for this relay under postgres.publication.', \(literal), \(relay));
+          END IF;
           IF others IS NOT NULL THEN
             RAISE EXCEPTION 'publication "%" does not belong to this relay: it publishes %, which no outbox of this configuration names',
               \(literal), others USING HINT = \(SQLText.literal(Self.remedy));
@@ -60,10 +68,14 @@ struct PublicationSQL {
               WITH (\(Self.options));
             RETURN;
           END IF;
-          IF \(JournalSQL.isReadable) THEN
-            SELECT string_agg(c.slot, ', ') INTO users FROM outboxd.checkpoint c
+          -- A journal that is not to be trusted is not read, and no relay uses it.
+          IF \(JournalSQL.isReadable)
+            AND NOT EXISTS (
+              \(JournalSQL.judgement(relay: relay)))
+          THEN
+            SELECT pg_catalog.string_agg(c.slot, ', ') INTO users FROM outboxd.checkpoint c
             JOIN pg_catalog.pg_replication_slots s ON s.slot_name = c.slot
-            JOIN pg_catalog.pg_publication p ON p.oid::text = split_part(to_jsonb(c)->>'publication', ' ', 1)
+            JOIN pg_catalog.pg_publication p ON p.oid::text = pg_catalog.split_part(pg_catalog.to_jsonb(c)->>'publication', ' ', 1)
             WHERE p.pubname = \(literal) AND c.slot <> \(slot);
           END IF;
           IF users IS NOT NULL THEN
@@ -79,7 +91,7 @@ struct PublicationSQL {
         """) + ";"
   }
 
-  private var presence: String { "(\(isComplete) AND \(others) IS NULL)" }
+  private var presence: String { "(\(isComplete) AND \(others) IS NULL AND \(foreignOwner) IS NULL)" }
 
   private var isComplete: String {
     let flags =
@@ -92,22 +104,34 @@ struct PublicationSQL {
       + "\(SQLText.literal(mapping.schema)) AND tablename = \(SQLText.literal(mapping.table)))"
   }
 
+  private var own: String {
+    mappings.map { "(\(SQLText.literal($0.schema)), \(SQLText.literal($0.table)))" }.joined(separator: ", ")
+  }
+
+  /// An SQL expression: the owner of the publication, where he could not do by himself what he could do by it. NULL:
+  /// there is none, or he is trusted.
+  private var foreignOwner: String {
+    let tables =
+      "SELECT c.oid FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace "
+      + "WHERE (n.nspname, c.relname) IN (\(own))"
+    return "(SELECT pg_catalog.pg_get_userbyid(p.pubowner)::text FROM pg_catalog.pg_publication AS p WHERE "
+      + "p.pubname = \(literal) AND NOT \(TrustSQL.isPublicationTrusted(relay: relay, tables: tables)))"
+  }
+
   /// An SQL expression: the tables that the publication names, and the configuration does not. NULL: there are none.
   var others: String {
-    let own = mappings.map { "(\(SQLText.literal($0.schema)), \(SQLText.literal($0.table)))" }
-      .joined(separator: ", ")
-    return """
-      (
-        SELECT CASE WHEN p.puballtables THEN 'all tables' ELSE (
-          SELECT string_agg(format('%s.%s', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
-          FROM (SELECT prrelid AS relid FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid
-            UNION SELECT t.oid FROM pg_catalog.pg_publication_namespace s
-            JOIN pg_catalog.pg_class t ON t.relnamespace = s.pnnspid AND t.relkind IN ('r', 'p')
-            WHERE s.pnpubid = p.oid) AS member
-          JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(relid)::oid, relid)
-          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-          WHERE (n.nspname, c.relname) NOT IN (\(own))) END
-        FROM pg_catalog.pg_publication p WHERE p.pubname = \(literal))
-      """
+    """
+    (
+      SELECT CASE WHEN p.puballtables THEN 'all tables' ELSE (
+        SELECT pg_catalog.string_agg(pg_catalog.format('%s.%s', n.nspname, c.relname), ', ' ORDER BY n.nspname, c.relname)
+        FROM (SELECT prrelid AS relid FROM pg_catalog.pg_publication_rel WHERE prpubid = p.oid
+          UNION SELECT t.oid FROM pg_catalog.pg_publication_namespace s
+          JOIN pg_catalog.pg_class t ON t.relnamespace = s.pnnspid AND t.relkind IN ('r', 'p')
+          WHERE s.pnpubid = p.oid) AS member
+        JOIN pg_catalog.pg_class c ON c.oid = coalesce(pg_catalog.pg_partition_root(relid)::oid, relid)
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE (n.nspname, c.relname) NOT IN (\(own))) END
+      FROM pg_catalog.pg_publication p WHERE p.pubname = \(literal))
+    """
   }
 }

@@ -113,7 +113,9 @@ extension ReplayAnchor {
   ) throws(RelayError) {
     let slot = keeper.settings.slot
     let journal = CheckpointJournal(connection: connection, slot: slot)
-    facts.checkpoint = try journal.facts(mode: keeper.settings.journal).row?.checkpoint.lsn
+    let journalFacts = try journal.facts(mode: keeper.settings.journal)
+    guard journalFacts.isInUse else { throw RelayError(.journalUnusable, "the journal cannot be used") }
+    facts.checkpoint = journalFacts.row?.checkpoint.lsn
     let history = CheckpointHistory(
       connection: connection, slot: slot, systemIdentifier: session.systemIdentifier,
       timeline: session.timeline)

@@ -101,7 +101,8 @@ public final class SQLConnection {
   /// told apart by their codes.)
   private static let sessionSettings = [
     // Objects of the same name in other schemas must not take the place of the system's.
-    (name: "search_path", value: "pg_catalog"),
+    // Unless it is named, pg_temp comes first for tables and types.
+    (name: "search_path", value: "pg_catalog, pg_temp"),
     // From 18 on a warning is all that tells of a publication that is missing.
     (name: "client_min_messages", value: "warning"),
     (name: "DateStyle", value: "ISO, YMD"),

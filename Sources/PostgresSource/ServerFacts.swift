@@ -43,6 +43,8 @@ public struct ServerFacts: Equatable, Sendable {
   /// The outbox tables that exist.
   public var tables: [TableFacts]
   public var journal: JournalFacts
+  /// Nil: the journal is switched off, and was not looked at.
+  public var journalTrust: JournalTrust?
   /// Where the earlier timelines ended. Nil: not asked for, or not to be had.
   public var timelineHistory: [TimelineSwitch]?
   /// The TimeZone that sessions of the role have by themselves.
@@ -144,6 +146,9 @@ public struct PublicationFacts: Equatable, Sendable {
   }
 
   public var oid: UInt32
+  public var owner = ""
+  /// Its owner could do to the tables, or to the relay, what he could do by the publication.
+  public var isOwnerTrusted = true
   /// Changes whenever the publication itself is altered (its flags, its owner).
   public var version = ""
   /// Each table that it names, and each that belongs to a schema which it names, by OID.
@@ -242,13 +247,22 @@ public struct JournalRow: Equatable, Sendable {
   }
 }
 
+/// Who could do what with the schema outboxd.
+public struct JournalTrust: Equatable, Sendable {
+  /// Why it is no journal to be trusted. Nil: it is one, or there is none.
+  public var fault: String?
+  public var remedy: String?
+  /// Roles that could move a checkpoint, and have no right to it.
+  public var writers: [String] = []
+}
+
 public enum JournalFacts: Equatable, Sendable {
   /// Switched off by configuration.
   case off
   /// There is no table `outboxd.checkpoint`.
   case absent
-  /// It is there and of no use, for this reason.
-  case unusable(String)
+  /// It is there and of no use, for this reason. Without a remedy: what init prints mends it.
+  case unusable(String, remedy: String? = nil)
   /// It is there, and has never had a row for the slot.
   case empty
   /// It is there, and has no row for the slot, though outboxd has used that slot.

@@ -9,6 +9,7 @@ struct ServerMessage: Equatable {
   var severity: String?
   var message: String
   var detail: String?
+  var hint: String?
   /// Where it arose. In the stream it ends with the LSN of the change that was decoded.
   var context: String?
 
@@ -34,6 +35,7 @@ struct ServerMessage: Equatable {
     // SAFETY: PQresultErrorMessage returns a text for every result, an empty one where there is no error.
     message = field(UInt8(ascii: "M")) ?? PQresultErrorMessage(result).map { String(cString: $0) } ?? ""
     detail = field(UInt8(ascii: "D"))
+    hint = field(UInt8(ascii: "H"))
     context = field(UInt8(ascii: "W"))
   }
 

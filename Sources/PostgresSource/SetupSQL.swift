@@ -14,8 +14,13 @@ public struct SetupStatement: Equatable, Sendable {
   public var needs = "a superuser"
   /// False for what Postgres does not do in a transaction that has written.
   public var isTransactional = true
-  /// What to do where the step refuses to touch something.
-  public var remedy: String?
+}
+
+extension [SetupStatement] {
+  /// For psql. The first statement: no object of another schema may take the place of the system's.
+  public var script: String {
+    "\n\(SetupSQL.searchPath)\n" + map { "\n\(SQLText.comment($0.comment))\n\($0.sql)\n" }.joined()
+  }
 }
 
 public enum SetupSQL {
@@ -23,20 +28,18 @@ public enum SetupSQL {
   public static func statements(
     settings: PostgresSettings, mappings: [OutboxMapping], role: String
   ) -> [SetupStatement] {
-    var list = [slotOwner(settings), roleStatement(role), PublicationSQL(settings, mappings).statement]
-    if settings.journal != .off { list += [JournalSQL.guardStatement] + journalStatements }
+    let name = SQLText.literal(role)
+    var list = [
+      slotOwner(settings), roleStatement(role), PublicationSQL(settings, mappings, relay: name).statement,
+    ]
+    if settings.journal != .off { list.append(JournalSQL.statement(relay: name)) }
     list += grants(settings, mappings, role)
-    if settings.journal != .off { list.append(slotGuard(settings)) }
-    var slot = slotStatement(settings)
-    slot.presence =
-      "EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(SQLText.literal(settings.slot)))"
-    slot.needs =
-      settings.journal == .off
-      ? "a role with REPLICATION" : "a role with REPLICATION and INSERT on outboxd.checkpoint"
-    slot.isTransactional = false
-    list.append(slot)
+    if settings.journal != .off { list.append(slotGuard(settings, relay: name)) }
+    list.append(slotStatement(settings, relay: name))
     return list
   }
+
+  static let searchPath = "SET search_path = pg_catalog, pg_temp;"
 
   private static func roleStatement(_ role: String) -> SetupStatement {
     let presence = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))"
@@ -47,71 +50,6 @@ public enum SetupSQL {
       presence: presence,
       needs: "a superuser (from PostgreSQL 16 on also a role with CREATEROLE and REPLICATION)")
   }
-
-  private static let journalStatements = [
-    SetupStatement(
-      comment: "Where outboxd keeps its checkpoints.", sql: "CREATE SCHEMA IF NOT EXISTS outboxd;",
-      presence: "to_regnamespace('outboxd') IS NOT NULL", needs: "a role with CREATE on the database"),
-    SetupStatement(
-      comment: "One row for each slot, written about once a second.",
-      sql: """
-        CREATE TABLE IF NOT EXISTS outboxd.checkpoint (
-          slot text NOT NULL PRIMARY KEY,
-          lsn pg_lsn NOT NULL,
-          snapshot text,
-          snapshot_lsn pg_lsn,
-          system_identifier text NOT NULL,
-          timeline bigint NOT NULL,
-          publication text,
-          start_lsn pg_lsn,
-          start_snapshot text,
-          updated_at timestamptz NOT NULL DEFAULT now()
-        ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-        """,
-      presence: "to_regclass('outboxd.checkpoint') IS NOT NULL", needs: "the owner of the schema outboxd"),
-    SetupStatement(
-      comment: "Earlier checkpoints, one every ten seconds while events pass, for seven days.",
-      sql: """
-        CREATE TABLE IF NOT EXISTS outboxd.checkpoint_history (
-          slot text NOT NULL,
-          lsn pg_lsn NOT NULL,
-          snapshot text,
-          snapshot_lsn pg_lsn,
-          system_identifier text NOT NULL,
-          timeline bigint NOT NULL,
-          recorded_at timestamptz NOT NULL DEFAULT now(),
-          PRIMARY KEY (slot, recorded_at)
-        );
-        """,
-      presence: "to_regclass('outboxd.checkpoint_history') IS NOT NULL",
-      needs: "the owner of the schema outboxd"),
-    SetupStatement(
-      comment: "The columns that a journal of an earlier version lacks.",
-      sql: "ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn, "
-        + "ADD COLUMN IF NOT EXISTS publication text, ADD COLUMN IF NOT EXISTS start_lsn pg_lsn, "
-        + "ADD COLUMN IF NOT EXISTS start_snapshot text; "
-        + "ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;",
-      presence: "(SELECT count(*) = 5 FROM pg_catalog.pg_attribute WHERE NOT attisdropped AND "
-        + "attrelid IN (to_regclass('outboxd.checkpoint'), to_regclass('outboxd.checkpoint_history')) AND "
-        + "attname IN ('snapshot_lsn', 'publication', 'start_lsn', 'start_snapshot'))",
-      needs: "the owner of the schema outboxd and its tables"),
-    SetupStatement(
-      comment: "Replays and backfills, and how far they got, so that an interrupted one can go on.",
-      sql: """
-        CREATE TABLE IF NOT EXISTS outboxd.job (
-          id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-          slot text NOT NULL,
-          command text NOT NULL,
-          request jsonb NOT NULL,
-          position text,
-          events bigint NOT NULL DEFAULT 0,
-          started_at timestamptz NOT NULL DEFAULT now(),
-          updated_at timestamptz NOT NULL DEFAULT now(),
-          finished_at timestamptz
-        );
-        """,
-      presence: "to_regclass('outboxd.job') IS NOT NULL", needs: "the owner of the schema outboxd"),
-  ]
 
   private static func grants(
     _ settings: PostgresSettings, _ mappings: [OutboxMapping], _ role: String
@@ -151,10 +89,14 @@ public enum SetupSQL {
     return list
   }
 
+  /// An SQL expression: there is a slot of that name.
+  private static func isThere(_ slot: String) -> String {
+    "EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(slot))"
+  }
+
   /// Slots are the cluster's, and their names with them.
   private static func slotOwner(_ settings: PostgresSettings) -> SetupStatement {
     let name = SQLText.literal(settings.slot)
-    let remedy = "Set another name under postgres.slot."
     return SetupStatement(
       comment: "A slot of that name must be outboxd's own.",
       sql: "DO "
@@ -164,55 +106,96 @@ public enum SetupSQL {
           DECLARE
             fault text := (
               SELECT CASE
-                WHEN slot_type <> 'logical' THEN format('it is a %s slot', slot_type)
-                WHEN plugin <> 'pgoutput' THEN format('its plugin is %s', plugin)
-                WHEN database <> current_database() THEN format('it belongs to database %s', database)
+                WHEN slot_type <> 'logical' THEN pg_catalog.format('it is a %s slot', slot_type)
+                WHEN plugin <> 'pgoutput' THEN pg_catalog.format('its plugin is %s', plugin)
+                WHEN database <> pg_catalog.current_database() THEN pg_catalog.format('it belongs to database %s', database)
                 WHEN temporary THEN 'it is temporary'
                 WHEN two_phase THEN 'it is a slot with two_phase'
-                WHEN confirmed_flush_lsn IS NULL THEN format('process %s is still creating it', active_pid)
+                WHEN confirmed_flush_lsn IS NULL THEN pg_catalog.format('process %s is still creating it', active_pid)
               END FROM pg_catalog.pg_replication_slots WHERE slot_name = \(name));
           BEGIN
             IF fault IS NOT NULL THEN
-              RAISE EXCEPTION 'slot "%" is unsuitable: %', \(name), fault USING HINT = \(SQLText.literal(remedy));
+              RAISE EXCEPTION 'slot "%" is unsuitable: %', \(name), fault USING HINT = 'Set another name under postgres.slot.';
             END IF;
           END
 
-          """) + ";", needs: "a role that may connect", remedy: remedy)
+          """) + ";", needs: "a role that may connect")
   }
 
-  /// A slot that was there before is not made again in silence: what was committed meanwhile would be skipped.
-  private static func slotGuard(_ settings: PostgresSettings) -> SetupStatement {
+  /// PL/pgSQL that refuses a slot in the place of one that was there before: what was committed meanwhile would be
+  /// skipped in silence. To be run where the journal is trusted.
+  private static func refuseLost(_ settings: PostgresSettings) -> String {
     let name = SQLText.literal(settings.slot)
     let message =
       "slot \(settings.slot) does not exist, and outboxd.checkpoint says that there was one: see what "
       + "outboxd run says about it before a new one is created"
-    return SetupStatement(
+    return """
+      IF EXISTS (SELECT FROM outboxd.checkpoint WHERE slot = \(name)) AND NOT \(isThere(name)) THEN
+        RAISE EXCEPTION USING MESSAGE = \(SQLText.literal(message));
+      END IF;
+      """
+  }
+
+  private static func slotGuard(_ settings: PostgresSettings, relay: String) -> SetupStatement {
+    SetupStatement(
       comment: "No new slot in the place of one that was lost.",
-      sql: conditional(
-        "EXISTS (SELECT FROM outboxd.checkpoint WHERE slot = \(name)) AND NOT EXISTS "
-          + "(SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(name))",
-        "RAISE EXCEPTION USING MESSAGE = \(SQLText.literal(message));"))
+      sql: "DO "
+        + SQLText.dollarQuoted(
+          """
+
+          DECLARE
+            fault record;
+          BEGIN
+          \(JournalSQL.require(relay: relay))
+          \(refuseLost(settings))
+          END
+
+          """) + ";")
   }
 
   /// With the journal, the slot's start is entered together with the slot: so a slot that nothing was published from
-  /// is told from one that is only unknown. One statement, since no other could know which slot is new.
-  private static func slotStatement(_ settings: PostgresSettings) -> SetupStatement {
+  /// is told from one that is only unknown. Nobody can attach anything to a table that is locked so, and the slot is
+  /// there before the transaction writes.
+  private static func slotStatement(_ settings: PostgresSettings, relay: String) -> SetupStatement {
     let name = SQLText.literal(settings.slot)
-    let call = "SELECT pg_create_logical_replication_slot(\(name), 'pgoutput')"
-    let condition = "WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = \(name))"
+    let creation =
+      "pg_catalog.pg_create_logical_replication_slot(\(name)::pg_catalog.name, 'pgoutput'::pg_catalog.name)"
+    let journaled = """
+
+      DECLARE
+        fault record;
+        made record;
+      BEGIN
+        IF \(isThere(name)) THEN
+          RETURN;
+        END IF;
+        FOR turn IN 1..2 LOOP
+        \(JournalSQL.require(relay: relay))
+          IF turn = 1 THEN
+          \(refuseLost(settings))
+            SELECT * INTO made FROM \(creation);
+            LOCK TABLE outboxd.checkpoint IN SHARE ROW EXCLUSIVE MODE;
+          END IF;
+        END LOOP;
+        INSERT INTO outboxd.checkpoint (slot, lsn, system_identifier, timeline, start_lsn)
+        VALUES (made.slot_name, made.lsn, (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+          ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(made.lsn), 1, 8))::bit(32)::bigint, made.lsn);
+      EXCEPTION WHEN OTHERS THEN
+        IF made IS NOT NULL THEN
+          PERFORM pg_catalog.pg_drop_replication_slot(made.slot_name);
+        END IF;
+        RAISE;
+      END
+
+      """
     return SetupStatement(
       comment: "The slot: events committed from here on are published. It holds WAL until they are.",
       sql: settings.journal == .off
-        ? "\(call) \(condition);"
-        : """
-        WITH created AS MATERIALIZED (
-          \(call) AS slot
-          \(condition))
-        INSERT INTO outboxd.checkpoint (slot, lsn, system_identifier, timeline, start_lsn)
-        SELECT (slot).slot_name, (slot).lsn, (SELECT system_identifier FROM pg_control_system()),
-          ('x' || substr(pg_walfile_name((slot).lsn), 1, 8))::bit(32)::bigint, (slot).lsn
-        FROM created ON CONFLICT (slot) DO NOTHING;
-        """)
+        ? "SELECT \(creation) WHERE NOT \(isThere(name));" : "DO " + SQLText.dollarQuoted(journaled) + ";",
+      presence: isThere(name),
+      needs: settings.journal == .off
+        ? "a role with REPLICATION" : "a role with REPLICATION and INSERT on outboxd.checkpoint",
+      isTransactional: false)
   }
 
   private static func conditional(_ condition: String, _ statement: String) -> String {

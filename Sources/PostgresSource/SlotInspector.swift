@@ -91,9 +91,11 @@ struct SlotInspector {
     let name = SQLText.literal(settings.publication)
     let head = try connection.query(
       """
-      SELECT oid, xmin AS version, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables,
+      SELECT p.oid, p.xmin AS version, pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables,
+        pg_get_userbyid(p.pubowner) AS owner, \(TrustSQL.isPublicationTrusted(
+          relay: JournalSQL.ownRole, tables: "SELECT relid FROM pg_get_publication_tables(p.pubname)")) AS trusted,
         \(connection.serverVersion >= 180_000 ? "pubgencols = 's'" : "false") AS generated
-      FROM pg_publication WHERE pubname = \(name)
+      FROM pg_publication AS p WHERE pubname = \(name)
       """)
     guard !head.rows.isEmpty else { return nil }
     let tables = try connection.query(
@@ -118,6 +120,8 @@ struct SlotInspector {
         }
         return table
       })
+    facts.owner = head[0, "owner"] ?? ""
+    facts.isOwnerTrusted = head[0, "trusted"] == "t"
     facts.version = head[0, "version"] ?? ""
     try readMembers(into: &facts, since: record)
     facts.publishesInserts = head[0, "pubinsert"] == "t"

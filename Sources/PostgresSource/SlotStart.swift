@@ -73,27 +73,54 @@ extension ReplicationConnection {
 
 extension PostgresSource {
   /// Creates the configured slot, and has the journal know its start where there is one.
-  /// - Parameter login: who connects, where that is not outboxd's own role.
+  /// - Parameters:
+  ///   - login: who connects, where that is not outboxd's own role.
+  ///   - role: outboxd's own role.
+  /// - Throws: `journalUnusable` where the journal is not to be trusted; what a connection throws. There is no slot then.
   public static func createSlot(
-    settings: PostgresSettings, login: PostgresSettings, stop: StopSignal, log: Log
+    settings: PostgresSettings, login: PostgresSettings, role: String, stop: StopSignal, log: Log
   ) throws(RelayError) -> SlotStart {
     var names = login
     names.slot = settings.slot
     names.publication = settings.publication
     let connection = try ReplicationConnection(names, stop: stop)
     let identity = try connection.identifySystem()
-    let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
-    let isInUse = try journal.facts(mode: settings.journal).isInUse
+    let journal = CheckpointJournal(
+      connection: connection.sql, slot: settings.slot, relay: SQLText.literal(role))
+    let found = try journal.facts(mode: settings.journal)
+    if case .unusable(let reason, let remedy) = found {
+      throw RelayError(.journalUnusable, reason, remedy: remedy)
+    }
     let start = try connection.createSlot(settings: names, stop: stop, log: log)
-    if isInUse {
+    guard found.isInUse else { return start }
+    do throws(RelayError) {
       try journal.boundStatements()
-      try journal.begin(
-        start,
-        in: Checkpoint(
-          lsn: start.lsn, systemIdentifier: identity.systemIdentifier, timeline: identity.timeline),
-        publication: try SlotInspector(connection: connection.sql, settings: names).publication()?
-          .record(ofSlotAt: start.lsn))
+      try journal.locked { () throws(RelayError) in
+        try journal.begin(
+          start,
+          in: Checkpoint(
+            lsn: start.lsn, systemIdentifier: identity.systemIdentifier, timeline: identity.timeline),
+          publication: try SlotInspector(connection: connection.sql, settings: names).publication()?
+            .record(ofSlotAt: start.lsn))
+      }
+    } catch {
+      // Nobody has read from it, and without its row nobody would know that.
+      _ = try? connection.sql.query("ROLLBACK")
+      _ = try? connection.sql.query("DROP_REPLICATION_SLOT \(SQLText.identifier(settings.slot))")
+      throw error
     }
     return start
+  }
+}
+
+extension CheckpointJournal {
+  /// Runs the statements while nobody can attach anything to the table of checkpoints, and it is trusted: where another
+  /// role than the relay's writes, whose rights may be more than those of the table's owner.
+  fileprivate func locked(_ body: () throws(RelayError) -> Void) throws(RelayError) {
+    try connection.query("BEGIN")
+    try connection.query("LOCK TABLE outboxd.checkpoint IN SHARE ROW EXCLUSIVE MODE")
+    try requireTrust()
+    try body()
+    try connection.query("COMMIT")
   }
 }

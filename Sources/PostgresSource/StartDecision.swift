@@ -126,10 +126,11 @@ extension StartDecision {
 
   private var journalFault: RelayError? {
     switch facts.journal {
-    case .unusable(let reason):
+    case .unusable(let reason, let remedy):
       return RelayError(
         .journalUnusable, "the journal outboxd.checkpoint cannot be used: \(reason)",
-        remedy: "Run what outboxd init prints (schema, table and grants), or set postgres.journal: off.")
+        remedy: remedy
+          ?? "Run what outboxd init prints (schema, table and grants), or set postgres.journal: off.")
     case .absent where settings.journal == .required:
       return RelayError(
         .journalUnusable, "there is no table outboxd.checkpoint, and postgres.journal is \"required\"",

@@ -20,14 +20,14 @@ public enum TeardownSQL {
           """)),
       SetupStatement(
         comment: "The slot and the anchor, in this database only: they hold WAL.",
-        sql: "SELECT pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "
+        sql: "SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots "
           + "WHERE slot_name IN (\(slot), \(SQLText.literal(ReplaySlots.anchor(of: settings.slot)))) "
-          + "AND plugin = 'pgoutput' AND database = current_database() AND NOT active "
+          + "AND plugin = 'pgoutput' AND database = pg_catalog.current_database() AND NOT active "
           + "AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(slot) AND active);"
       ),
-      publication(settings, mappings),
+      publication(settings, mappings, relay: SQLText.literal(role)),
     ]
-    if settings.journal != .off { list.append(journal(settings)) }
+    if settings.journal != .off { list.append(journal(settings, relay: SQLText.literal(role))) }
     list.append(rights(settings, mappings, role))
     return list
   }
@@ -39,11 +39,11 @@ public enum TeardownSQL {
   /// An SQL expression: the slot is still there.
   private static func isThere(_ settings: PostgresSettings) -> String {
     "EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = \(SQLText.literal(settings.slot)) "
-      + "AND database = current_database())"
+      + "AND database = pg_catalog.current_database())"
   }
 
   private static func publication(
-    _ settings: PostgresSettings, _ mappings: [OutboxMapping]
+    _ settings: PostgresSettings, _ mappings: [OutboxMapping], relay: String
   ) -> SetupStatement {
     let name = SQLText.literal(settings.publication)
     return SetupStatement(
@@ -54,8 +54,9 @@ public enum TeardownSQL {
             RETURN;
           END IF;
           IF others IS NULL AND \(JournalSQL.isReadable) THEN
-            SELECT 'slot ' || min(c.slot) INTO others FROM outboxd.checkpoint c
-            JOIN pg_catalog.pg_publication p ON p.oid::text = split_part(to_jsonb(c)->>'publication', ' ', 1)
+          \(JournalSQL.require(relay: relay))
+            SELECT 'slot ' || pg_catalog.min(c.slot) INTO others FROM outboxd.checkpoint c
+            JOIN pg_catalog.pg_publication p ON p.oid::text = pg_catalog.split_part(pg_catalog.to_jsonb(c)->>'publication', ' ', 1)
             WHERE p.pubname = \(name) AND c.slot <> \(SQLText.literal(settings.slot));
           END IF;
           IF others IS NULL THEN
@@ -63,10 +64,12 @@ public enum TeardownSQL {
           ELSE
             RAISE NOTICE 'publication % is kept: it belongs to % too', \(name), others;
           END IF;
-        """, declare: "DECLARE\n  others text := \(PublicationSQL(settings, mappings).others);\n"))
+        """,
+        declare: "DECLARE\n  fault record;\n  others text := "
+          + "\(PublicationSQL(settings, mappings, relay: relay).others);\n"))
   }
 
-  private static func journal(_ settings: PostgresSettings) -> SetupStatement {
+  private static func journal(_ settings: PostgresSettings, relay: String) -> SetupStatement {
     let slot = SQLText.literal(settings.slot)
     return SetupStatement(
       comment: "The journal's rows of this slot; the journal, where no other relay has rows in it.",
@@ -75,6 +78,9 @@ public enum TeardownSQL {
           IF \(isThere(settings)) OR NOT \(JournalSQL.isReadable) THEN
             RETURN;
           END IF;
+          -- From here on nothing can be attached to them.
+          LOCK TABLE outboxd.checkpoint, outboxd.checkpoint_history, outboxd.job IN SHARE ROW EXCLUSIVE MODE;
+        \(JournalSQL.require(relay: relay))
           DELETE FROM outboxd.checkpoint WHERE slot = \(slot);
           DELETE FROM outboxd.checkpoint_history WHERE slot = \(slot);
           DELETE FROM outboxd.job WHERE slot = \(slot);
@@ -85,10 +91,10 @@ public enum TeardownSQL {
             RETURN;
           END IF;
           DROP TABLE outboxd.checkpoint, outboxd.checkpoint_history, outboxd.job;
-          IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace('outboxd')) THEN
+          IF NOT EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_catalog.to_regnamespace('outboxd')) THEN
             DROP SCHEMA outboxd;
           END IF;
-        """))
+        """, declare: "DECLARE\n  fault record;\n"))
   }
 
   /// Whether anybody else uses the role cannot be seen: that is left to a person.
@@ -97,13 +103,13 @@ public enum TeardownSQL {
   ) -> SetupStatement {
     let grantee = SQLText.identifier(role)
     var lines = mappings.map {
-      "--   REVOKE SELECT ON \(SQLText.qualified($0.schema, $0.table)) FROM \(grantee); "
+      "REVOKE SELECT ON \(SQLText.qualified($0.schema, $0.table)) FROM \(grantee); "
         + "REVOKE USAGE ON SCHEMA \(SQLText.identifier($0.schema)) FROM \(grantee);"
     }
-    lines.append("--   DROP ROLE \(grantee);")
+    lines.append("DROP ROLE \(grantee);")
     return SetupStatement(
       comment:
         "The role, where no other relay and nothing else uses it (Postgres refuses while anything depends on it):",
-      sql: lines.joined(separator: "\n"))
+      sql: lines.map { SQLText.comment("  " + $0) }.joined(separator: "\n"))
   }
 }

@@ -45,7 +45,7 @@ private let ends = [PostgresServer.versions.first, PostgresServer.versions.last]
       #expect(row[0, "number"] == "0.1")
       #expect(row[0, "bytes"] == "\\x00ff")
       #expect(row[0, "name"] == "a")
-      #expect(row[0, "path"] == "pg_catalog")
+      #expect(row[0, "path"] == "pg_catalog, pg_temp")
     }
   }
 

@@ -18,22 +18,29 @@ import Testing
     .filter { !$0.isEmpty }
   }
 
-  @Test(arguments: ["04_publication.sql", "05_journal.sql", "06_grants.sql", "07_slot.sql"])
-  func `the files of the default names say the same as outboxd init`(file: String) throws {
-    let text = try String(contentsOfFile: "\(TestTools.repository)/sql/\(file)", encoding: .utf8)
-      .replacingOccurrences(of: "\"", with: "")
+  @Test func `the files of the default names say the same as outboxd init`() throws {
     var mapping = OutboxMapping()
     mapping.schema = "public"
     let setup = SetupSQL.statements(settings: PostgresSettings(), mappings: [mapping], role: "outboxd")
-      .flatMap { statements($0.sql.replacingOccurrences(of: "\"", with: "")) }
-    for statement in statements(text) {
-      #expect(setup.contains(statement), "\(statement)\nis not among\n\(setup.joined(separator: "\n"))")
+    func texts(_ list: [SetupStatement]) -> [String] {
+      list.flatMap { statements($0.sql.replacingOccurrences(of: "\"", with: "")) }
     }
-    let kinds = ["05": ["CREATE SCHEMA", "CREATE TABLE", "ALTER TABLE"], "06": ["GRANT"]]
-    guard let kind = kinds[String(file.prefix(2))] else { return }
-    func ofKind(_ list: [String]) -> Set<String> {
-      Set(list.filter { statement in kind.contains { statement.hasPrefix($0) } })
+    let files = [
+      "03_role": [setup[1]], "04_publication": [setup[2]], "05_journal": [setup[3]],
+      "06_grants": setup.filter { $0.sql.hasPrefix("GRANT") }, "07_slot": [setup[0]] + setup.suffix(1),
+    ]
+    for (file, expected) in files {
+      let text = try String(contentsOfFile: "\(TestTools.repository)/sql/\(file).sql", encoding: .utf8)
+        .replacingOccurrences(of: "\"", with: "")
+      #expect(statements(text) == statements(SetupSQL.searchPath) + texts(expected), "\(file)")
     }
-    #expect(ofKind(setup) == ofKind(statements(text)))
+  }
+
+  @Test(arguments: ["01_outbox", "02_outbox_partitioned"])
+  func `no object of another schema takes the place of the system's in the files for the table`(
+    file: String
+  ) throws {
+    let text = try String(contentsOfFile: "\(TestTools.repository)/sql/\(file).sql", encoding: .utf8)
+    #expect(statements(text).first == "SET search_path = pg_catalog, pg_temp")
   }
 }

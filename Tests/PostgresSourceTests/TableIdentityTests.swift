@@ -108,7 +108,7 @@ private let deadline = MonotonicTime.now().advanced(milliseconds: 600_000)
     let database = try database(version)
     try run(database)
     try database.sql("DROP TABLE outbox")
-    try database.sql(try LiveDatabase.file("01") + "GRANT SELECT ON outbox TO outboxd")
+    try database.sql(try LiveDatabase.file("01") + "GRANT SELECT ON public.outbox TO outboxd")
     try insert(database, "1", "2")
     let missing = try #require(database.refusal())
     #expect(

@@ -59,7 +59,8 @@ extension LiveDatabase {
 
   /// A slot and the snapshot of its start, as `outboxd init --apply` makes it.
   fileprivate func start() throws -> TableRange {
-    let start = try PostgresSource.createSlot(settings: settings, login: settings, stop: stop, log: log)
+    let start = try PostgresSource.createSlot(
+      settings: settings, login: settings, role: "outboxd", stop: stop, log: log)
     var range = TableRange()
     #expect(start.snapshot != nil)
     range.visibleIn = start.snapshot

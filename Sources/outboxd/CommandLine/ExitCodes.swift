@@ -15,7 +15,7 @@ enum ExitCodes {
     (17, "the server is unsuitable: version, settings, or an error that does not end by itself"),
     (18, "the publication is missing"),
     (19, "the publication does not publish what is configured"),
-    (20, "the journal table cannot be used"),
+    (20, "the journal cannot be used, or is not to be trusted"),
     (21, "the stream is malformed"),
     (22, "an outbox table lacks a column"),
     (23, "a row cannot become an event"),

@@ -24,7 +24,7 @@ enum InitCommand {
       }
       Terminal.printOutput(
         "-- What removes this relay, for psql, when outboxd has stopped. It leaves what other relays use.\n"
-          + body(TeardownSQL.statements(settings: settings, mappings: configuration.outboxes, role: role)))
+          + TeardownSQL.statements(settings: settings, mappings: configuration.outboxes, role: role).script)
       return 0
     }
     guard invocation.isSet("apply") else {
@@ -40,25 +40,22 @@ enum InitCommand {
       configuration.log.makeLog().warning("configuration", ("warning", warning.description))
     }
     return try Interruption.run(log: configuration.log.makeLog()) { (stop) throws(RelayError) in
-      try apply(statements, settings: settings, administrator: administrator, stop: stop)
+      try apply(statements, settings: settings, role: role, administrator: administrator, stop: stop)
       return 0
     }
   }
 
   private static func script(_ statements: [SetupStatement]) -> String {
     "-- What outboxd needs, for psql, as a role that may create it. Running it again changes nothing.\n"
-      + body(statements)
-  }
-
-  private static func body(_ statements: [SetupStatement]) -> String {
-    statements.map { "\n-- \($0.comment)\n\($0.sql)\n" }.joined()
+      + statements.script
   }
 
   // MARK: --apply
 
   /// Everything but the slot in one transaction, then the slot. Prints what came of each step once it lasts.
   private static func apply(
-    _ statements: [SetupStatement], settings: PostgresSettings, administrator: String?, stop: StopSignal
+    _ statements: [SetupStatement], settings: PostgresSettings, role: String, administrator: String?,
+    stop: StopSignal
   ) throws(RelayError) {
     var login = settings
     if let administrator {
@@ -81,7 +78,8 @@ enum InitCommand {
     Terminal.printOutput(outcomes)
     for statement in statements where !statement.isTransactional {
       do throws(RelayError) {
-        Terminal.printOutput(try createSlot(statement, settings: settings, login: login, connection, stop))
+        Terminal.printOutput(
+          try createSlot(statement, settings: settings, login: login, role: role, connection, stop))
       } catch {
         throw failure(error, statement, consequence: "everything else is in place")
       }
@@ -91,7 +89,7 @@ enum InitCommand {
   /// By the replication protocol, so that the journal knows what had been committed before; by SQL where the role or
   /// the server does not allow that.
   private static func createSlot(
-    _ statement: SetupStatement, settings: PostgresSettings, login: PostgresSettings,
+    _ statement: SetupStatement, settings: PostgresSettings, login: PostgresSettings, role: String,
     _ connection: SQLConnection, _ stop: StopSignal
   ) throws(RelayError) -> String {
     let presence = statement.presence ?? "false"
@@ -100,7 +98,7 @@ enum InitCommand {
     if try connection.query("SELECT (\(presence))::text AS found")[0, "found"] != "true" {
       do throws(RelayError) {
         _ = try PostgresSource.createSlot(
-          settings: settings, login: login, stop: stop, log: log)
+          settings: settings, login: login, role: role, stop: stop, log: log)
         return created
       } catch  where error.kind == .sourceDenied {
         // What follows says what is lacking, or does without.
@@ -147,7 +145,7 @@ enum InitCommand {
     if error.kind != .sourceDenied { error.kind = .failed }
     if code == "P0001" {
       // The step itself refuses: somebody else's object stands there.
-      return RelayError(.failed, "\(error.message); \(consequence)", remedy: statement.remedy)
+      return RelayError(.failed, "\(error.message); \(consequence)", remedy: error.remedy)
     }
     error.message = "\(error.message); \(consequence). The step was: \(statement.comment)"
     switch code {

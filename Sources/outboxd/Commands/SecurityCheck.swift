@@ -16,7 +16,8 @@ enum SecurityCheck {
         warning("the database was not examined, since it cannot be reached", "See the line postgres above.")
       ]
     }
-    return [role(facts.role)]
+    return [role(facts.role)] + journal(facts.journalTrust)
+      + publication(facts, configuration.postgres.publication)
   }
 
   static func ok(_ message: String) -> Finding {

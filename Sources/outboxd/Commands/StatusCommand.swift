@@ -115,7 +115,7 @@ struct RelayStatus {
     case .forgotten: lines.append(("checkpoint", "none in the journal any more"))
     case .absent: lines.append(("checkpoint", "no journal"))
     case .off: lines.append(("checkpoint", "the journal is switched off"))
-    case .unusable(let reason): lines.append(("checkpoint", "the journal cannot be used: \(reason)"))
+    case .unusable(let reason, _): lines.append(("checkpoint", "the journal cannot be used: \(reason)"))
     }
     lines += replay.lines(settings)
     for fault in faults {

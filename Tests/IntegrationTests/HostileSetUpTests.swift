@@ -1,0 +1,336 @@
+// Owns: attacks of a plain role on what outboxd trusts by its name: the journal, the publication, functions.
+import Foundation
+import RelayTesting
+import Testing
+
+private let ends = [PostgresServer.versions.first, PostgresServer.versions.last].compactMap(\.self)
+
+/// A server with `m`, a plain role with a login, which may create schemas in each database.
+private let servers = Dictionary(
+  uniqueKeysWithValues: ends.map { version in
+    (
+      version,
+      Result {
+        let server = try PostgresServer(version: version, settings: ["max_replication_slots": "40"])
+        try server.sql(
+          """
+          CREATE ROLE m LOGIN; CREATE ROLE installer LOGIN CREATEROLE; CREATE ROLE team LOGIN;
+          CREATE ROLE outboxd LOGIN REPLICATION;
+          """)
+        return server
+      }
+    )
+  })
+
+/// A database with an outbox, where m has code that makes it a superuser whenever a mightier role runs it.
+private final class Victim {
+  let server: PostgresServer
+  let name: String
+  let path: String
+
+  init(_ version: Int) throws {
+    server = try #require(servers[version]).get()
+    name = "v" + TestTools.uniqueName("").filter(\.isNumber)
+    try server.sql("CREATE DATABASE \(name); GRANT CREATE ON DATABASE \(name) TO m, installer;")
+    var configuration = RelayConfiguration(
+      conninfo: server.conninfo(name), brokers: try KafkaCluster.shared().bootstrap,
+      outboxes: "- {table: public.outbox, topic: hostile}")
+    configuration.postgres = ["slot: \(name)", "publication: \(name)"]
+    path = try configuration.write()
+    try admin(
+      """
+      CREATE TABLE outbox (id uuid DEFAULT gen_random_uuid(), aggregatetype text, aggregateid text, type text,
+        payload jsonb);
+      CREATE TABLE witness (who name); GRANT INSERT ON witness TO PUBLIC; GRANT CREATE ON SCHEMA public TO m;
+      """)
+    try asM(
+      """
+      CREATE SCHEMA trap; GRANT USAGE ON SCHEMA trap TO PUBLIC;
+      CREATE FUNCTION trap.spring() RETURNS boolean LANGUAGE plpgsql AS $$
+      BEGIN
+        IF current_user <> 'm' THEN
+          INSERT INTO public.witness VALUES (current_user);
+          BEGIN ALTER ROLE m SUPERUSER; EXCEPTION WHEN OTHERS THEN NULL; END;
+        END IF;
+        RETURN true;
+      END $$;
+      CREATE FUNCTION trap.fire() RETURNS trigger LANGUAGE plpgsql AS $$
+      BEGIN PERFORM trap.spring(); RETURN NEW; END $$;
+      """)
+  }
+
+  @discardableResult
+  func admin(_ text: String) throws -> String { try server.sql(text, database: name) }
+
+  func asM(_ text: String) throws {
+    try admin("SET SESSION AUTHORIZATION m; SET check_function_bodies = off; " + text)
+  }
+
+  func command(_ arguments: String...) throws -> ChildProcess.Result {
+    try OutboxdProcess.command(arguments + ["--config", path])
+  }
+
+  func apply(as user: String = "postgres") throws -> ChildProcess.Result {
+    try command("init", "--apply", "--as", server.adminConninfo(name) + " user=\(user)")
+  }
+
+  /// What `init` prints, in psql, by an administrator who stops at errors, and by one who does not.
+  func runPrinted(_ arguments: String..., hasFaults: Bool, _ location: SourceLocation = #_sourceLocation)
+    throws
+  {
+    let printed = try OutboxdProcess.command(["init", "--config", path] + arguments)
+    #expect(printed.status == 0, "\(printed.errors)", sourceLocation: location)
+    let stops: Bool
+    do {
+      try admin(printed.output)
+      stops = false
+    } catch { stops = true }
+    #expect(stops == hasFaults, sourceLocation: location)
+    try admin("\\set ON_ERROR_STOP off\n" + printed.output)
+  }
+
+  func expectUnharmed(_ location: SourceLocation = #_sourceLocation) throws {
+    #expect(
+      try admin("SELECT rolsuper FROM pg_roles WHERE rolname = 'm'; SELECT who FROM witness") == "f",
+      sourceLocation: location)
+    try server.sql("ALTER ROLE m NOSUPERUSER")
+  }
+
+  var slots: Int {
+    get throws { try server.integer("SELECT count(*) FROM pg_replication_slots WHERE database = '\(name)'") }
+  }
+}
+
+/// A schema outboxd that is not the relay's.
+struct Squat: CustomTestStringConvertible {
+  var testDescription: String
+  /// By m.
+  var sql: String
+  /// By an administrator, who trusts it.
+  var takenOver = false
+  var reason: String
+  /// There is a relation outboxd.checkpoint.
+  var isJournal = true
+
+  static let tables = """
+    CREATE SCHEMA outboxd;
+    CREATE TABLE outboxd.checkpoint (slot text NOT NULL PRIMARY KEY, lsn pg_lsn NOT NULL, snapshot text,
+      snapshot_lsn pg_lsn, system_identifier text NOT NULL, timeline bigint NOT NULL, publication text,
+      start_lsn pg_lsn, start_snapshot text, updated_at timestamptz NOT NULL DEFAULT now());
+    CREATE TABLE outboxd.checkpoint_history (slot text NOT NULL, lsn pg_lsn NOT NULL, snapshot text,
+      snapshot_lsn pg_lsn, system_identifier text NOT NULL, timeline bigint NOT NULL,
+      recorded_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (slot, recorded_at));
+    CREATE TABLE outboxd.job (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, slot text NOT NULL,
+      command text NOT NULL, request jsonb NOT NULL, position text, events bigint NOT NULL DEFAULT 0,
+      started_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now(),
+      finished_at timestamptz);
+    """
+  static let grants =
+    "GRANT ALL ON SCHEMA outboxd TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA outboxd TO PUBLIC;"
+
+  static let all = [
+    Squat(
+      testDescription: "a table with a trigger",
+      sql: tables + "CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON outboxd.checkpoint FOR EACH ROW "
+        + "EXECUTE FUNCTION trap.fire();" + grants, reason: "the schema outboxd belongs to role \"m\""),
+    Squat(
+      testDescription: "a view that calls a function",
+      sql: tables + "ALTER TABLE outboxd.checkpoint RENAME TO real; CREATE VIEW outboxd.checkpoint AS "
+        + "SELECT * FROM outboxd.real WHERE trap.spring();" + grants,
+      reason: "the schema outboxd belongs to role \"m\""),
+    Squat(
+      testDescription: "an empty schema", sql: "CREATE SCHEMA outboxd;" + grants,
+      reason: "the schema outboxd belongs to role \"m\"", isJournal: false),
+    Squat(
+      testDescription: "a trusted table with a trigger",
+      sql: tables + "CREATE TRIGGER t BEFORE INSERT ON outboxd.checkpoint EXECUTE FUNCTION trap.fire();",
+      takenOver: true, reason: "outboxd.checkpoint, which belongs to role \"postgres\", has a trigger"),
+    Squat(
+      testDescription: "a trusted table with a rule",
+      sql: tables + "CREATE RULE r AS ON INSERT TO outboxd.job DO ALSO SELECT trap.spring();",
+      takenOver: true,
+      reason: "outboxd.job, which belongs to role \"postgres\", has a rule"),
+    Squat(
+      testDescription: "a trusted table with a policy",
+      sql: tables
+        + "ALTER TABLE outboxd.checkpoint ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON outboxd.checkpoint "
+        + "USING (trap.spring());", takenOver: true, reason: "has row security"),
+    Squat(
+      testDescription: "a trusted table with a constraint that calls a function",
+      sql: tables + "ALTER TABLE outboxd.checkpoint ADD CHECK (trap.spring());", takenOver: true,
+      reason: "outboxd.checkpoint, which belongs to role \"postgres\", uses a function, operator or type"),
+    Squat(
+      testDescription: "a trusted table with a default that calls a function",
+      sql: tables + "ALTER TABLE outboxd.checkpoint_history ADD COLUMN x boolean DEFAULT trap.spring();",
+      takenOver: true,
+      reason: "outboxd.checkpoint_history, which belongs to role \"postgres\", uses a function"),
+    Squat(
+      testDescription: "a trusted table with a column of a domain",
+      sql: tables + "CREATE DOMAIN trap.place AS text CHECK (trap.spring()); "
+        + "ALTER TABLE outboxd.job ALTER COLUMN position TYPE trap.place;",
+      takenOver: true, reason: "outboxd.job, which belongs to role \"postgres\", uses a function"),
+    Squat(
+      testDescription: "a trusted table on which everybody may create triggers",
+      sql: tables + "GRANT TRIGGER ON outboxd.checkpoint TO PUBLIC;", takenOver: true,
+      reason: "lets others create triggers on it"),
+    Squat(
+      testDescription: "a trusted schema in which everybody may create", sql: tables + grants,
+      takenOver: true,
+      reason: "every role may create objects in the schema outboxd"),
+    Squat(
+      testDescription: "a trusted table with a child of m's",
+      sql: tables + "CREATE TABLE trap.child () INHERITS (outboxd.checkpoint);", takenOver: true,
+      reason: "is not an ordinary table"),
+  ]
+
+  static let cases = all.flatMap { squat in ends.map { (squat, $0) } }
+}
+
+extension Integration {
+  @Suite(.serialized) struct HostileSetUpTests {
+    @Test(arguments: Squat.cases)
+    func `a journal that is not to be trusted is refused by everything, and runs nobody's code`(
+      squat: Squat, version: Int
+    ) throws {
+      let victim = try Victim(version)
+      try victim.asM(squat.sql)
+      if squat.takenOver {
+        try victim.admin(
+          "ALTER SCHEMA outboxd OWNER TO postgres; ALTER TABLE outboxd.checkpoint OWNER TO postgres; "
+            + "ALTER TABLE outboxd.checkpoint_history OWNER TO postgres; ALTER TABLE outboxd.job OWNER TO postgres;"
+        )
+      }
+      let applied = try victim.apply()
+      #expect(applied.status == 1, "\(applied.output)\(applied.errors)")
+      #expect(applied.errors.contains(squat.reason), "\(applied.errors)")
+      #expect(
+        applied.errors.contains("nothing was changed") && applied.errors.contains("RENAME TO"),
+        "\(applied.errors)")
+      try victim.expectUnharmed()
+      let run = try victim.command("run")
+      #expect(squat.isJournal ? run.status == 20 : run.status != 0, "\(run.status) \(run.errors)")
+      #expect(!squat.isJournal || run.errors.contains(squat.reason.prefix(30)), "\(run.errors)")
+      // They judge by the same statement: the others need not be tried by each of them.
+      guard !squat.takenOver else { return try victim.expectUnharmed() }
+      try victim.runPrinted(hasFaults: true)
+      try victim.expectUnharmed()
+      #expect(try victim.slots == 0)
+      let check = try victim.command("check")
+      #expect(check.status == 1, "\(check.output)")
+      #expect(
+        check.output.contains("error   security: ") && check.output.contains(squat.reason), "\(check.output)")
+      for command in ["run", "status", "backfill"] {
+        let result = try victim.command(command)
+        #expect(result.status != 0, "\(command): \(result.output)\(result.errors)")
+      }
+      try victim.runPrinted("--remove", hasFaults: squat.isJournal)
+      try victim.expectUnharmed()
+    }
+
+    @Test(arguments: ends)
+    func `a journal of a superuser, of the relay's role, or of a role that may alter it is accepted`(
+      version: Int
+    ) throws {
+      let victim = try Victim(version)
+      func expectAccepted(_ owner: String, _ location: SourceLocation = #_sourceLocation) throws {
+        let again = try victim.apply()
+        #expect(
+          again.status == 0 && !again.output.contains("created"), "\(again.errors)", sourceLocation: location)
+        let check = try victim.command("check")
+        #expect(
+          check.output.contains("the journal belongs to trusted roles")
+            && !check.output.contains("cannot be used"),
+          "\(owner): \(check.output)", sourceLocation: location)
+      }
+      let first = try victim.apply()
+      #expect(first.status == 0, "\(first.errors)")
+      for owner in ["postgres", "outboxd", "installer"] {
+        for object in ["SCHEMA", "TABLE checkpoint", "TABLE checkpoint_history", "TABLE job"] {
+          let parts = object.split(separator: " ")
+          let name = parts.count == 1 ? "outboxd" : "outboxd.\(parts[1])"
+          try victim.admin("ALTER \(parts[0]) \(name) OWNER TO \(owner)")
+        }
+        try victim.admin(
+          "GRANT USAGE ON SCHEMA outboxd TO outboxd; GRANT ALL ON ALL TABLES IN SCHEMA outboxd TO outboxd")
+        try expectAccepted(owner)
+      }
+      try victim.admin("GRANT UPDATE (lsn) ON outboxd.checkpoint TO m; GRANT USAGE ON SCHEMA outboxd TO m")
+      let check = try victim.command("check")
+      #expect(check.output.contains("may be written to by \"m\""), "\(check.output)")
+      try victim.expectUnharmed()
+    }
+
+    @Test(arguments: ends)
+    func `a role whose journal the relay would refuse makes none`(version: Int) throws {
+      let victim = try Victim(version)
+      try victim.admin(
+        "CREATE PUBLICATION \(victim.name) FOR TABLE outbox WITH (publish = 'insert', publish_via_partition_root)"
+      )
+      let refused = try victim.apply(as: "m")
+      #expect(refused.status == 1, "\(refused.status) \(refused.errors)")
+      #expect(refused.errors.contains("the schema outboxd belongs to role \"m\""), "\(refused.errors)")
+      #expect(try victim.admin("SELECT count(*) FROM pg_namespace WHERE nspname = 'outboxd'") == "0")
+    }
+
+    @Test(arguments: ends)
+    func `nothing of another schema takes the place of what Postgres has`(version: Int) throws {
+      let victim = try Victim(version)
+      try victim.asM(
+        """
+        CREATE FUNCTION public.pg_create_logical_replication_slot(text, text) RETURNS TABLE (slot_name name, lsn pg_lsn)
+          LANGUAGE sql AS 'SELECT $1::name, ''0/1''::pg_lsn WHERE trap.spring()';
+        CREATE FUNCTION public.format(text, text) RETURNS text LANGUAGE sql AS 'SELECT $1 WHERE trap.spring()';
+        CREATE FUNCTION public.format(text, name) RETURNS text LANGUAGE sql AS 'SELECT $1 WHERE trap.spring()';
+        CREATE FUNCTION public.same(name, text) RETURNS boolean LANGUAGE sql AS 'SELECT trap.spring()';
+        CREATE OPERATOR public.= (LEFTARG = name, RIGHTARG = text, FUNCTION = public.same);
+        """)
+      try victim.admin("ALTER DATABASE \(victim.name) SET search_path = public, pg_catalog")
+      try victim.runPrinted(hasFaults: false)
+      try victim.expectUnharmed()
+      #expect(try victim.slots == 1)
+      #expect(try victim.admin("SELECT count(*) FROM outboxd.checkpoint WHERE start_lsn = lsn") == "1")
+      let check = try victim.command("check")
+      #expect(!check.output.contains("error"), "\(check.output)")
+      try victim.runPrinted("--remove", hasFaults: false)
+      #expect(try victim.slots == 0)
+      let applied = try victim.apply()
+      #expect(applied.status == 0, "\(applied.errors)")
+      try victim.expectUnharmed()
+    }
+
+    @Test(arguments: ends)
+    func `a publication whose owner could empty it is refused by init, an error of check, a warning of run`(
+      version: Int
+    ) throws {
+      let victim = try Victim(version)
+      try victim.asM("CREATE PUBLICATION \(victim.name)")
+      let refused = try victim.apply()
+      #expect(refused.status == 1 && refused.errors.contains("belongs to role \"m\""), "\(refused.errors)")
+      #expect(refused.errors.contains("OWNER TO outboxd"), "\(refused.errors)")
+      try victim.runPrinted(hasFaults: true)
+      #expect(try victim.admin("SELECT count(*) FROM pg_publication_tables") == "0")
+      // Somebody puts the table in by hand.
+      try victim.admin(
+        "ALTER PUBLICATION \(victim.name) SET (publish = 'insert', publish_via_partition_root); "
+          + "ALTER PUBLICATION \(victim.name) ADD TABLE outbox")
+      let check = try victim.command("check")
+      #expect(check.status == 1 && check.output.contains("error   security: publication"), "\(check.output)")
+      let relay = try ChildProcess([try OutboxdProcess.binary(), "run", "--config", victim.path])
+      try eventually("run warns: \(relay.errors)", within: 20) {
+        relay.errors.contains("belongs to role") && relay.errors.contains("streaming")
+      }
+      relay.signal(SIGTERM)
+      #expect(try relay.wait(seconds: 20) == 0)
+      // Who owns all tables may take them out anyway.
+      try victim.admin(
+        "GRANT CREATE ON DATABASE \(victim.name) TO team; ALTER TABLE outbox OWNER TO team; ALTER PUBLICATION \(victim.name) OWNER TO team"
+      )
+      let accepted = try victim.apply()
+      #expect(accepted.status == 0, "\(accepted.errors)")
+      // A row filter would be evaluated by the relay's role: Postgres takes none that calls a user's function.
+      #expect(throws: HarnessError.self) {
+        try victim.admin("ALTER PUBLICATION \(victim.name) SET TABLE outbox WHERE (trap.spring())")
+      }
+    }
+  }
+}
