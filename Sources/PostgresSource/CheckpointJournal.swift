@@ -35,7 +35,8 @@ struct CheckpointJournal {
       """
       SELECT c.relname, has_schema_privilege(n.oid, 'USAGE') AS usable,
         has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-          AND (c.relname = 'checkpoint_history' OR has_table_privilege(c.oid, 'UPDATE')) AS granted
+          AND has_table_privilege(c.oid, CASE c.relname WHEN 'checkpoint_history' THEN 'DELETE' ELSE 'UPDATE' END)
+          AS granted
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE n.nspname = 'outboxd' AND c.relname IN ('checkpoint', 'checkpoint_history', 'job')
       """)

@@ -3,9 +3,17 @@
 public import RelayCore
 
 struct EarlierRows {
+  /// Of the journal.
   let connection: SQLConnection
   let facts: ServerFacts
-  let slot: String
+  let settings: PostgresSettings
+  private var slot: String { settings.slot }
+
+  init(connection: SQLConnection, facts: ServerFacts, settings: PostgresSettings) {
+    self.connection = connection
+    self.facts = facts
+    self.settings = settings.on(facts.server)
+  }
 
   /// What ought to be known of the outboxes. A table is looked at for two seconds at most.
   func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [StartDecision.Finding] {
@@ -15,17 +23,21 @@ struct EarlierRows {
         let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid, start)
       else { continue }
       let has: String
-      switch try rows(table, before: start) {
+      var note = ""
+      switch try rows(mapping, table, before: start) {
       case .none: continue
       case .some: has = "it has rows"
       case .unknown: has = "it may have rows"
+      case .notExamined(let reason):
+        has = "it may have rows"
+        note = ". Its rows were not examined: \(reason)"
       }
       let place = start.lsn == .zero ? "" : ", later than \(start.lsn)"
       findings.append(
         StartDecision.Finding(
           message:
             "\(mapping.qualifiedName) joined the publication after the slot began\(place), and \(has) from "
-            + "before that, which are not published",
+            + "before that, which are not published\(note)",
           remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)", isNotice: true))
     }
     return findings
@@ -43,38 +55,37 @@ struct EarlierRows {
       """)[0, "jobs"] != "0"
   }
 
-  private enum Rows { case none, some, unknown }
+  private enum Rows { case none, some, unknown, notExamined(String) }
 
   private func rows(
-    _ table: TableFacts, before start: PublicationRecord.Start
+    _ mapping: OutboxMapping, _ table: TableFacts, before start: PublicationRecord.Start
   ) throws(RelayError) -> Rows {
     let history = CheckpointHistory(
       connection: connection, slot: slot, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
     let end = facts.journal.isInUse ? try history.endTransaction(through: start.by) : nil
     let name = SQLText.qualified(table.schema, table.name)
     do throws(RelayError) {
-      try connection.query("BEGIN READ ONLY")
-      try connection.query("SELECT set_config('statement_timeout', '2s', true)")
-      let next = try connection.query("SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next")[0, "next"]
+      let reader = try LockedTable(
+        mapping, facts.publication, settings: settings, timeout: 2, stop: connection.stop
+      ).connection
+      let next = try reader.query("SELECT pg_snapshot_xmax(pg_current_snapshot()) AS next")[0, "next"]
       func exist(below transaction: UInt64?) -> String {
         let id = "o.xmin::text::bigint"
         let full = TableQuery.fullTransaction(id, next: next.flatMap { UInt64($0) } ?? 3)
         let condition = transaction.map { "\(id) < 3 OR \(full) < \($0)" } ?? "true"
         return "EXISTS (SELECT FROM \(table.kind == "p" ? "" : "ONLY ")\(name) o WHERE \(condition))"
       }
-      let result = try connection.query(
+      let result = try reader.query(
         """
         SELECT \(exist(below: start.snapshot.flatMap(HistoryRow.lowest) ?? 0)) AS certain,
           \(exist(below: end)) AS possible
         """)
-      try connection.query("ROLLBACK")
       if result[0, "certain"] == "t" { return .some }
       return result[0, "possible"] == "t" ? .unknown : .none
     } catch {
-      // Not granted, or too large.
-      guard error.code != nil else { throw error }
-      try connection.query("ROLLBACK")
-      return .unknown
+      // Not granted, too large, or unsuitable: what only looks stops nothing.
+      if error.kind == .interrupted { throw error }
+      return .notExamined(error.message)
     }
   }
 }
@@ -86,6 +97,6 @@ extension PostgresSource {
     _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], stop: StopSignal
   ) throws(RelayError) -> [StartDecision.Finding] {
     let connection = try SQLConnection(settings, applicationName: "outboxd check", stop: stop)
-    return try EarlierRows(connection: connection, facts: facts, slot: settings.slot).findings(mappings)
+    return try EarlierRows(connection: connection, facts: facts, settings: settings).findings(mappings)
   }
 }

@@ -15,6 +15,10 @@ public struct PostgresSettings: Equatable, Sendable {
   public var conninfo = ""
   /// Read at each connect, so that a password can be rotated. A trailing newline is dropped.
   public var passwordFile: String?
+  /// As `conninfo`, for the role that reads the tables of outboxes. Nil: the same role does.
+  public var readConninfo: String?
+  /// As `passwordFile`, of that role.
+  public var readPasswordFile: String?
   public var slot = "outboxd"
   public var publication = "outboxd"
   public var journal = Journal.auto

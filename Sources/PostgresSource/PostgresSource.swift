@@ -80,7 +80,7 @@ public enum PostgresSource {
           guard let members, let table = facts.table(mapping.schema, mapping.table) else { return false }
           return !members.contains(table.oid)
         }
-        let rows = EarlierRows(connection: connection.sql, facts: facts, slot: settings.slot)
+        let rows = EarlierRows(connection: connection.sql, facts: facts, settings: settings)
         for finding in joined.isEmpty ? [] : try rows.findings(joined) {
           log.warning(finding.message, ("remedy", finding.remedy ?? ""))
         }

@@ -61,7 +61,7 @@ extension Recovery {
   static func tables(
     _ reads: [TableRead], _ settings: PostgresSettings, _ stop: StopSignal
   ) throws(RelayError) -> [RecoveredTable] {
-    let connection = try SQLConnection(settings, applicationName: "outboxd recover", stop: stop)
+    let connection = try SQLConnection.reading(settings, applicationName: "outboxd recover", stop: stop)
     let catalog = TableCatalog(connection: connection, settings: settings, publication: nil)
     return try catalog.shapes(reads).map { shape in
       RecoveredTable(name: QualifiedName.text(shape.schema, shape.table), outbox: shape.formerName?.qualified)

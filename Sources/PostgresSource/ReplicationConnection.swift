@@ -70,7 +70,8 @@ final class ReplicationConnection {
       let found = try identifySystem()
       try server.require(
         ServerIdentity(
-          systemIdentifier: found.systemIdentifier, timeline: sql.isInRecovery ? nil : found.timeline),
+          systemIdentifier: found.systemIdentifier, timeline: sql.isInRecovery ? nil : found.timeline,
+          database: found.database),
         at: sql.reached)
     }
   }

@@ -76,6 +76,7 @@ public final class SQLConnection {
       "SELECT "
         + Self.sessionSettings.map { "pg_catalog.set_config('\($0.name)', '\($0.value)', false)" }
         .joined(separator: ", "))
+    try query(Self.refusalOfViews)
     if !replication, let server = settings.server { try server.require(try identity(), at: reached) }
   }
 
@@ -113,7 +114,19 @@ public final class SQLConnection {
     (name: "xmlbinary", value: "base64"),
     (name: "quote_all_identifiers", value: "off"),
     (name: "standard_conforming_strings", value: "on"),
+    // A policy is code of the table's owner: what it would be applied to is refused.
+    (name: "row_security", value: "off"),
+    // To exclude a table by its CHECK constraints the planner would evaluate functions of its owner.
+    (name: "constraint_exclusion", value: "off"),
+    // Catalogs are small, and the planner takes what is read of them for large: to compile that takes seconds.
+    (name: "jit", value: "off"),
   ]
+
+  /// Where the server has it (from 15.8, 16.4 and 17.0 on), a view or foreign table that has taken a table's place is
+  /// refused at the plan.
+  private static let refusalOfViews =
+    "SELECT pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings "
+    + "WHERE name OPERATOR(pg_catalog.=) 'restrict_nonsystem_relation_kind'"
 
   private static func connect(
     _ parameters: ConnectionParameters, stop: StopSignal
@@ -183,6 +196,7 @@ extension SQLConnection {
   }
 
   /// - Parameter phase: `rows` where the statement reads values of a table.
+  @discardableResult
   func query(
     _ sql: String, _ parameters: [String?] = [], timeout: Int? = SQLConnection.defaultTimeout,
     phase: FailureContext.Phase

@@ -73,7 +73,9 @@ public struct ServerFacts: Equatable, Sendable {
   }
 
   public var server: ServerIdentity {
-    ServerIdentity(systemIdentifier: systemIdentifier, timeline: isInRecovery ? nil : timeline)
+    ServerIdentity(
+      systemIdentifier: systemIdentifier, timeline: isInRecovery ? nil : timeline,
+      database: database)
   }
 
   public func table(_ schema: String, _ name: String) -> TableFacts? {

@@ -9,20 +9,25 @@
 import CLibpq
 public import RelayCore
 
-/// A server, at one point of its history.
+/// A server, at one point of its history, and a database of it.
 public struct ServerIdentity: Equatable, Sendable {
   public var systemIdentifier: UInt64
   /// Nil: a standby. It follows the timeline of its primary, and never parts from what it has replayed.
   public var timeline: UInt32?
+  /// Nil: any.
+  public var database: String?
 
-  public init(systemIdentifier: UInt64, timeline: UInt32?) {
+  public init(systemIdentifier: UInt64, timeline: UInt32?, database: String? = nil) {
     self.systemIdentifier = systemIdentifier
     self.timeline = timeline
+    self.database = database
   }
 
   /// - Parameter reached: where the connection led to, `host:port`, for the message.
   /// - Throws: as `fault` is.
   func require(_ found: ServerIdentity, at reached: String) throws(RelayError) {
+    var found = found
+    if database == nil || found.database == nil { found.database = database }
     if found != self { throw fault(found, at: reached) }
   }
 
@@ -38,6 +43,12 @@ public struct ServerIdentity: Equatable, Sendable {
           "Name the servers of one cluster only in postgres.conninfo, and see where its host names and proxies "
           + "lead. If another cluster has taken the place of the former one, start outboxd again: it judges what it finds."
       )
+    }
+    if let database, let other = found.database, other != database {
+      return RelayError(
+        .sourceDenied,
+        "the connection to Postgres (\(reached)) reached database \"\(other)\", and outboxd works with \"\(database)\"",
+        remedy: "Name the same database wherever outboxd connects: dbname=\(database).")
     }
     var error = RelayError(
       .sourceUnavailable,
@@ -68,14 +79,16 @@ extension SQLConnection {
     let result = try query(
       """
       SELECT system_identifier, CASE WHEN NOT pg_is_in_recovery()
-        THEN ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint END AS timeline
+        THEN ('x' || substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8))::bit(32)::bigint END AS timeline,
+        current_database()::text AS database
       FROM pg_control_system()
       """)
     guard let system = result[0, "system_identifier"].flatMap({ UInt64($0) }) else {
       throw RelayError(.serverUnsuitable, "the server (\(target)) does not tell its system identifier")
     }
     return ServerIdentity(
-      systemIdentifier: system, timeline: result[0, "timeline"].flatMap { UInt32($0) })
+      systemIdentifier: system, timeline: result[0, "timeline"].flatMap { UInt32($0) },
+      database: result[0, "database"])
   }
 }
 

@@ -24,16 +24,19 @@ extension [SetupStatement] {
 }
 
 public enum SetupSQL {
-  /// Role, publication, journal, grants and slot, in this order.
+  /// Roles, publication, journal, grants and slot, in this order.
+  /// - Parameters:
+  ///   - role: streams, and keeps the journal.
+  ///   - reader: reads the tables. Nil: `role` does.
   public static func statements(
-    settings: PostgresSettings, mappings: [OutboxMapping], role: String
+    settings: PostgresSettings, mappings: [OutboxMapping], role: String, reader: String? = nil
   ) -> [SetupStatement] {
     let name = SQLText.literal(role)
-    var list = [
-      slotOwner(settings), roleStatement(role), PublicationSQL(settings, mappings, relay: name).statement,
-    ]
+    var list = [slotOwner(settings), roleStatement(role)]
+    if let reader, reader != role { list.append(readerStatement(reader)) }
+    list.append(PublicationSQL(settings, mappings, relay: name).statement)
     if settings.journal != .off { list.append(JournalSQL.statement(relay: name)) }
-    list += grants(settings, mappings, role)
+    list += grants(settings, mappings, role, reader: reader ?? role)
     if settings.journal != .off { list.append(slotGuard(settings, relay: name)) }
     list.append(slotStatement(settings, relay: name))
     return list
@@ -51,25 +54,35 @@ public enum SetupSQL {
       needs: "a superuser (from PostgreSQL 16 on also a role with CREATEROLE and REPLICATION)")
   }
 
+  private static func readerStatement(_ role: String) -> SetupStatement {
+    let presence = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))"
+    return SetupStatement(
+      comment: "The role that reads the tables, and may do nothing else; give it a password with \\password.",
+      sql: conditional("NOT \(presence)", "CREATE ROLE \(SQLText.identifier(role)) LOGIN;"),
+      presence: presence, needs: "a role with CREATEROLE")
+  }
+
   private static func grants(
-    _ settings: PostgresSettings, _ mappings: [OutboxMapping], _ role: String
+    _ settings: PostgresSettings, _ mappings: [OutboxMapping], _ role: String, reader: String
   ) -> [SetupStatement] {
-    let grantee = SQLText.identifier(role)
-    let name = SQLText.literal(role)
-    func has(_ kind: String, _ object: String, _ rights: String...) -> String {
-      rights.map { "has_\(kind)_privilege(\(name), \(SQLText.literal(object)), '\($0)')" }
-        .joined(separator: " AND ")
+    func has(_ role: String, _ kind: String, _ object: String, _ rights: String...) -> String {
+      rights.map {
+        "has_\(kind)_privilege(\(SQLText.literal(role)), \(SQLText.literal(object)), '\($0)')"
+      }.joined(separator: " AND ")
     }
+    let grantee = SQLText.identifier(role)
     var list: [SetupStatement] = []
     for mapping in mappings {
       list.append(
         SetupStatement(
           comment:
             "Streaming needs no grant; check, replay, backfill and recover read \(mapping.qualifiedName).",
-          sql: "GRANT USAGE ON SCHEMA \(SQLText.identifier(mapping.schema)) TO \(grantee); GRANT SELECT ON "
-            + "\(SQLText.qualified(mapping.schema, mapping.table)) TO \(grantee);",
-          presence: has("schema", mapping.schema, "USAGE") + " AND "
-            + has("table", SQLText.qualified(mapping.schema, mapping.table), "SELECT"),
+          sql:
+            "GRANT USAGE ON SCHEMA \(SQLText.identifier(mapping.schema)) TO \(SQLText.identifier(reader)); "
+            + "GRANT SELECT ON \(SQLText.qualified(mapping.schema, mapping.table)) TO "
+            + "\(SQLText.identifier(reader));",
+          presence: has(reader, "schema", mapping.schema, "USAGE") + " AND "
+            + has(reader, "table", SQLText.qualified(mapping.schema, mapping.table), "SELECT"),
           needs: "the owner of the table and its schema"))
     }
     if settings.journal != .off {
@@ -80,10 +93,10 @@ public enum SetupSQL {
             + "GRANT SELECT, INSERT, UPDATE ON outboxd.checkpoint TO \(grantee); "
             + "GRANT SELECT, INSERT, DELETE ON outboxd.checkpoint_history TO \(grantee); "
             + "GRANT SELECT, INSERT, UPDATE ON outboxd.job TO \(grantee);",
-          presence: has("schema", "outboxd", "USAGE") + " AND "
-            + has("table", "outboxd.checkpoint", "SELECT", "INSERT", "UPDATE") + " AND "
-            + has("table", "outboxd.checkpoint_history", "SELECT", "INSERT", "DELETE") + " AND "
-            + has("table", "outboxd.job", "SELECT", "INSERT", "UPDATE"),
+          presence: has(role, "schema", "outboxd", "USAGE") + " AND "
+            + has(role, "table", "outboxd.checkpoint", "SELECT", "INSERT", "UPDATE") + " AND "
+            + has(role, "table", "outboxd.checkpoint_history", "SELECT", "INSERT", "DELETE") + " AND "
+            + has(role, "table", "outboxd.job", "SELECT", "INSERT", "UPDATE"),
           needs: "the owner of the schema outboxd and its tables"))
     }
     return list

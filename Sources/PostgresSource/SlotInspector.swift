@@ -171,9 +171,10 @@ struct SlotInspector {
       table.oid = result[0, "relation"].flatMap { UInt32($0) } ?? 0
       table.kind = result[0, "relkind"] ?? ""
       table.persistence = result[0, "relpersistence"] ?? ""
-      table.isReadable = result[0, "readable"] == "t"
+      // What another role reads is examined as that role: `ReadingRole`.
+      table.isReadable = settings.readConninfo != nil || result[0, "readable"] == "t"
       table.isPartition = result[0, "relispartition"] == "t"
-      table.hasRowSecurity = result[0, "secured"] == "t"
+      table.hasRowSecurity = settings.readConninfo == nil && result[0, "secured"] == "t"
       table.hasReplicaIdentity = result[0, "identified"] == "t"
       table.unloggedPartitions = result[0, "unlogged"]?.split(separator: "\n").map(String.init) ?? []
       table.columns = result.rows.indices.compactMap { row in

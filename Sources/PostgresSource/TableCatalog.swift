@@ -117,6 +117,7 @@ struct TableCatalog {
         remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
     }
     let name = TableName(result[0, "nspname"] ?? "", result[0, "relname"] ?? "")
+    guard ["r", "p"].contains(result[0, "relkind"]) else { throw Self.noTable(name) }
     guard result[0, "readable"] == "t" else { throw denied(name, mapping, role: result[0, "role"] ?? "...") }
     let isPartitioned = result[0, "relkind"] == "p"
     var shape = TableShape(
@@ -188,6 +189,13 @@ struct TableCatalog {
     return usual.first { name in columns.rows.indices.contains { columns[$0, "attname"] == name } }
   }
 
+  private static func noTable(_ name: TableName) -> RelayError {
+    RelayError(
+      .tableUnsuitable,
+      "\(name.qualified) is a view or another relation, not a table: outboxd reads rows of tables only",
+      remedy: "Put the table back under this name, or correct the name under outboxes.")
+  }
+
   private func denied(_ table: TableName, _ mapping: OutboxMapping, role: String) -> RelayError {
     let grantee = SQLText.identifier(role)
     let of =
@@ -219,7 +227,7 @@ struct TableCatalog {
       LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
       LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
       \(SlotInspector.joinedBaseType)
-      WHERE c.oid = \(table) AND c.relkind IN ('r', 'p') ORDER BY a.attnum
+      WHERE c.oid = \(table) ORDER BY a.attnum
       """
   }
 

@@ -74,6 +74,9 @@ struct TableShape: Equatable {
   /// Where rows begin to be the stream's. Nil: of no interest.
   func streamStart(_ range: TableRange) -> LSN? { start?.lsn ?? range.streamStart }
 
+  /// For messages.
+  var qualifiedName: String { QualifiedName.text(schema, table) }
+
   var relation: Relation {
     var relation = Relation(
       id: oid, schema: formerName?.schema ?? schema, table: formerName?.name ?? table,
@@ -155,17 +158,25 @@ struct TableQuery {
   /// Columns after the table's own: commit time (if tracked), second key, and where the stream is of interest, whether the
   /// row belongs to the range for certain.
   func select(after start: TablePlace.Parsed?) -> String {
-    var columns = shape.columns.map { column in
-      "o.\(SQLText.identifier(column.name))" + (column.hasBinaryForm ? "" : "::text")
-    }
+    var columns = shape.columns.map(Self.value)
     columns += keys
     if hasProof { columns.append(certainty) }
     var conditions = self.conditions
     if let start { conditions.append(beyond(start.place, horizon: start.horizon)) }
     let filter = conditions.isEmpty ? "" : " WHERE " + conditions.map { "(\($0))" }.joined(separator: " AND ")
-    return "SELECT \(columns.joined(separator: ", ")) FROM \(shape.isPartitioned ? "" : "ONLY ")"
-      + "\(SQLText.qualified(shape.schema, shape.table)) o\(filter) ORDER BY "
+    return "SELECT \(columns.joined(separator: ", ")) FROM \(Self.relation(shape)) o\(filter) ORDER BY "
       + (keys + ["o.cmin::text::bigint", "o.tableoid", "o.ctid"]).joined(separator: ", ")
+  }
+
+  /// A column as the stream has it: binary, or the text of the type's output function, which `concat` calls. A cast would
+  /// be the type's owner's to make.
+  static func value(_ column: TableShape.Column) -> String {
+    let name = "o.\(SQLText.identifier(column.name))"
+    return column.hasBinaryForm ? name : "CASE WHEN NOT \(name) IS NULL THEN concat(\(name)) END"
+  }
+
+  static func relation(_ shape: TableShape) -> String {
+    (shape.isPartitioned ? "" : "ONLY ") + SQLText.qualified(shape.schema, shape.table)
   }
 
   /// A row whose column is NULL comes first.

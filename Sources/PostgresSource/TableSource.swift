@@ -28,11 +28,11 @@ extension PostgresSource {
     _ range: TableRange, resume position: String?, settings: PostgresSettings, reads: [TableRead],
     tally: TableTally = TableTally(), stop: StopSignal, log: Log
   ) throws(RelayError) -> TableSource {
-    let connection = try SQLConnection(settings, applicationName: "outboxd tables", stop: stop)
-    // Policies that hide rows must not do so in silence, and a long read is no fault.
+    let connection = try SQLConnection.reading(settings, applicationName: "outboxd tables", stop: stop)
+    // A long read is no fault.
     try connection.query(
       """
-      SELECT set_config('row_security', 'off', false), set_config('statement_timeout', '0', false),
+      SELECT set_config('statement_timeout', '0', false),
         set_config('idle_in_transaction_session_timeout', '0', false), set_config('lock_timeout', '10s', false)
       """)
     if connection.serverVersion >= 170_000 {
@@ -55,9 +55,12 @@ extension PostgresSource {
     tally.dropped = try catalog.dropped(reads)
     let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
     let streamed = try reader.rows(of: range, visibleTo: connection)
-    let watcher = try SQLConnection(settings, applicationName: "outboxd watch", stop: stop)
+    let watcher = try SQLConnection.reading(settings, applicationName: "outboxd watch", stop: stop)
+    let access = TableAccess(
+      catalog: TableCatalog(connection: watcher, settings: settings, publication: publication))
     let source = TableSource(
-      connection, watcher: watcher, server: server, shapes: shapes, range: range, streamed: streamed,
+      connection, watcher: watcher, access: access, server: server, shapes: shapes, range: range,
+      streamed: streamed,
       tally: tally)
     for count in tally.counts {
       log.notice("reading a table", ("table", count.table), ("order", count.order))
@@ -103,9 +106,11 @@ extension PostgresSource {
 public final class TableSource: BoundedSource {
   public let database: String
   private let connection: SQLConnection
-  /// A connection on which nothing runs. While rows wait for their sink the other one is not read, and its end not seen:
+  /// A connection on which nothing runs but looks at the catalog of the moment, which the snapshot of the rows does not
+  /// show. While rows wait for their sink the other one is not read, and its end not seen:
   /// what the server has sent before fills the socket.
   private var watcher: SQLConnection?
+  private let access: TableAccess
   private let server: TableCatalog.Server
   private let shapes: [TableShape]
   private let range: TableRange
@@ -146,7 +151,7 @@ public final class TableSource: BoundedSource {
   private var rowsRead: UInt64 = 0
   private let estimate: UInt64
 
-  private enum Request { case none, declare, fetch(Int), end }
+  private enum Request { case none, lock, declare, fetch(Int), end }
 
   private static let firstBatch = 64
   private static let largestBatch = 4096
@@ -157,11 +162,13 @@ public final class TableSource: BoundedSource {
   private static let transactionMilliseconds = 200
 
   init(
-    _ connection: SQLConnection, watcher: SQLConnection, server: TableCatalog.Server, shapes: [TableShape],
+    _ connection: SQLConnection, watcher: SQLConnection, access: TableAccess, server: TableCatalog.Server,
+    shapes: [TableShape],
     range: TableRange, streamed: StreamedRows?, tally: TableTally
   ) {
     self.connection = connection
     self.watcher = watcher
+    self.access = access
     self.server = server
     self.shapes = shapes
     self.range = range
@@ -352,21 +359,26 @@ extension TableSource {
 
   func begin() throws(RelayError) {
     guard PQsetnonblocking(connection.handle, 1) == 0 else { throw connection.lost() }
-    try declare()
+    try lock()
   }
 
-  private func declare() throws(RelayError) {
+  private func lock() throws(RelayError) {
     guard tableIndex < shapes.count else {
       request = .end
       return try ask("COMMIT")
     }
+    let close = if case .none = request { "" } else { "CLOSE outboxd_rows; " }
+    request = .lock
+    try ask(close + TableAccess.lock(shapes[tableIndex]))
+  }
+
+  private func declare() throws(RelayError) {
     let shape = shapes[tableIndex]
     let select = query(shape).select(after: startPlace)
-    let close = if case .none = request { "" } else { "CLOSE outboxd_rows; " }
     request = .declare
     isAnnounced = false
     batchSize = Self.firstBatch
-    try ask("\(close)DECLARE outboxd_rows NO SCROLL CURSOR FOR \(select); \(shape.check)")
+    try ask("DECLARE outboxd_rows NO SCROLL CURSOR FOR \(select); \(shape.check)")
   }
 
   private func fetch() throws(RelayError) {
@@ -426,16 +438,19 @@ extension TableSource {
     case .end:
       isAtEnd = true
       watcher = nil
+    case .lock:
+      try access.require(shapes[tableIndex])
+      try declare()
     case .declare:
       // A name stands for another table at any time, and only here it is known which one is read.
-      guard answer?.isTrue == true else { throw replaced(shapes[tableIndex]) }
+      guard answer?.isTrue == true else { throw TableAccess.replaced(shapes[tableIndex]) }
       try fetch()
     case .fetch(let asked):
       guard let answer, answer.count > 0 else {
         tally.update(tableIndex, counts[tableIndex])
         tableIndex += 1
         startPlace = nil
-        return try declare()
+        return try lock()
       }
       batch = answer
       row = 0
@@ -448,18 +463,13 @@ extension TableSource {
 
   /// Of the table that is being read, for messages.
   private var tableName: String {
-    shapes.indices.contains(tableIndex)
-      ? QualifiedName.text(shapes[tableIndex].schema, shapes[tableIndex].table) : ""
-  }
-
-  private func replaced(_ shape: TableShape) -> RelayError {
-    RelayError(
-      .failed,
-      "table \(QualifiedName.text(shape.schema, shape.table)) was renamed, replaced, truncated or rewritten, or a partition "
-        + "of it was detached, since this read began: rows would be left out", remedy: "Begin again.")
+    shapes.indices.contains(tableIndex) ? shapes[tableIndex].qualifiedName : ""
   }
 
   private func refused(_ error: RelayError) -> RelayError {
+    if TableAccess.isReplacement(error), shapes.indices.contains(tableIndex) {
+      return TableAccess.replaced(shapes[tableIndex])
+    }
     guard error.code == "42501" else { return error }
     var error = error
     error.kind = .sourceDenied

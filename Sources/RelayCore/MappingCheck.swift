@@ -6,8 +6,6 @@ public enum MappingCheck {
   public struct Result: Equatable, Sendable {
     /// The topic where it is the same for every row.
     public var constantTopic: String?
-    /// The topic's parts otherwise: literal text, and names of columns.
-    public var topicParts: [TopicPart]
     /// The columns that are read. A column may have several uses.
     public var uses: [ColumnUse]
   }
@@ -21,11 +19,6 @@ public enum MappingCheck {
     public var isRequired: Bool
   }
 
-  public enum TopicPart: Equatable, Sendable {
-    case literal(String)
-    case column(String)
-  }
-
   /// - Throws: `tableUnsuitable` or `configurationInvalid`, as the relay would at the table's first row.
   public static func inspect(
     _ mapping: OutboxMapping, relation: Relation, database: String
@@ -35,12 +28,6 @@ public enum MappingCheck {
     defer { withExtendedLifetime(plan) {} }
     return Result(
       constantTopic: plan.topic.constant.map { String(decoding: $0, as: UTF8.self) },
-      topicParts: plan.topic.segments.map { segment in
-        switch segment {
-        case .literal(let bytes): .literal(String(decoding: bytes, as: UTF8.self))
-        case .column(let source): .column(relation.columns[source.index].name)
-        }
-      },
       uses: uses(plan))
   }
 
@@ -70,6 +57,41 @@ public enum MappingCheck {
     add("aggregatetype", plan.aggregatetype)
     for item in plan.extensions { add("extension", item.source) }
     return uses
+  }
+}
+
+/// The topics that the relay would send the rows of a table to.
+public struct TopicCheck: ~Copyable {
+  private let plan: RowPlan
+  private var encoder: EventEncoder
+  /// Indexes of the relation's columns that a topic is made of.
+  public let columns: [Int]
+
+  /// - Throws: as `MappingCheck.inspect`.
+  public init(mapping: OutboxMapping, relation: Relation, database: String) throws(RelayError) {
+    plan = try RowPlan(mapping: mapping, relation: relation, database: database)
+    encoder = EventEncoder(mappings: [mapping], database: database)
+    columns = plan.topic.segments.compactMap {
+      if case .column(let source) = $0 { source.index } else { nil }
+    }
+  }
+
+  /// - Parameter values: one for each column of the relation; those that are not among `columns` are not read.
+  /// - Returns: nil where a column is NULL. It need not be a topic's name.
+  /// - Throws: `rowRejected` where a value has no text.
+  public mutating func topic(_ values: [ColumnValue]) throws(RelayError) -> String? {
+    encoder.arena.reset()
+    do throws(RowFault) {
+      return try values.withUnsafeBufferPointer { (values) throws(RowFault) -> String? in
+        try encoder.render(plan.topic, RowView(relationID: 0, values: values), "topic")
+          .map { String(decoding: $0, as: UTF8.self) }
+      }
+    } catch {
+      throw RelayError(
+        .rowRejected,
+        "a row of \(plan.mapping.qualifiedName) cannot become an event: \(error.part): \(error.reason)",
+        remedy: error.remedy)
+    }
   }
 }
 

@@ -174,6 +174,25 @@ private func load(
     #expect(loaded.warnings.first?.description.contains("use sasl.password_file") == true)
   }
 
+  @Test("The role that reads tables has a conninfo and a password file of its own")
+  func readingRole() throws {
+    let folder = try TemporaryFolder()
+    let shut = try folder.write("x", to: "shut", mode: 0o600)
+    let loaded = try load(
+      "postgres: {read_conninfo: user=r password=hunter2, conninfo: dbname=x, password_file: \(shut)}")
+    let reading = loaded.configuration.postgres.reading
+    #expect(reading.conninfo == "user=r password=hunter2" && reading.passwordFile == nil)
+    let printed = ConfigurationPrinter.yaml(loaded.configuration)
+    #expect(printed.contains("read_conninfo") && !printed.contains("hunter2"))
+    let plain = try load("postgres: {conninfo: dbname=x, password_file: \(shut)}").configuration.postgres
+    #expect(plain.reading == plain)
+    #expect {
+      try load("postgres: {conninfo: dbname=x, read_password_file: \(shut)}")
+    } throws: {
+      "\($0)".contains("postgres.read_password_file is set without postgres.read_conninfo")
+    }
+  }
+
   @Test("A secret's file that everybody can read is warned of")
   func worldReadable() throws {
     let folder = try TemporaryFolder()

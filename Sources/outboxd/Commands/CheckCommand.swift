@@ -111,7 +111,7 @@ enum CheckCommand {
         mapping, relation: relation, database: facts.database)
       var topics = result.constantTopic.map { [$0] } ?? []
       if topics.isEmpty {
-        topics = try TopicSample.read(result.topicParts, of: mapping, settings: settings, stop: StopSignal())
+        topics = sampledTopics(mapping, facts, settings, &findings)
       }
       findings.append(
         Finding(
@@ -128,6 +128,23 @@ enum CheckCommand {
           Finding(
             level: .error, subject: mapping.qualifiedName, message: error.message, remedy: error.remedy))
       }
+      return []
+    }
+  }
+
+  /// What cannot be looked at is said.
+  private static func sampledTopics(
+    _ mapping: OutboxMapping, _ facts: ServerFacts, _ settings: PostgresSettings, _ findings: inout [Finding]
+  ) -> [String] {
+    do throws(RelayError) {
+      return try TopicSample.read(mapping, facts: facts, settings: settings, stop: StopSignal())
+    } catch {
+      let isRow = error.kind == .rowRejected
+      findings.append(
+        Finding(
+          level: isRow ? .error : .warning, subject: mapping.qualifiedName,
+          message: isRow ? error.message : "the topics of its rows were not examined: \(error.message)",
+          remedy: error.remedy))
       return []
     }
   }

@@ -12,12 +12,17 @@ enum InitCommand {
     guard let role else {
       throw invocation.usage("the conninfo names no user: name the role of outboxd with --role")
     }
-    do throws(ValueFault) {
-      try ConfigurationValues.checkName(role)
-    } catch {
-      throw invocation.usage("the role of outboxd: \(error.message)")
+    var reader: String?
+    if let conninfo = settings.readConninfo { reader = try conninfoUser(conninfo) }
+    for (name, subject) in [(role, "outboxd"), (reader ?? role, "the reads")] {
+      do throws(ValueFault) {
+        try ConfigurationValues.checkName(name)
+      } catch {
+        throw invocation.usage("the role of \(subject): \(error.message)")
+      }
     }
-    let statements = SetupSQL.statements(settings: settings, mappings: configuration.outboxes, role: role)
+    let statements = SetupSQL.statements(
+      settings: settings, mappings: configuration.outboxes, role: role, reader: reader)
     if invocation.isSet("remove") {
       guard !invocation.isSet("apply") else {
         throw invocation.usage("--remove prints SQL to read and run: it takes no --apply")

@@ -17,7 +17,7 @@ enum SecurityCheck {
       ]
     }
     return [role(facts.role)] + journal(facts.journalTrust)
-      + publication(facts, configuration.postgres.publication)
+      + publication(facts, configuration.postgres.publication) + tables(configuration, facts)
   }
 
   static func ok(_ message: String) -> Finding {

@@ -81,6 +81,14 @@ struct ConfigurationKey: Sendable {
       path: "postgres.password_file", kind: .file, defaultText: nil,
       help: "A file with the password, read at each connect. PGPASSFILE and PGPASSWORD work too."),
     ConfigurationKey(
+      path: "postgres.read_conninfo", kind: .text, defaultText: nil,
+      help:
+        "The same for a role without REPLICATION, which then reads the tables: check, backfill, recover, replay.",
+      isSecret: true),
+    ConfigurationKey(
+      path: "postgres.read_password_file", kind: .file, defaultText: nil,
+      help: "A file with the password of the role that reads the tables."),
+    ConfigurationKey(
       path: "postgres.slot", kind: .slotName, defaultText: "outboxd",
       help: "The replication slot. One running outboxd for each slot; a second waits as standby."),
     ConfigurationKey(

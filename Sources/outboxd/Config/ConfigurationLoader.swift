@@ -113,27 +113,21 @@ struct ConfigurationLoader {
   private mutating func postgres(
     _ layer: ConfigurationLayer, file: String?, into settings: inout PostgresSettings
   ) {
-    if let conninfo = layer.values["postgres.conninfo"] {
-      settings.conninfo = conninfo.text
-      warnOfSecret(conninfo, "postgres.conninfo", use: "postgres.password_file") {
-        PostgresSettings.conninfoHasSecret($0)
-      }
-      if let problem = PostgresSettings.conninfoProblem(conninfo.text) {
-        fault(conninfo.origin, problem.message, problem.suggestion)
-      }
-      if let passwordFile = layer.values["postgres.password_file"],
-        PostgresSettings.conninfoHasPassword(conninfo.text)
-      {
-        fault(
-          passwordFile.origin, "postgres.password_file is set, and postgres.conninfo has a password too",
-          "keep one of them")
-      }
+    let login = login(layer, "postgres.conninfo", "postgres.password_file")
+    settings.passwordFile = login.passwordFile
+    if let conninfo = login.conninfo {
+      settings.conninfo = conninfo
     } else if !layer.faulty.contains("postgres.conninfo") {
       missingKey("postgres.conninfo", section: "postgres", layer: layer, file: file)
     }
-    if let passwordFile = layer.values["postgres.password_file"] {
-      settings.passwordFile = passwordFile.text
-      checkFile(passwordFile, name: "postgres.password_file", isSecret: true)
+    let reader = self.login(layer, "postgres.read_conninfo", "postgres.read_password_file")
+    (settings.readConninfo, settings.readPasswordFile) = (reader.conninfo, reader.passwordFile)
+    if reader.conninfo == nil, !layer.faulty.contains("postgres.read_conninfo"),
+      let passwordFile = layer.values["postgres.read_password_file"]
+    {
+      fault(
+        passwordFile.origin, "postgres.read_password_file is set without postgres.read_conninfo",
+        "set both, or neither")
     }
     if let slot = checked(layer, "postgres.slot", ConfigurationValues.checkSlotName) { settings.slot = slot }
     if let publication = checked(layer, "postgres.publication", ConfigurationValues.checkName) {
@@ -141,6 +135,26 @@ struct ConfigurationLoader {
     }
     choose(layer, "postgres.journal", &settings.journal)
     replay(layer, into: &settings)
+  }
+
+  /// What one role connects with.
+  private mutating func login(
+    _ layer: ConfigurationLayer, _ conninfoKey: String, _ passwordFileKey: String
+  ) -> (conninfo: String?, passwordFile: String?) {
+    let (conninfo, passwordFile) = (layer.values[conninfoKey], layer.values[passwordFileKey])
+    if let conninfo {
+      warnOfSecret(conninfo, conninfoKey, use: passwordFileKey) { PostgresSettings.conninfoHasSecret($0) }
+      if let problem = PostgresSettings.conninfoProblem(conninfo.text, name: conninfoKey) {
+        fault(conninfo.origin, problem.message, problem.suggestion)
+      }
+      if let passwordFile, PostgresSettings.conninfoHasPassword(conninfo.text) {
+        fault(
+          passwordFile.origin, "\(passwordFileKey) is set, and \(conninfoKey) has a password too",
+          "keep one of them")
+      }
+    }
+    if let passwordFile { checkFile(passwordFile, name: passwordFileKey, isSecret: true) }
+    return (conninfo?.text, passwordFile?.text)
   }
 
   private mutating func replay(_ layer: ConfigurationLayer, into settings: inout PostgresSettings) {

@@ -12,6 +12,8 @@ enum ConfigurationPrinter {
     writer.section("postgres")
     writer.value("conninfo", Redaction.conninfo(postgres.conninfo))
     writer.value("password_file", postgres.passwordFile)
+    writer.value("read_conninfo", postgres.readConninfo.map(Redaction.conninfo))
+    writer.value("read_password_file", postgres.readPasswordFile)
     writer.value("slot", postgres.slot)
     writer.value("publication", postgres.publication)
     writer.value("journal", postgres.journal.rawValue)
