@@ -6,7 +6,7 @@ public enum TeardownSQL {
   /// Slots, publication, the journal's rows, and the journal itself where no other relay has rows in it. Each
   /// statement does nothing as long as the slot is in use.
   public static func statements(
-    settings: PostgresSettings, mappings: [OutboxMapping], role: String
+    settings: PostgresSettings, mappings: [OutboxMapping], role: String, reader: String? = nil
   ) -> [SetupStatement] {
     let slot = SQLText.literal(settings.slot)
     var list = [
@@ -28,7 +28,7 @@ public enum TeardownSQL {
       publication(settings, mappings, relay: SQLText.literal(role)),
     ]
     if settings.journal != .off { list.append(journal(settings, relay: SQLText.literal(role))) }
-    list.append(rights(settings, mappings, role))
+    list.append(rights(mappings, role, reader: reader ?? role))
     return list
   }
 
@@ -99,14 +99,15 @@ public enum TeardownSQL {
 
   /// Whether anybody else uses the role cannot be seen: that is left to a person.
   private static func rights(
-    _ settings: PostgresSettings, _ mappings: [OutboxMapping], _ role: String
+    _ mappings: [OutboxMapping], _ role: String, reader: String
   ) -> SetupStatement {
-    let grantee = SQLText.identifier(role)
+    let grantee = SQLText.identifier(reader)
     var lines = mappings.map {
       "REVOKE SELECT ON \(SQLText.qualified($0.schema, $0.table)) FROM \(grantee); "
         + "REVOKE USAGE ON SCHEMA \(SQLText.identifier($0.schema)) FROM \(grantee);"
     }
-    lines.append("DROP ROLE \(grantee);")
+    if reader != role { lines.append("DROP ROLE \(grantee);") }
+    lines.append("DROP ROLE \(SQLText.identifier(role));")
     return SetupStatement(
       comment:
         "The role, where no other relay and nothing else uses it (Postgres refuses while anything depends on it):",

@@ -29,7 +29,9 @@ enum InitCommand {
       }
       Terminal.printOutput(
         "-- What removes this relay, for psql, when outboxd has stopped. It leaves what other relays use.\n"
-          + TeardownSQL.statements(settings: settings, mappings: configuration.outboxes, role: role).script)
+          + TeardownSQL.statements(
+            settings: settings, mappings: configuration.outboxes, role: role, reader: reader
+          ).script)
       return 0
     }
     guard invocation.isSet("apply") else {
