@@ -18,7 +18,7 @@ BEGIN
   relation AS (
     SELECT c.* FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
     WHERE c.relname IN ('checkpoint', 'checkpoint_history', 'job'))
-  SELECT f.reason, f.remedy || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init '
+  SELECT f.reason, CASE WHEN f.remedy <> '' THEN 'If it is the journal: ' || f.remedy ELSE '' END || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init '
     'again, or set postgres.journal: off.' AS remedy
   FROM (
     SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
