@@ -84,11 +84,10 @@ extension Integration {
         try scene.server.sql(grant.statement("REVOKE"), database: "shop")
         let isJournal = grant.object.contains("outboxd")
         #expect(grant.role == (isJournal ? "\"outboxd\"" : "\"outboxd_read\""))
-        let result =
-          isJournal ? try run("check") : try run("backfill", "--accept-duplicates", "--dry-run")
+        let result = try run("backfill", "--accept-duplicates", "--dry-run")
         try scene.server.sql(grant.statement("GRANT"), database: "shop")
         #expect(
-          result.status == (isJournal ? 1 : 77),
+          result.status == (isJournal ? 20 : 77),
           "\(grant.statement("REVOKE")) \(result.output)\(result.errors)")
         #expect(
           (result.output + result.errors).contains(isJournal ? "lacks rights on outboxd." : "may not read"),
