@@ -369,10 +369,14 @@ public final class KafkaSink: RecordSink {
     publishedTopics = delivered
     var counts = earlierTopics
     for (index, entry) in topics.entries.enumerated() where entry.delivered > 0 {
-      let name = topics.name(index)
-      let isNamed = counts[name] != nil || counts.count < Self.countedTopics
-      counts[isNamed ? name : "other", default: 0] += entry.delivered
+      Self.count(entry.delivered, of: topics.name(index), in: &counts)
     }
     metrics.topics = counts
+  }
+
+  /// Rows may name any number of topics, and each name costs whoever scrapes it.
+  static func count(_ delivered: UInt64, of topic: String, in counts: inout [String: UInt64]) {
+    let isNamed = counts[topic] != nil || counts.count < countedTopics
+    counts[isNamed ? topic : "other", default: 0] += delivered
   }
 }

@@ -202,8 +202,16 @@ extension EventEncoder {
     writer.raw(#","data":"#)
     if contentType.map(CloudEventRules.isJSON) ?? plan.isDefaultJSON {
       let isKnownValid = plan.payload.form == .json || plan.payload.form == .jsonb
-      guard isKnownValid || JSONScanner.isValid(bytes) else {
-        throw RowFault("payload", "it is declared to be JSON and is not valid JSON")
+      if !isKnownValid {
+        var scanner = JSONScanner(bytes)
+        guard scanner.skipDocument() else {
+          throw RowFault(
+            "payload",
+            scanner.isTooDeep
+              ? "it is declared to be JSON and is nested deeper than \(JSONScanner.maximumDepth) levels, which is the "
+                + "limit for a payload that is not of type json or jsonb"
+              : "it is declared to be JSON and is not valid JSON")
+        }
       }
       writer.raw(bytes)
     } else {

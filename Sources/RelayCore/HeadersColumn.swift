@@ -1,6 +1,7 @@
 // Owns: the headers column of a row: which of its members become extension attributes, which plain headers, and which
 // are left out.
 // Must not know: the other attributes of an event, beyond their names.
+import Glibc
 
 /// The members of one row's headers column, in the order of their first appearance.
 struct ColumnHeaders: ~Copyable {
@@ -28,11 +29,14 @@ struct ColumnHeaders: ~Copyable {
     members[index]
   }
 
-  /// The last of several members of a name is the one that counts, as in JavaScript and in jsonb. False: there is no room.
+  /// The last of several members of a name is the one that counts, as in JavaScript and in jsonb. A name is compared with
+  /// those that are kept, of which there are few. False: there is no room.
   mutating func set(_ member: Member) -> Bool {
     for index in 0..<count where members[index].name.count == member.name.count {
-      // SAFETY: the first `count` places are initialised.
-      guard members[index].name.elementsEqual(member.name) else { continue }
+      // SAFETY: the first `count` places are initialised, and both names have that many bytes; neither is empty.
+      guard let kept = members[index].name.baseAddress, let name = member.name.baseAddress,
+        memcmp(kept, name, member.name.count) == 0
+      else { continue }
       members[index].value = member.value
       members[index].kind = member.kind
       return true
@@ -55,7 +59,10 @@ extension EventEncoder {
     if value.format == .null { return }
     let text = try ValueText.text(of: value, column, part: "headers", arena: &arena)
     columnHeaders.reset()
-    guard readHeaders(text, plan) else { return omitted(.headers, plan) }
+    var scanner = JSONScanner(text)
+    guard readHeaders(&scanner, text, plan) else {
+      return omitted(scanner.isTooDeep ? .deepHeaders : .headers, plan)
+    }
     for index in 0..<columnHeaders.count {
       let member = columnHeaders[index]
       if !member.value.isEmpty { try addHeader(member, plan) }
@@ -64,8 +71,9 @@ extension EventEncoder {
 
   /// Into `columnHeaders`. False where the text is no JSON object; JSON null and an empty array, which writers without a
   /// type for maps write for an empty one, are as good as an empty object.
-  private mutating func readHeaders(_ text: LentBytes, _ plan: RowPlan) -> Bool {
-    var scanner = JSONScanner(text)
+  private mutating func readHeaders(
+    _ scanner: inout JSONScanner, _ text: LentBytes, _ plan: RowPlan
+  ) -> Bool {
     guard scanner.take(0x7B) else { return Self.isNothing(text) }
     if !scanner.take(0x7D) {
       repeat {

@@ -10,15 +10,22 @@ struct JSONScanner {
 
   private let bytes: LentBytes
   private(set) var position = 0
+  /// The text was left because a value in it is nested deeper than `maximumDepth`, which JSON itself allows.
+  private(set) var isTooDeep = false
 
   init(_ bytes: LentBytes) { self.bytes = bytes }
 
   /// True if `bytes` is one JSON value with nothing but white space around it.
   static func isValid(_ bytes: LentBytes) -> Bool {
     var scanner = JSONScanner(bytes)
-    guard scanner.skipValue() != nil else { return false }
-    scanner.skipSpace()
-    return scanner.isAtEnd
+    return scanner.skipDocument()
+  }
+
+  /// Steps over one value with nothing but white space around it. False if something else stands there.
+  mutating func skipDocument() -> Bool {
+    guard skipValue() != nil else { return false }
+    skipSpace()
+    return isAtEnd
   }
 
   var isAtEnd: Bool { position == bytes.count }
@@ -47,7 +54,11 @@ struct JSONScanner {
   /// Steps over one value, and says of what kind it was. Nil if it is not JSON.
   mutating func skipValue(depth: Int = 0) -> Kind? {
     skipSpace()
-    guard position < bytes.count, depth < Self.maximumDepth else { return nil }
+    guard position < bytes.count else { return nil }
+    guard depth < Self.maximumDepth else {
+      isTooDeep = true
+      return nil
+    }
     switch bytes[position] {
     case 0x7B: return skipObject(depth: depth) ? .object : nil
     case 0x5B: return skipArray(depth: depth) ? .array : nil

@@ -8,6 +8,8 @@ enum Omission: CaseIterable {
   case key
   /// All of the headers column: it holds no JSON object.
   case headers
+  /// The same, where JSON of that depth is not read.
+  case deepHeaders
   /// Members of the headers column, by reason.
   case reservedHeader, unnamedHeader, unreadableHeader, surplusHeader
   /// It is a plain header, for it cannot be an attribute.
@@ -19,6 +21,9 @@ enum Omission: CaseIterable {
     case .key:
       "an event has no aggregate id: it is sent without a key, and has no order among others"
     case .headers: "the headers column of a row holds no JSON object: the event is sent without these headers"
+    case .deepHeaders:
+      "the headers column of a row is nested deeper than \(JSONScanner.maximumDepth) levels, which is the limit: the event "
+        + "is sent without these headers"
     case .reservedHeader:
       "a member of the headers column has a name that belongs to the event or to outboxd: it is left out"
     case .unnamedHeader:
@@ -35,6 +40,8 @@ enum Omission: CaseIterable {
     switch self {
     case .key: "Make the column NOT NULL, or set `key: none` where no order is needed."
     case .headers: "Write a JSON object into the column, or set columns.headers: none."
+    case .deepHeaders:
+      "Write a JSON object of fewer levels into the column, or set columns.headers: none."
     case .reservedHeader, .unnamedHeader: "Write it under another name, or set columns.headers: none."
     case .unreadableHeader, .attribute: "Write printable text, or set columns.headers: none."
     case .surplusHeader: "Write fewer, or set columns.headers: none."

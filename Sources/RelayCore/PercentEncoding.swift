@@ -5,7 +5,7 @@ enum PercentEncoding {
   /// A name as one segment of a path: what is neither unreserved, nor a sub-delimiter, nor `:` or `@`, is encoded.
   static func segment(_ name: String) -> String {
     let bytes = name.utf8.flatMap { byte in
-      isReference(byte) && !"/?#[]".utf8.contains(byte) ? [byte] : escape(byte)
+      isReference(byte) && !"/?#[]".utf8.contains(byte) ? [byte] : [0x25, digit(byte >> 4), digit(byte & 15)]
     }
     return String(decoding: bytes, as: UTF8.self)
   }
@@ -22,7 +22,9 @@ enum PercentEncoding {
       if stands(text, at: index) {
         cursor.put(byte: text[index])
       } else {
-        for byte in escape(text[index]) { cursor.put(byte: byte) }
+        cursor.put(byte: 0x25)
+        cursor.put(byte: digit(text[index] >> 4))
+        cursor.put(byte: digit(text[index] & 15))
       }
     }
     return LentBytes(start: target, count: cursor.count)
@@ -42,8 +44,6 @@ enum PercentEncoding {
     }
   }
 
-  private static func escape(_ byte: UInt8) -> [UInt8] {
-    let digits = Array("0123456789ABCDEF".utf8)
-    return [0x25, digits[Int(byte >> 4)], digits[Int(byte & 15)]]
-  }
+  /// In upper case, as RFC 3986 has it.
+  private static func digit(_ value: UInt8) -> UInt8 { value < 10 ? 0x30 + value : 0x37 + value }
 }
