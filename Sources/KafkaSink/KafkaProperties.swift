@@ -98,10 +98,15 @@ public enum KafkaProperties {
   /// The number that librdkafka makes of a property, within the property's range: librdkafka's default where it is not
   /// set or is refused. What the operator has written may be any number at all, and must not be reckoned with.
   static func number(_ name: String, _ settings: KafkaSettings) -> Int {
-    guard let configuration = rd_kafka_conf_new() else { return 0 }
+    Int(valueInForce(name, settings)) ?? 0
+  }
+
+  /// What librdkafka makes of a property: its own default where it is not set or is refused.
+  static func valueInForce(_ name: String, _ settings: KafkaSettings) -> String {
+    guard let configuration = rd_kafka_conf_new() else { return "" }
     defer { rd_kafka_conf_destroy(configuration) }
     if let text = text(of: name, settings) { _ = set(name, text, in: configuration) }
-    return number(name, in: configuration)
+    return value(of: name, in: configuration) ?? ""
   }
 
   /// The SASL mechanism in force, in capitals. Nil without SASL.

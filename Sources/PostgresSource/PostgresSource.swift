@@ -62,6 +62,10 @@ public enum PostgresSource {
       let remedy: [Log.Field] = finding.remedy.map { [("remedy", $0)] } ?? []
       log.write(.warning, finding.message, remedy)
     }
+    // Once: it is the same at each connection of a process.
+    if resume == nil, let warning = facts.transport?.warning {
+      log.warning(warning.message, ("remedy", warning.remedy))
+    }
     let isJournaled = keeper != nil && facts.journal.isInUse
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     func checkpoint(_ lsn: LSN) -> Checkpoint {
@@ -127,6 +131,7 @@ public enum PostgresSource {
     let identity = try connection.identifySystem()
     var facts = try inspector.serverFacts(identity)
     facts.slot = slot
+    facts.transport = connection.sql.transport
     facts.journal = journal == .empty ? try keeper.withoutRow(identity.systemIdentifier) : journal
     if settings.journal != .off { facts.journalTrust = try keeper.trust() }
     facts.publication = try inspector.publication(since: journal.row?.publication ?? known)

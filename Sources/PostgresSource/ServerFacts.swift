@@ -23,6 +23,8 @@ public struct ServerFacts: Equatable, Sendable {
   public var timeline: UInt32
   /// Where the connection led to, `host:port`, for messages.
   public var reached = ""
+  /// How the connection is protected. Nil: not read.
+  public var transport: PostgresTransport?
   /// The end of the WAL that is flushed (on a standby: replayed), by IDENTIFY_SYSTEM.
   public var walEnd: LSN
   public var database: String
