@@ -8,6 +8,8 @@ public struct ReadingRole: Equatable, Sendable {
   public var powers: [String]
   /// The server refuses views and foreign tables as it plans (`restrict_nonsystem_relation_kind`).
   public var refusesViews: Bool
+  /// How its connection is protected.
+  public var transport: PostgresTransport
   /// Why a table of an outbox is not read, by the outbox's name. Those that are read are not in it.
   public var faults: [String: RelayError]
 
@@ -27,7 +29,7 @@ public struct ReadingRole: Equatable, Sendable {
     var role = ReadingRole(
       name: result[0, "name"] ?? "",
       powers: result[0, "powers"]?.split(separator: "\n").map(String.init) ?? [],
-      refusesViews: result[0, "refuses"] == "t", faults: [:])
+      refusesViews: result[0, "refuses"] == "t", transport: connection.transport, faults: [:])
     for mapping in mappings {
       do throws(RelayError) {
         _ = try LockedTable(mapping, facts.publication, settings: settings, timeout: 2, stop: stop)

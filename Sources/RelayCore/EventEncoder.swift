@@ -56,6 +56,11 @@ struct EventEncoder: ~Copyable {
           remedy: "Add the table under `outboxes`, or take it out of the publication."))
     }
     do throws(RelayError) {
+      if let topic = options.topic, let fault = mapping.allowedTopics.fault(topic) {
+        throw RelayError(
+          .configurationInvalid, "the topic \(PrintableText.quoted(topic)) of the job \(fault.reason)",
+          remedy: "Begin the job again with another --topic, or add the topic to kafka.allowed_topics.")
+      }
       return .success(try RowPlan(mapping: mapping, relation: relation, database: database))
     } catch {
       return .failure(error)
@@ -140,9 +145,7 @@ struct EventEncoder: ~Copyable {
     guard let topic = try render(plan.topic, row, "topic") else {
       throw RowFault("topic", "a column in it is NULL")
     }
-    guard CloudEventRules.isTopic(topic) else {
-      throw RowFault("topic", "\(quoted(topic)) is not a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
-    }
+    if let fault = plan.mapping.allowedTopics.fault(topic) { throw rejection(of: topic, fault, plan) }
     if let value, value.format == .binary { plan.lastTopic.remember(topic, of: value.bytes) }
     return topic
   }
@@ -224,6 +227,14 @@ struct EventEncoder: ~Copyable {
   }
 
   // MARK: Rejection
+
+  private func rejection(of topic: LentBytes, _ fault: TopicFault, _ plan: RowPlan) -> RowFault {
+    RowFault(
+      "topic", "\(quoted(topic)) \(fault.reason)",
+      remedy: fault == .notAllowed
+        ? "Add the topic to kafka.allowed_topics, or correct `topic` of the outbox \(plan.mapping.qualifiedName), and "
+          + "start again; the relay goes on at this row." : nil)
+  }
 
   private func keyless(_ plan: RowPlan) -> RowFault {
     let text = plan.mapping.key?.description ?? ""

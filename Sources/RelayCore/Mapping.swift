@@ -64,6 +64,8 @@ public struct OutboxMapping: Equatable, Sendable {
   /// Adds the attribute `partitionkey` with the record's key.
   public var partitionkey: Bool
   public var onRejection: RejectionPolicy
+  /// Of all outboxes: no event may go to another topic, whatever its row says.
+  public var allowedTopics = AllowedTopics()
 
   public init(schema: String = "public", table: String = "outbox") {
     self.schema = schema

@@ -319,21 +319,21 @@ private struct Binder {
     source: RowPlan.Text, topic: RowPlan.Text, dataschema: RowPlan.Text?
   ) throws(RelayError) {
     if let text = source.constant, !CloudEventRules.isURIReference(text) {
-      throw invalid("source", text, "a URI reference (RFC 3986)")
+      throw invalid("source", text, "is not a URI reference (RFC 3986)")
     }
-    if let text = topic.constant, !CloudEventRules.isTopic(text) {
-      throw invalid("topic", text, "a topic name: 1 to 249 of A-Z a-z 0-9 . _ -")
+    if let text = topic.constant, let fault = mapping.allowedTopics.fault(text) {
+      throw invalid("topic", text, fault.reason)
     }
     if let text = dataschema?.constant, !CloudEventRules.isURI(text) {
-      throw invalid("dataschema", text, "an absolute URI (RFC 3986)")
+      throw invalid("dataschema", text, "is not an absolute URI (RFC 3986)")
     }
   }
 
-  private func invalid(_ part: String, _ text: LentBytes, _ what: String) -> RelayError {
+  private func invalid(_ part: String, _ text: LentBytes, _ reason: String) -> RelayError {
     RelayError(
       .configurationInvalid,
-      "the \(part) \"\(String(decoding: text, as: UTF8.self))\" of the outbox \(mapping.qualifiedName) is not "
-        + what,
+      "the \(part) \"\(String(decoding: text, as: UTF8.self))\" of the outbox \(mapping.qualifiedName) "
+        + reason,
       remedy: "Correct `\(part)` of that outbox in the configuration.")
   }
 }

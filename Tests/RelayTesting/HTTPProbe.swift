@@ -9,7 +9,7 @@ public enum HTTPProbe {
   }
 
   /// GET on 127.0.0.1, with five seconds for everything.
-  public static func get(port: Int, path: String) throws -> Answer {
+  public static func get(port: Int, path: String, host: String = "127.0.0.1") throws -> Answer {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
     guard descriptor >= 0 else { throw HarnessError("no socket") }
     defer { close(descriptor) }
@@ -28,7 +28,7 @@ public enum HTTPProbe {
       }
     }
     guard connected else { throw HarnessError("nobody listens on port \(port)") }
-    let request = Array("GET \(path) HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".utf8)
+    let request = Array("GET \(path) HTTP/1.1\r\nHost: \(host)\r\nConnection: close\r\n\r\n".utf8)
     guard send(descriptor, request, request.count, Int32(MSG_NOSIGNAL)) == request.count else {
       throw HarnessError("the request cannot be sent")
     }

@@ -14,7 +14,7 @@ private struct Running {
   init() throws {
     server = try AdminServer(
       settings: AdminSettings(host: "127.0.0.1", port: 0), metrics: metrics,
-      info: AdminInfo(slot: "s", publication: "p"), log: Log(level: .error))
+      info: AdminInfo(slot: "s"), log: Log(level: .error))
     port = try #require(UInt16(server.address?.split(separator: ":").last ?? ""))
   }
 
@@ -59,7 +59,7 @@ private struct Running {
     let pipe = Pipe()
     let second = try AdminServer(
       settings: AdminSettings(host: "127.0.0.1", port: running.port), metrics: RelayMetrics(),
-      info: AdminInfo(slot: "second", publication: "p"),
+      info: AdminInfo(slot: "second"),
       log: Log(descriptor: pipe.fileHandleForWriting.fileDescriptor))
     #expect(second.address == nil)
     let warning = String(decoding: pipe.fileHandleForReading.availableData, as: UTF8.self)
@@ -74,7 +74,7 @@ private struct Running {
     let other = try Running()
     let third = try AdminServer(
       settings: AdminSettings(host: "127.0.0.1", port: other.port), metrics: RelayMetrics(),
-      info: AdminInfo(slot: "s", publication: "p"), log: Log(level: .error))
+      info: AdminInfo(slot: "s"), log: Log(level: .error))
     third.stop()
     #expect(third.address == nil)
     other.server.stop()
@@ -85,7 +85,7 @@ private struct Running {
     func start(_ host: String) throws -> AdminServer {
       try AdminServer(
         settings: AdminSettings(host: host, port: 0), metrics: RelayMetrics(),
-        info: AdminInfo(slot: "s", publication: "p"), log: Log(level: .error))
+        info: AdminInfo(slot: "s"), log: Log(level: .error))
     }
     // A machine without IPv6 cannot have it.
     if FileManager.default.fileExists(atPath: "/proc/net/if_inet6"), let six = try? start("::1") {
@@ -99,12 +99,71 @@ private struct Running {
     #expect(throws: RelayError.self) { try start("no-such-host.invalid") }
   }
 
+  @Test("A page of a stranger gets nothing by a name of its own, on any path; loopback names and no name do")
+  func hosts() throws {
+    let running = try Running()
+    defer { running.server.stop() }
+    running.metrics.hold = "topic \"secret\" does not exist"
+    func answer(_ path: String, _ host: String?, version: String = "1.1") throws -> String {
+      let client = try #require(AdminClient(port: running.port))
+      client.send("GET \(path) HTTP/\(version)\r\n" + (host.map { "Host: \($0)\r\n" } ?? "") + "\r\n")
+      return client.read()
+    }
+    for path in ["/", "/status", "/metrics", "/readyz", "/livez", "/nothing"] {
+      let refused = try answer(path, "evil.example:\(running.port)")
+      #expect(refused.hasPrefix("HTTP/1.1 421 "), "\(refused)")
+      #expect(refused.contains("admin.hosts") && !refused.contains("secret"))
+    }
+    for host in ["localhost", "127.0.0.1:\(running.port)", "[::1]"] {
+      #expect(try answer("/status", host).hasPrefix("HTTP/1.1 200 OK"), "\(host)")
+    }
+    #expect(try answer("/status", nil, version: "1.0").contains("200 OK"))
+    // What is named is answered beside the loopback names.
+    let named = try AdminServer(
+      settings: AdminSettings(host: "127.0.0.1", port: 0), hosts: ["proxy.example"], metrics: RelayMetrics(),
+      info: AdminInfo(slot: "s"), log: Log(level: .error))
+    defer { named.stop() }
+    let port = try #require(UInt16(named.address?.split(separator: ":").last ?? ""))
+    let client = try #require(AdminClient(port: port))
+    client.send("GET /livez HTTP/1.1\r\nHost: Proxy.example\r\n\r\n")
+    #expect(client.read().hasPrefix("HTTP/1.1 200 OK"))
+  }
+
+  @Test("HTTP/0.9, TRACE, traversal, and a body of two lengths get no page")
+  func oldTricks() throws {
+    let running = try Running()
+    defer { running.server.stop() }
+    func answer(_ request: String) throws -> String {
+      let client = try #require(AdminClient(port: running.port))
+      client.send(request)
+      shutdown(client.descriptor, Int32(SHUT_WR))
+      return client.read()
+    }
+    let requests = [
+      "GET /status\r\n\r\n",
+      "TRACE /status HTTP/1.1\r\nHost: localhost\r\nX-Secret: a\r\n\r\n",
+      "GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+      "GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: localhost\r\n\r\n",
+      "GET http://evil.example/status HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+      "POST /status HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + "0\r\n\r\nGET /status HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    ]
+    for request in requests {
+      let text = try answer(request)
+      #expect(
+        !text.contains(" 200 ") && !text.contains("\"slot\"") && !text.contains("X-Secret"),
+        "\(request): \(text)")
+      #expect(text.components(separatedBy: "HTTP/1.1 ").count <= 2, "\(request): \(text)")
+    }
+    #expect(running.scrape().isGood)
+  }
+
   @Test("Pipelined requests get one answer, and the connection ends")
   func pipelining() throws {
     let running = try Running()
     defer { running.server.stop() }
     let client = try #require(AdminClient(port: running.port))
-    client.send(String(repeating: "GET /livez HTTP/1.1\r\nHost: h\r\n\r\n", count: 50))
+    client.send(String(repeating: "GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n", count: 50))
     let text = client.read()
     #expect(text.components(separatedBy: "HTTP/1.1 200 OK").count == 2)
   }
@@ -117,12 +176,13 @@ private struct Running {
       [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xFC, 0x03, 0x03] + [UInt8](repeating: 7, count: 508),
       Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8),
       (0..<4096).map { UInt8(truncatingIfNeeded: $0 &* 167) },
-      Array("GET /metrics HTTP/1.1\r\nHost: h\r\nX: ".utf8) + [UInt8](repeating: 0x61, count: 1 << 20),
+      Array("GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: ".utf8)
+        + [UInt8](repeating: 0x61, count: 1 << 20),
       Array("GET /".utf8) + [UInt8](repeating: 0x61, count: 1 << 20),
       Array("\r\n\r\n\r\n".utf8),
-      Array("DELETE /metrics HTTP/1.1\r\nHost: h\r\nContent-Length: 1000000\r\n\r\nabc".utf8),
+      Array("DELETE /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nabc".utf8),
       Array("GET /metrics HTTP/9.9\r\n\r\n".utf8),
-      Array("GET /%00%ff%2e%2e/\u{7F} HTTP/1.1\r\nHost: h\r\n\r\n".utf8),
+      Array("GET /%00%ff%2e%2e/\u{7F} HTTP/1.1\r\nHost: localhost\r\n\r\n".utf8),
     ]
     var clients: [AdminClient] = []
     for request in requests {
@@ -147,7 +207,7 @@ private struct Running {
       } else {
         var small: Int32 = 1
         setsockopt(client.descriptor, SOL_SOCKET, SO_RCVBUF, &small, socklen_t(MemoryLayout<Int32>.size))
-        client.send(String(repeating: "GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n", count: 100))
+        client.send(String(repeating: "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", count: 100))
       }
       clients.append(client)
     }

@@ -291,7 +291,7 @@ private func load(
     let loaded = try load(text, environment: [:]).configuration
     #expect(
       loaded.postgres.slot == "outboxd"
-        && loaded.kafka.properties["bootstrap.servers"] == "kafka.example:9092")
+        && loaded.kafka.properties["bootstrap.servers"] == "kafka.example:9093")
     var outbox = try #require(loaded.outboxes.first)
     outbox.columns = .init()
     #expect(outbox == OutboxMapping() && loaded.log == LogSettings() && loaded.relay == RelaySettings())

@@ -88,8 +88,8 @@ private func fault(_ words: String...) -> String {
         == "usage: --outbox \"public.outbx\" is none of the configured outboxes "
         + "(public.outbox, payments.events); did you mean \"public.outbox\"?")
     #expect(fault("--from", "1m", "--outbox", "orders").contains("none of the configured outboxes"))
-    #expect(fault("--from", "1m", "--topic", "a b").hasPrefix("usage: --topic \"a b\" is not a topic's name"))
-    #expect(fault("--from", "1m", "--topic", "..").contains("not a topic's name"))
+    #expect(fault("--from", "1m", "--topic", "a b").hasPrefix("usage: --topic \"a b\" is not a topic name"))
+    #expect(fault("--from", "1m", "--topic", "..").contains("not a topic name"))
     for rate in ["0", "-1", "x", "1.5"] {
       #expect(
         fault("--from", "1m", "--rate", rate).hasPrefix("usage: --rate must be a number from 1 to"), "\(rate)"

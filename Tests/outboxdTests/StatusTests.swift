@@ -31,7 +31,7 @@ private func relay(
   metrics.postgresConnected.store(true, ordering: .relaxed)
   metrics.kafkaBrokersUp.store(3, ordering: .relaxed)
   change(metrics)
-  let info = AdminInfo(slot: slot, publication: "p", database: database)
+  let info = AdminInfo(slot: slot, database: database)
   return LocalRelay(
     status: AdminPages(metrics: metrics, info: info).answer(method: "GET", path: "/status").body)
 }

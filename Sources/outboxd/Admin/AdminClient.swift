@@ -15,7 +15,8 @@ struct AdminClient {
   func status() -> String? {
     guard let descriptor = connect() else { return nil }
     defer { close(descriptor) }
-    var request = "GET /status HTTP/1.0\r\nHost: \(settings.text)\r\n\r\n"
+    // Without a Host: whatever name the operator has given to the address, it is answered.
+    var request = "GET /status HTTP/1.0\r\n\r\n"
     let isSent = request.withUTF8 { bytes in
       // SAFETY: the bytes live for the duration of the closure.
       send(descriptor, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count

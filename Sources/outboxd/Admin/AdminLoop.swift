@@ -25,6 +25,7 @@ final class AdminLoop {
 
   private let listener: Int32
   private let pages: AdminPages
+  private let hosts: AdminHosts
   private let stopSignal: StopSignal
   private var daemon: OpaquePointer?
   /// In the order of their accept.
@@ -33,8 +34,9 @@ final class AdminLoop {
   private var restUntil = MonotonicTime(nanoseconds: 0)
 
   /// Takes the listener over. Nil where libmicrohttpd cannot start.
-  init?(listener: Int32, pages: AdminPages, stopSignal: StopSignal) {
+  init?(listener: Int32, hosts: AdminHosts, pages: AdminPages, stopSignal: StopSignal) {
     self.listener = listener
+    self.hosts = hosts
     self.pages = pages
     self.stopSignal = stopSignal
     // SAFETY: the daemon calls back only within MHD_run, MHD_add_connection and MHD_stop_daemon, which this
@@ -152,7 +154,9 @@ final class AdminLoop {
   }
 
   fileprivate func answer(_ connection: OpaquePointer, method: String, path: String) -> MHD_Result {
-    let answer = pages.answer(method: method, path: path)
+    // SAFETY: the text ends with NUL and lives as long as the request.
+    let host = MHD_lookup_connection_value(connection, .HEADER_KIND, "Host").map { String(cString: $0) }
+    let answer = hosts.admits(host) ? pages.answer(method: method, path: path) : AdminPages.misdirected
     var body = answer.body
     let response = body.withUTF8 { bytes in
       // SAFETY: libmicrohttpd copies the bytes before this returns (MUST_COPY), and does not write to them.

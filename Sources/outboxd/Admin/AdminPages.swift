@@ -24,6 +24,10 @@ final class AdminPages: Sendable {
   /// In seconds: what is confirmed at least every ten.
   private static let confirmationLimit = 30.0
 
+  /// For a Host that `AdminHosts` does not admit.
+  static let misdirected = AdminAnswer.text(
+    421, "requests under this name are not answered: add the name to admin.hosts of the configuration")
+
   private let metrics: RelayMetrics
   private let info: AdminInfo
 
@@ -140,7 +144,6 @@ final class AdminPages: Sendable {
         ])),
       .init("lsn", positions),
       .init("events", events(snapshot)),
-      .init("libraries", .object(info.libraries.map { .init($0.name, .text($0.version)) })),
     ])
   }
 
@@ -161,7 +164,6 @@ final class AdminPages: Sendable {
       .init("connected", .boolean(metrics.postgresConnected.load(ordering: .relaxed))),
       .init("database", .optional(info.database)),
       .init("slot", .text(info.slot)),
-      .init("publication", .text(info.publication)),
       .init("wal_status", .optional(snapshot.slot?.walStatus)),
       .init("slot_lag_bytes", known(snapshot.slotLagBytes)),
       .init("slot_retained_bytes", known(snapshot.slot?.retainedBytes)),

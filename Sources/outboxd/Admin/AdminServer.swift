@@ -8,7 +8,6 @@ import Synchronization
 /// What the pages say that does not change while the process runs.
 struct AdminInfo: Sendable {
   var slot: String
-  var publication: String
   /// As far as the conninfo tells.
   var database: String?
   var version = Versions.outboxd
@@ -25,9 +24,13 @@ final class AdminServer {
   /// Listens and answers on a thread of its own, until `stop`. Where another process has the port, it is tried again
   /// until it is free: the relay is worth more than its pages, and a standby may run on the same machine.
   /// - Throws: `failed` where the address cannot be had at all, or the thread cannot be started.
-  init(settings: AdminSettings, metrics: RelayMetrics, info: AdminInfo, log: Log) throws(RelayError) {
+  /// - Parameter hosts: `admin.hosts`.
+  init(
+    settings: AdminSettings, hosts: [String] = [], metrics: RelayMetrics, info: AdminInfo, log: Log
+  ) throws(RelayError) {
     let work = AdminWork(
-      settings: settings, pages: AdminPages(metrics: metrics, info: info), stopSignal: stopSignal, log: log,
+      settings: settings, hosts: hosts, pages: AdminPages(metrics: metrics, info: info),
+      stopSignal: stopSignal, log: log,
       place: place)
     try work.open()
     // SAFETY: the thread takes the reference over; where there is no thread, it is taken back here.
@@ -63,6 +66,7 @@ private final class AdminWork {
   private static let retryInterval = 3_000
 
   private let settings: AdminSettings
+  private let hosts: [String]
   private let pages: AdminPages
   private let stopSignal: StopSignal
   private let log: Log
@@ -70,8 +74,12 @@ private final class AdminWork {
   private var loop: AdminLoop?
   private var hasWarned = false
 
-  init(settings: AdminSettings, pages: AdminPages, stopSignal: StopSignal, log: Log, place: AdminPlace) {
+  init(
+    settings: AdminSettings, hosts: [String], pages: AdminPages, stopSignal: StopSignal, log: Log,
+    place: AdminPlace
+  ) {
     self.settings = settings
+    self.hosts = hosts
     self.pages = pages
     self.stopSignal = stopSignal
     self.log = log
@@ -94,7 +102,11 @@ private final class AdminWork {
       hasWarned = true
       return
     }
-    guard let loop = AdminLoop(listener: listener.descriptor, pages: pages, stopSignal: stopSignal) else {
+    let hosts = AdminHosts(hosts, listeningOn: listener.address)
+    guard
+      let loop = AdminLoop(
+        listener: listener.descriptor, hosts: hosts, pages: pages, stopSignal: stopSignal)
+    else {
       close(listener.descriptor)
       throw RelayError(.failed, "the admin server cannot start: \(SmallFile.errorText(errno))")
     }

@@ -121,7 +121,7 @@ enum CheckCommand {
       findings += topics.compactMap { invalidTopic($0, mapping) }
       let key = key(of: mapping, result, facts.table(mapping.schema, mapping.table))
       for topic in topics { keys[topic] = max(keys[topic] ?? .always, key) }
-      return topics.filter { CloudEventRules.isTopic($0) }
+      return topics.filter { mapping.allowedTopics.fault($0) == nil }
     } catch {
       if !faults.contains(where: { $0.message.hasSuffix(error.message) }) {
         findings.append(
@@ -161,12 +161,12 @@ enum CheckCommand {
 
   /// The relay would stop at such a row, for the same reason.
   static func invalidTopic(_ topic: String, _ mapping: OutboxMapping) -> Finding? {
-    guard !CloudEventRules.isTopic(topic) else { return nil }
+    guard let fault = mapping.allowedTopics.fault(topic) else { return nil }
     return Finding(
       level: .error, subject: mapping.qualifiedName,
-      message: "has a row whose topic \(PrintableText.quoted(topic)) is not a topic name: 1 to 249 of "
-        + "A-Z a-z 0-9 . _ -; the relay would stop at such a row (exit code "
-        + "\(RelayError.Kind.rowRejected.exitCode))",
+      message:
+        "has a row whose topic \(PrintableText.quoted(topic)) \(fault.reason); the relay would stop at such a "
+        + "row (exit code \(RelayError.Kind.rowRejected.exitCode))",
       remedy: "Correct `topic` of the outbox in the configuration (it is \(mapping.topic)), or write other "
         + "values into the columns that it names.")
   }

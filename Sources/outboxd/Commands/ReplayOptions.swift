@@ -45,7 +45,7 @@ struct ReplayOptions: Equatable {
     file = invocation.value("to-file")
     rate = try Self.rate(invocation)
     isDryRun = invocation.isSet("dry-run")
-    try check(invocation)
+    try check(mappings, invocation)
   }
 
   /// Events a second.
@@ -85,7 +85,7 @@ struct ReplayOptions: Equatable {
       "--outbox \"\(text)\" is none of the configured outboxes (\(names.joined(separator: ", ")))\(question)")
   }
 
-  private func check(_ invocation: Invocation) throws(RelayError) {
+  private func check(_ mappings: [OutboxMapping], _ invocation: Invocation) throws(RelayError) {
     switch (from, to) {
     case (.lsn(let from), .lsn(let to)) where to < from:
       throw invocation.usage("--to \(to) lies before --from \(from)")
@@ -95,7 +95,7 @@ struct ReplayOptions: Equatable {
           + RFC3339.shortest(microseconds: from))
     default: break
     }
-    try Self.check(topic: topic, invocation)
+    try Self.check(topic: topic, mappings, invocation)
     if isDryRun, file != nil { throw invocation.usage("--dry-run writes nothing: it takes no --to-file") }
     if invocation.isSet("json"), file == "-" {
       throw invocation.usage("--json and --to-file - would both write to standard output: name a file")
@@ -107,9 +107,10 @@ struct ReplayOptions: Equatable {
     if file == "" { throw invocation.usage("--to-file needs the name of a file, or - for standard output") }
   }
 
-  static func check(topic: String?, _ invocation: Invocation) throws(RelayError) {
-    guard let topic, !CloudEventRules.isTopic(topic) else { return }
-    throw invocation.usage(
-      "--topic \"\(topic)\" is not a topic's name: 1 to 249 of the characters A-Z a-z 0-9 . _ -")
+  static func check(
+    topic: String?, _ mappings: [OutboxMapping], _ invocation: Invocation
+  ) throws(RelayError) {
+    guard let topic, let fault = mappings.first?.allowedTopics.fault(topic) else { return }
+    throw invocation.usage("--topic \"\(topic)\" \(fault.reason)")
   }
 }

@@ -17,7 +17,8 @@ extension SecurityCheck {
           message: "the role that reads the tables was not examined: \(error.message)", remedy: error.remedy)
       ]
     }
-    return [reader(role, settings), views(role, facts)]
+    let transport = settings.readConninfo == nil ? [] : [postgres(role.transport)]
+    return transport + [reader(role, settings), views(role, facts)]
       + configuration.outboxes.map { table($0.qualifiedName, role) }
   }
 

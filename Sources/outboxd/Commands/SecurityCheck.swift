@@ -11,13 +11,15 @@ enum SecurityCheck {
   ///   - file: the configuration file that was read; nil: none.
   ///   - facts: nil where the server cannot be examined.
   static func findings(_ configuration: Configuration, file: String?, facts: ServerFacts?) -> [Finding] {
+    let known = kafka(configuration) + topics(configuration)
     guard let facts else {
-      return [
+      return known + [
         warning("the database was not examined, since it cannot be reached", "See the line postgres above.")
       ]
     }
-    return [role(facts.role)] + journal(facts.journalTrust)
-      + publication(facts, configuration.postgres.publication) + tables(configuration, facts)
+    return known + (facts.transport.map { [postgres($0)] } ?? []) + [role(facts.role)]
+      + journal(facts.journalTrust) + publication(facts, configuration.postgres.publication)
+      + tables(configuration, facts)
   }
 
   static func ok(_ message: String) -> Finding {

@@ -10,8 +10,15 @@ struct Configuration: Equatable, Sendable {
   var outboxes = [OutboxMapping()]
   /// Nil: no admin server.
   var admin: AdminSettings? = AdminSettings()
+  /// Names of this host in requests to the admin server, in lower case, without a port. Empty: see `AdminHosts`.
+  var adminHosts: [String] = []
   var relay = RelaySettings()
   var log = LogSettings()
+}
+
+extension Configuration {
+  /// Where events of any outbox may go.
+  var allowedTopics: AllowedTopics { outboxes.first?.allowedTopics ?? AllowedTopics() }
 }
 
 struct AdminSettings: Equatable, Sendable {

@@ -46,6 +46,12 @@ struct ConfigurationFile {
     switch key.kind {
     case .map: layer.maps[key.path] = map(entry, path: key.path, faulty: &layer.faulty)
     case .list: layer.outboxes = list(entry, path: key.path)
+    case .texts:
+      if let setting = texts(entry.value, name: display(key.path)) {
+        layer.values[key.path] = setting
+      } else {
+        layer.faulty.insert(key.path)
+      }
     default:
       let setting = scalar(entry.value, name: display(key.path), default: key.defaultText)
       if let setting, !setting.text.isEmpty {
@@ -88,6 +94,15 @@ struct ConfigurationFile {
       section(item, path: path + "[]", into: &layer)
       return layer
     }
+  }
+
+  /// The items with commas between them, as the environment and flags write them.
+  private mutating func texts(_ node: YAMLNode, name: String) -> Setting? {
+    guard case .sequence(let items) = node.content else { return scalar(node, name: name, default: nil) }
+    let before = faults.count
+    let texts = items.compactMap { scalar($0, name: name, default: nil)?.text }
+    guard faults.count == before else { return nil }
+    return Setting(text: texts.joined(separator: ","), origin: .file(file, node.position))
   }
 
   private func isEmptyList(_ entry: YAMLEntry) -> Bool { entry.value.content == .sequence([]) }

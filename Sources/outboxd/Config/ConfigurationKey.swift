@@ -32,6 +32,8 @@ struct ConfigurationKey: Sendable {
     case mediaType
     /// A time zone of IANA's database.
     case timeZone
+    /// Several texts without commas: a list in the file, with commas between them elsewhere.
+    case texts
     /// Free names with a single value each.
     case map
     /// The list of outboxes: the keys of an item follow with `[]` in their path.
@@ -118,6 +120,11 @@ struct ConfigurationKey: Sendable {
       path: "kafka.missing_topic", kind: .choice(KafkaSettings.MissingTopic.allCases.map(\.rawValue)),
       defaultText: "hold",
       help: "What to do when a topic does not exist: hold waits for it, refuse stops."),
+    ConfigurationKey(
+      path: "kafka.allowed_topics", kind: .texts, defaultText: nil,
+      help:
+        "The topics that events may go to: a list of names, in which * stands for any characters. Without it: all."
+    ),
   ]
 
   private static let outboxKeys = [
@@ -197,6 +204,11 @@ struct ConfigurationKey: Sendable {
     ConfigurationKey(
       path: "admin.listen", kind: .address, defaultText: "127.0.0.1:9464",
       help: "Where /metrics, /livez, /readyz and /status answer: host:port, or off. Port 0: any free one."),
+    ConfigurationKey(
+      path: "admin.hosts", kind: .texts, defaultText: nil,
+      help:
+        "The names of this host that requests may use (HTTP's Host). Without it: loopback names where admin.listen is "
+        + "a loopback address, else any."),
     ConfigurationKey(
       path: "log.level", kind: .choice(Log.Level.allCases.map(\.name)), defaultText: "info",
       help: "The least level that is logged."),

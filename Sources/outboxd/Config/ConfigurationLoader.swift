@@ -90,10 +90,13 @@ struct ConfigurationLoader {
     var configuration = Configuration()
     postgres(layer, file: file, into: &configuration.postgres)
     kafka(layer, file: file, into: &configuration.kafka)
-    if let items = layer.outboxes { configuration.outboxes = outboxes(items) }
+    let allowed = value(layer, "kafka.allowed_topics", ConfigurationValues.allowedTopics) ?? AllowedTopics()
+    if let items = layer.outboxes { configuration.outboxes = outboxes(items, allowed) }
+    for index in configuration.outboxes.indices { configuration.outboxes[index].allowedTopics = allowed }
     if let address = value(layer, "admin.listen", ConfigurationValues.address) {
       configuration.admin = address
     }
+    if let hosts = value(layer, "admin.hosts", ConfigurationValues.hosts) { configuration.adminHosts = hosts }
     if let timeout = value(layer, "relay.drain_timeout", ConfigurationValues.duration) {
       configuration.relay.drainTimeout = timeout
     }
@@ -220,11 +223,13 @@ struct ConfigurationLoader {
     choose(layer, "kafka.missing_topic", &settings.missingTopic)
   }
 
-  private mutating func outboxes(_ items: [ConfigurationLayer]) -> [OutboxMapping] {
+  private mutating func outboxes(
+    _ items: [ConfigurationLayer], _ allowed: AllowedTopics
+  ) -> [OutboxMapping] {
     var mappings: [OutboxMapping] = []
     var tables: Set<String> = []
     for item in items {
-      var mapping = outbox(item)
+      var mapping = outbox(item, allowed)
       if let name = value(item, "outboxes[].table", ConfigurationValues.table) {
         mapping.schema = name.schema
         mapping.table = name.table
@@ -240,7 +245,7 @@ struct ConfigurationLoader {
     return mappings
   }
 
-  private mutating func outbox(_ item: ConfigurationLayer) -> OutboxMapping {
+  private mutating func outbox(_ item: ConfigurationLayer, _ allowed: AllowedTopics) -> OutboxMapping {
     var mapping = OutboxMapping()
     if item.values["outboxes[].table"] == nil, !item.faulty.contains("outboxes[].table"),
       let origin = item.sections["outboxes[]"]
@@ -249,7 +254,10 @@ struct ConfigurationLoader {
     }
     if let source = value(item, "outboxes[].source", ConfigurationValues.template) { mapping.source = source }
     if let topic = value(item, "outboxes[].topic", ConfigurationValues.template) {
-      if valid(item, "outboxes[].topic", topic, ConfigurationValues.checkTopic) { mapping.topic = topic }
+      let isValid = valid(item, "outboxes[].topic", topic) { (topic) throws(ValueFault) in
+        try ConfigurationValues.checkTopic(topic, allowed)
+      }
+      if isValid { mapping.topic = topic }
     }
     if item.values["outboxes[].key"]?.text == "none" {
       mapping.key = nil

@@ -22,7 +22,7 @@ enum ConfigurationPrinter {
     writer.value("window", ConfigurationValues.windowText(seconds: postgres.replayWindow))
     writer.value("max_bytes", ConfigurationValues.sizeText(postgres.replayMaxBytes))
     writer.end()
-    kafka(configuration.kafka, to: &writer)
+    kafka(configuration.kafka, allowedTopics: configuration.allowedTopics.patterns, to: &writer)
     outboxes(configuration.outboxes, to: &writer)
     writer.section("relay")
     writer.value(
@@ -32,6 +32,7 @@ enum ConfigurationPrinter {
     writer.end()
     writer.section("admin")
     writer.value("listen", configuration.admin?.text ?? "off")
+    writer.list("hosts", configuration.adminHosts)
     writer.end()
     writer.section("log")
     writer.value("level", configuration.log.level.name)
@@ -39,7 +40,9 @@ enum ConfigurationPrinter {
     return writer.text
   }
 
-  private static func kafka(_ settings: KafkaSettings, to writer: inout Writer) {
+  private static func kafka(
+    _ settings: KafkaSettings, allowedTopics: [String], to writer: inout Writer
+  ) {
     writer.section("kafka")
     writer.section("properties")
     let properties = settings.properties.map { name, value in
@@ -49,6 +52,7 @@ enum ConfigurationPrinter {
     for (name, value) in (properties + files).sorted(by: { $0.0 < $1.0 }) { writer.value(name, value) }
     writer.end()
     writer.value("missing_topic", settings.missingTopic.rawValue)
+    writer.list("allowed_topics", allowedTopics)
     writer.end()
   }
 
@@ -120,6 +124,11 @@ enum ConfigurationPrinter {
     mutating func value(_ name: String, _ value: String?, isText: Bool = true) {
       guard let value else { return }
       text += "\(indent)\(scalar(name)): \(isText ? scalar(value) : value)\n"
+    }
+
+    mutating func list(_ name: String, _ values: [String]) {
+      guard !values.isEmpty else { return }
+      text += "\(indent)\(scalar(name)): [\(values.map(scalar).joined(separator: ", "))]\n"
     }
 
     /// Plain where no reader of YAML could take it for anything else. A dollar is doubled, or it would be

@@ -42,6 +42,11 @@ enum ConfigurationSchema {
         .init("type", .array([.text("string"), .text("number"), .text("boolean")]))
       ])
       members += [.init("type", .text("object")), .init("additionalProperties", value)]
+    case .texts:
+      members += [
+        .init("type", .array([.text("array"), .text("string")])),
+        .init("items", .object([.init("type", .text("string"))])),
+      ]
     case .choice(let names):
       members.append(.init("enum", .array(names.map { .text($0) })))
     case .boolean:

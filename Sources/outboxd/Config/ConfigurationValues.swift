@@ -220,8 +220,56 @@ enum ConfigurationValues {
     }
   }
 
-  /// What stands in a topic's template as it is must be fit for a topic's name: `[A-Za-z0-9._-]`, 249 at most.
-  static func checkTopic(_ template: Template) throws(ValueFault) {
+  /// What stands between commas, without the blanks around it. To name nothing is no way to say "all".
+  private static func texts(_ text: String) throws(ValueFault) -> [String] {
+    let texts = text.split(separator: ",", omittingEmptySubsequences: false).map { part in
+      var part = part
+      while part.first == " " { part.removeFirst() }
+      while part.last == " " { part.removeLast() }
+      return String(part)
+    }
+    guard !texts.contains("") else {
+      throw ValueFault(
+        "\"\(text)\" names nothing, or has an empty name in it", "remove the key for its default")
+    }
+    return texts
+  }
+
+  static func allowedTopics(_ text: String) throws(ValueFault) -> AllowedTopics {
+    let patterns = try texts(text)
+    for pattern in patterns {
+      // A star may stand for no character, and for one that a name may have.
+      let shortest = pattern.split(separator: "*").joined()
+      switch AllowedTopics().fault(shortest) {
+      case .isInternal where pattern.hasPrefix("__"):
+        throw ValueFault(
+          "\"\(pattern)\" \(TopicFault.isInternal.reason)", "leave it out: no event may go there")
+      case .name where AllowedTopics().fault("a" + shortest) == .name:
+        throw ValueFault(
+          "\"\(pattern)\" is not a topic name or a pattern of one",
+          "write names of [A-Za-z0-9._-] and *: orders.*")
+      default: break
+      }
+    }
+    return AllowedTopics(patterns)
+  }
+
+  /// Names and addresses without a port, in lower case.
+  static func hosts(_ text: String) throws(ValueFault) -> [String] {
+    let names = try texts(text)
+    for name in names
+    where AdminHosts.name(of: name) != name.lowercased() || name.contains("/")
+      || (name.contains(":") && !name.hasPrefix("["))
+    {
+      throw ValueFault(
+        "\"\(name)\" is not the name of a host", "write outboxd.example or [::1], without a port")
+    }
+    return names.map { $0.lowercased() }
+  }
+
+  /// What stands in a topic's template as it is must be fit for a topic's name: `[A-Za-z0-9._-]`, 249 at most. A topic
+  /// without placeholders must be an allowed one.
+  static func checkTopic(_ template: Template, _ allowed: AllowedTopics) throws(ValueFault) {
     var length = 0
     for case .literal(let text) in template.parts {
       length += text.utf8.count
@@ -241,6 +289,12 @@ enum ConfigurationValues {
     }
     guard template.description != ".", template.description != ".." else {
       throw ValueFault("\"\(template)\" cannot be a topic's name")
+    }
+    guard !template.description.hasPrefix("__") else {
+      throw ValueFault("the topic \"\(template)\" \(TopicFault.isInternal.reason)")
+    }
+    if template.placeholders.isEmpty, let fault = allowed.fault(template.description) {
+      throw ValueFault("the topic \"\(template)\" \(fault.reason)", "add it there, or correct the topic")
     }
   }
 

@@ -1,6 +1,7 @@
 // Owns: the process of `outboxd run`: threads, signals, exit code.
 // Must not know: Postgres, Kafka.
 import Glibc
+import KafkaSink
 import PostgresSource
 import RelayCore
 import Synchronization
@@ -25,6 +26,9 @@ enum Daemon {
     log.info(
       "starting", ("version", Versions.outboxd), ("slot", configuration.postgres.slot),
       ("outboxes", configuration.outboxes.map(\.qualifiedName).joined(separator: ",")))
+    for warning in KafkaTransport(configuration.kafka).warnings {
+      log.warning(warning.message, ("remedy", warning.remedy))
+    }
     let admin = try startAdmin(configuration, metrics: metrics, log: log)
     let keeper = JournalKeeper(
       settings: configuration.postgres, mappings: configuration.outboxes,
@@ -56,8 +60,8 @@ enum Daemon {
     guard let settings = configuration.admin else { return nil }
     let postgres = configuration.postgres
     let info = AdminInfo(
-      slot: postgres.slot, publication: postgres.publication,
-      database: try conninfoDatabase(postgres.conninfo))
-    return try AdminServer(settings: settings, metrics: metrics, info: info, log: log)
+      slot: postgres.slot, database: try conninfoDatabase(postgres.conninfo))
+    return try AdminServer(
+      settings: settings, hosts: configuration.adminHosts, metrics: metrics, info: info, log: log)
   }
 }

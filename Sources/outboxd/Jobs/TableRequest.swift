@@ -53,7 +53,7 @@ struct TableRequest: Equatable, Sendable {
       ids: invocation.values("id"))
     topic = invocation.value("topic")
     rate = try ReplayOptions.rate(invocation)
-    try ReplayOptions.check(topic: topic, invocation)
+    try ReplayOptions.check(topic: topic, mappings, invocation)
     try takeFile(invocation)
   }
 
