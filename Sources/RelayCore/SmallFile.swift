@@ -1,5 +1,6 @@
 // Owns: reading a small file as a whole, and whether other users of the machine may have written it.
 // Must not know: what the file is for.
+import CSystem
 import Glibc
 
 /// A file whose content decides what outboxd does: a configuration, a password, a certificate. Nothing here waits for a
