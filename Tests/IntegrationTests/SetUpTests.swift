@@ -59,6 +59,35 @@ extension Integration {
       try server.stop(.immediate)
     }
 
+    @Test func `the set-up of the manual passes check --strict, and a role that has too much does not`()
+      throws
+    {
+      let scene = try Scene()
+      // The topics are there, and the relay writes to no others.
+      let relay = try scene.start()
+      try scene.workload.run(writers: 1, transactions: 20, size: 5, seed: 1)
+      _ = try scene.finish(relay)
+      scene.configuration.kafka.append("allowed_topics: [\(scene.workload.prefix).*]")
+      func check(_ options: String...) throws -> (status: Int32, warnings: [String], isOK: Bool?) {
+        let result = try OutboxdProcess.command(
+          ["check", "--config", try scene.configuration.write(), "--json"] + options)
+        let report = try JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any]
+        let findings = report?["findings"] as? [[String: Any]] ?? []
+        let warnings = findings.filter { $0["level"] as? String != "ok" }.map {
+          "\($0["subject"] ?? ""): \($0["message"] ?? "")"
+        }
+        return (result.status, warnings, report?["ok"] as? Bool)
+      }
+      let strict = try check("--strict")
+      #expect(strict.status == 0 && strict.isOK == true, "\(strict.warnings)")
+      try scene.server.sql("ALTER ROLE outboxd CREATEDB")
+      let lenient = try check()
+      #expect(lenient.status == 0 && lenient.isOK == true)
+      #expect(lenient.warnings.contains { $0.hasPrefix("security: ") && $0.contains("CREATEDB") })
+      let refused = try check("--strict")
+      #expect(refused.status == 1 && refused.isOK == false)
+    }
+
     @Test func `check names what is wrong, with the remedy`() throws {
       let scene = try Scene()
       try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE inventory.outbox", database: "shop")

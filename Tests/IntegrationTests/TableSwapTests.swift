@@ -8,7 +8,7 @@ extension Integration {
     private static let swap = """
       CREATE TABLE public.outbox_new (LIKE public.outbox INCLUDING ALL);
       ALTER TABLE public.outbox RENAME TO outbox_old; ALTER TABLE public.outbox_new RENAME TO outbox;
-      ALTER TABLE public.outbox OWNER TO \(Workload.service); GRANT SELECT ON public.outbox TO outboxd;
+      ALTER TABLE public.outbox OWNER TO \(Workload.service); GRANT SELECT ON public.outbox TO outboxd_reader;
       """
 
     /// The truth is in both tables from now on: the view has followed the old one.

@@ -3,7 +3,10 @@ import Foundation
 
 /// What a test says about one run of outboxd. The text of the sections is YAML, as an operator writes it.
 public struct RelayConfiguration {
+  /// For the role `outboxd`.
   public var conninfo: String
+  /// The role that reads the tables, by the same way. Nil: the first one does.
+  public var reader: String?
   /// More lines of the section `postgres`.
   public var postgres: [String] = []
   public var properties: [String: String]
@@ -23,6 +26,10 @@ public struct RelayConfiguration {
 
   public var text: String {
     var lines = ["postgres:", "  conninfo: \(Self.quoted(conninfo))"]
+    if let reader {
+      let conninfo = conninfo.replacingOccurrences(of: "user=outboxd", with: "user=\(reader)")
+      lines.append("  read_conninfo: \(Self.quoted(conninfo))")
+    }
     lines += postgres.map { "  " + $0 }
     lines += ["kafka:", "  properties:"]
     lines += properties.sorted { $0.key < $1.key }.map { "    \($0.key): \(Self.quoted($0.value))" }

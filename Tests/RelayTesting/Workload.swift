@@ -51,6 +51,7 @@ public final class Workload {
   public func configuration() -> RelayConfiguration {
     var configuration = RelayConfiguration(
       conninfo: server.conninfo(database), brokers: kafka.bootstrap, outboxes: outboxes)
+    configuration.reader = "outboxd_reader"
     // New topics are seen sooner.
     configuration.properties["topic.metadata.refresh.interval.ms"] = "5000"
     return configuration
