@@ -276,17 +276,20 @@ public enum KafkaProperties {
 
   private static let fileProperties: Set = [
     "ssl.ca.location", "ssl.certificate.location", "ssl.crl.location", "ssl.key.location",
-    "ssl.keystore.location",
+    "ssl.keystore.location", "sasl.kerberos.keytab",
   ]
 
   /// What OpenSSL says of a file that is not there, nobody understands.
   private static func placeFault(name: String, path: String) -> String? {
     // librdkafka looks for the system's certificates itself where it is told to.
-    guard fileProperties.contains(name), !path.isEmpty, path != "probe", access(path, R_OK) != 0 else {
+    guard fileProperties.contains(name), !path.isEmpty, path != "probe" else { return nil }
+    guard SmallFile.exists(path) else { return "names the file \(path), which does not exist" }
+    do throws(SmallFile.Refusal) {
+      _ = try SmallFile.status(path, .anyOwner)
       return nil
+    } catch {
+      return "names the file \(path), which \(error.reason)"
     }
-    return errno == ENOENT
-      ? "names the file \(path), which does not exist" : "names the file \(path), which cannot be read"
   }
 
   private static func queueFault(_ settings: KafkaSettings) -> Fault? {

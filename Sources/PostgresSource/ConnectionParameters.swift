@@ -50,11 +50,25 @@ struct ConnectionParameters {
     set("client_encoding", encoding)
     if replication { set("replication", "database") }
     if let file = settings.passwordFile { set("password", try Self.password(in: file)) }
+    try Self.examineFiles(of: settings.conninfo)
     values = chosen.map { (keyword: $0.0, value: $0.1) }
 
     func shown(_ keyword: String) -> String? { options.first { $0.keyword == keyword }?.effectiveValue }
     let host = shown("host") ?? shown("hostaddr") ?? "local socket"
     target = "\(host):\(shown("port") ?? "5432")/\(shown("dbname") ?? shown("user") ?? "")"
+  }
+
+  /// libpq would wait for the writer of a named pipe for ever.
+  private static func examineFiles(of conninfo: String) throws(RelayError) {
+    for (keyword, path) in PostgresSettings.conninfoFiles(conninfo) where SmallFile.exists(path) {
+      do throws(SmallFile.Refusal) {
+        _ = try SmallFile.status(path, .anyOwner)
+      } catch {
+        throw RelayError(
+          .sourceDenied, "the file \(path), which \(keyword) names, \(error.reason)",
+          remedy: error.remedy ?? "Correct \(keyword) in the conninfo, or the file.")
+      }
+    }
   }
 
   private static func password(in path: String) throws(RelayError) -> String {
@@ -85,6 +99,11 @@ struct ConnectionOption {
   var isSecret: Bool
 
   var effectiveValue: String? { value ?? environmentValue ?? compiledValue }
+
+  /// `ENGINE:KEY`, where the engine is a path (PostgreSQL manual, 34.1.2, sslkey).
+  private static func isLibrary(_ key: String) -> Bool {
+    key.utf8.firstIndex(of: UInt8(ascii: ":")).map { key.utf8[..<$0].contains(UInt8(ascii: "/")) } ?? false
+  }
 
   /// Reads a conninfo string or URI.
   /// - Parameter name: where it comes from, for the message.
@@ -126,9 +145,17 @@ struct ConnectionOption {
       entry += 1
     }
     for option in options {
-      guard let value = option.effectiveValue,
-        let reason = ConninfoSecrets.fault(keyword: option.keyword, value: value)
-      else { continue }
+      guard let value = option.effectiveValue else { continue }
+      if option.keyword == "sslkey", isLibrary(value) {
+        throw RelayError(
+          .configurationInvalid,
+          "\(name) cannot be used: its sslkey (or PGSSLKEY) \(PrintableText.quoted(value)) has OpenSSL load a library, "
+            + "which would run as outboxd's user",
+          remedy:
+            "Name the file of a key, or an engine that OpenSSL was installed with, as ENGINE:KEY without a path."
+        )
+      }
+      guard let reason = ConninfoSecrets.fault(keyword: option.keyword, value: value) else { continue }
       throw fault(option.value == nil ? "in the environment, \(reason)" : reason)
     }
     return options
@@ -141,12 +168,9 @@ public func redactedConninfo(_ conninfo: String) throws(RelayError) -> String {
   try ConnectionOption.parse(conninfo).compactMap { option in
     guard let value = option.value else { return nil }
     if option.isSecret { return "\(option.keyword)=••••••••" }
-    let plain = !value.isEmpty && !value.contains { " '\\\n\t".contains($0) }
+    let plain = !value.isEmpty && !value.unicodeScalars.contains { " '\\\n\t".unicodeScalars.contains($0) }
     if plain { return "\(option.keyword)=\(value)" }
-    let escaped = value.reduce(into: "") { text, character in
-      if character == "'" || character == "\\" { text.append("\\") }
-      text.append(character)
-    }
+    let escaped = value.unicodeScalars.map { $0 == "'" || $0 == "\\" ? "\\\($0)" : String($0) }.joined()
     return "\(option.keyword)='\(escaped)'"
   }.joined(separator: " ")
 }

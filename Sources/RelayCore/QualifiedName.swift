@@ -12,7 +12,6 @@ public enum QualifiedName {
         (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x5F
       }
     if isPlain { return name }
-    return "\"" + name.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
-      + "\""
+    return "\"" + name.unicodeScalars.map { $0 == "\"" ? "\"\"" : String($0) }.joined() + "\""
   }
 }

@@ -10,8 +10,8 @@ public enum ShellText {
         (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte)
           || "._-/:@%+,".utf8.contains(byte)
       }
-    return isPlain
-      ? text
-      : "'" + text.split(separator: "'", omittingEmptySubsequences: false).joined(separator: "'\\''") + "'"
+    guard !isPlain else { return text }
+    // By scalars: a combining character that follows a quote hides it from a comparison of characters.
+    return "'" + text.unicodeScalars.map { $0 == "'" ? "'\\''" : String($0) }.joined() + "'"
   }
 }

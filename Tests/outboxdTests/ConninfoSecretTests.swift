@@ -1,6 +1,9 @@
 // Owns: a password in a URI that was not percent-encoded: refused, and no part of it shown.
 import Foundation
+import Glibc
+import KafkaSink
 import PostgresSource
+import RelayCore
 import RelayTesting
 import Testing
 
@@ -48,6 +51,38 @@ import Testing
     ])
   func taken(_ conninfo: String) {
     #expect(PostgresSettings.conninfoProblem(conninfo) == nil)
+  }
+
+  @Test("A key that has OpenSSL load a library from a path is refused")
+  func keyFromLibrary() {
+    let problem = PostgresSettings.conninfoProblem("host=h sslkey=/tmp/evil.so:key")
+    #expect(problem?.message.contains("load a library") == true, "\(String(describing: problem))")
+    #expect(PostgresSettings.conninfoProblem("host=h sslkey=/etc/outboxd/client.key") == nil)
+    #expect(PostgresSettings.conninfoProblem("host=h sslkey=pkcs11:key") == nil)
+  }
+
+  @Test("A certificate or key that is a named pipe is refused, not waited for", .timeLimit(.minutes(1)))
+  func namedPipe() throws {
+    let folder = try TemporaryFolder()
+    let pipe = folder.path + "/pipe"
+    mkfifo(pipe, 0o600)
+    for keyword in ["sslrootcert", "sslcert", "sslkey", "sslcrl"] {
+      var settings = PostgresSettings()
+      settings.conninfo = "host=127.0.0.1 port=1 \(keyword)=\(pipe)"
+      #expect {
+        _ = try SQLConnection(settings, stop: StopSignal())
+      } throws: { error in
+        (error as? RelayError)?.kind == .sourceDenied && "\(error)".contains("named pipe")
+      }
+    }
+    for property in [
+      "ssl.ca.location", "ssl.certificate.location", "ssl.crl.location", "sasl.kerberos.keytab",
+    ] {
+      var settings = KafkaSettings()
+      settings.properties = ["bootstrap.servers": "h:1", property: pipe]
+      let faults = KafkaProperties.faults(settings).filter { $0.property == property }
+      #expect(faults.contains { $0.reason.contains("named pipe") }, "\(property): \(faults)")
+    }
   }
 
   @Test("Whatever characters a password has, it is either read as it is meant or not shown")

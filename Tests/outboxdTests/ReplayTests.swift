@@ -172,5 +172,26 @@ private func fault(_ words: String...) -> String {
     #expect(ShellText.quoted("/etc/outboxd.yaml") == "/etc/outboxd.yaml")
     #expect(ShellText.quoted("a b'c") == "'a b'\\''c'")
     #expect(ShellText.quoted("") == "''")
+    // To Swift a quote and the accent after it are one character, and to a shell they are not.
+    #expect(ShellText.quoted("'\u{301};touch x") == "''\\''\u{301};touch x'")
+  }
+
+  @Test func `a table's name cannot leave its quotes`() {
+    #expect(QualifiedName.text("public", "a\"b") == "public.\"a\"\"b\"")
+    #expect(QualifiedName.text("public", "a\"\u{301}b") == "public.\"a\"\"\u{301}b\"")
+  }
+
+  @Test func `a secret that --set gave does not come again in a command to type`() {
+    #expect(
+      Redaction.word("postgres.conninfo=host=h password=hunter2", of: "set")
+        == "postgres.conninfo=password=\(Redaction.dots) host=h")
+    #expect(
+      Redaction.word("kafka.properties.sasl.password=hunter2", of: "set")
+        == "kafka.properties.sasl.password=\(Redaction.dots)")
+    for plain in ["postgres.slot=a", "kafka.properties.linger.ms=5", "since", "postgres.slot="] {
+      #expect(Redaction.word(plain, of: "set") == plain)
+    }
+    #expect(
+      Redaction.word("postgres.conninfo=x password=y", of: "config") == "postgres.conninfo=x password=y")
   }
 }

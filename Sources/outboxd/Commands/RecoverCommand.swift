@@ -76,7 +76,9 @@ enum RecoverCommand {
     _ fault: RelayError, _ options: Options, _ invocation: Invocation, _ configuration: Configuration
   ) -> RelayError {
     let words = invocation.options.sorted { $0.key < $1.key }.flatMap { name, values in
-      values.map { $0.isEmpty ? " --\(name)" : " --\(name) \(ShellText.quoted($0))" }
+      values.map {
+        $0.isEmpty ? " --\(name)" : " --\(name) \(ShellText.quoted(Redaction.word($0, of: name)))"
+      }
     }
     return RelayError(
       .usage,

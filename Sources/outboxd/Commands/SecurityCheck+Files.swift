@@ -43,7 +43,7 @@ extension SecurityCheck {
   }
 
   private static func tlsFiles(_ configuration: Configuration) -> [Finding] {
-    let keys = ["sslkey", "passfile", "ssl.key.location", "ssl.keystore.location"]
+    let keys = ["sslkey", "passfile", "ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"]
     let postgres = PostgresSettings.conninfoFiles(configuration.postgres.conninfo)
       .map {
         (name: "\($0.keyword) of postgres.conninfo", path: $0.path, isSecret: keys.contains($0.keyword))
