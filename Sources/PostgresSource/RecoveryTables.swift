@@ -44,6 +44,46 @@ extension ServerFacts {
   }
 }
 
+extension ServerFacts {
+  /// The tables that may be read as those of an outbox by what the catalog and the journal say: those that have the names
+  /// of `mappings`, the publication's, with their partitions, and its former ones.
+  func own(_ mappings: [OutboxMapping]) -> Set<UInt32> {
+    var own = Set(mappings.compactMap { table($0.schema, $0.table)?.oid })
+    let published = publication?.isOwnerTrusted == true ? publication?.members : nil
+    for members in [published, publicationRecord?.members] {
+      for (relation, member) in members ?? [:] { own.formUnion([relation] + member.partitions) }
+    }
+    return own.union(publicationRecord?.former.keys.map(\.self) ?? [])
+  }
+}
+
+extension PostgresSource {
+  /// For tables that a row of `outboxd.job` names: whoever can write there must not decide which tables are read.
+  /// - Throws: `failed` where a table that exists has no part in an outbox; what `inspect` throws.
+  public static func requireOwn(
+    _ reads: [TableRead], settings: PostgresSettings, stop: StopSignal
+  ) throws(RelayError) {
+    let facts = try inspect(settings: settings, mappings: reads.map(\.mapping), stop: stop)
+    let own = facts.own(reads.map(\.mapping))
+    let foreign = reads.flatMap { [$0.oid].compactMap(\.self) + $0.others.keys }.filter { !own.contains($0) }
+    guard !foreign.isEmpty else { return }
+    let connection = try SQLConnection(settings, applicationName: "outboxd job", stop: stop)
+    // Of a partition that was dropped nothing is read.
+    let result = try connection.query(
+      """
+      SELECT c.oid, n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      WHERE c.oid IN (\(foreign.map(String.init).joined(separator: ", "))) ORDER BY c.oid LIMIT 1
+      """)
+    guard !result.rows.isEmpty, let oid = result[0, "oid"] else { return }
+    let name = QualifiedName.text(result[0, "nspname"] ?? "", result[0, "relname"] ?? "")
+    throw RelayError(
+      .failed,
+      "the job's row in outboxd.job names the table \(name) (OID \(oid)), which neither has the name of an outbox, nor is "
+        + "or was in publication \"\(settings.publication)\" as far as the journal knows; nothing was read",
+      remedy: "Start the job anew, without --resume.")
+  }
+}
+
 /// A table that a recovery reads, in words.
 public struct RecoveredTable: Equatable, Sendable {
   public var name: String

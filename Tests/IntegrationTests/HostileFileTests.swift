@@ -75,6 +75,8 @@ extension Integration {
       }
       #expect(try content(victim) == before)
       #expect(access(victim + ".job", F_OK) != 0)
+      #expect(!believed.errors.contains("To go on"), "\(believed.errors)")
+      try tables(scene, words, own)
 
       let job = try scene.server.integer("SELECT min(id) FROM outboxd.job", database: "shop")
       let result = try OutboxdProcess.command(
@@ -84,7 +86,74 @@ extension Integration {
       #expect(Set(lines).count == total && lines.count < total + 60, "\(lines.count) of \(total)")
       #expect(access(own + ".job", F_OK) != 0)
 
+      try disks(scene, words)
       try printed(scene)
+    }
+
+    /// The job's row, changed, goes to no other topic and reads no other table.
+    private func tables(_ scene: Scene, _ words: [String], _ own: String) throws {
+      let job = try scene.server.integer("SELECT min(id) FROM outboxd.job", database: "shop")
+      let resume = words + ["--resume", "--job", "\(job)"]
+      try scene.server.sql(
+        """
+        CREATE TABLE public.kept AS SELECT request FROM outboxd.job WHERE id = \(job);
+        CREATE SCHEMA billing; CREATE TABLE billing.secret (LIKE public.outbox INCLUDING ALL);
+        INSERT INTO billing.secret (id, aggregatetype, aggregateid, type, payload, version)
+          VALUES (gen_random_uuid(), 'secret', '1', 'secret', '{}', 1);
+        """, database: "shop")
+      let oid = try scene.server.integer("SELECT 'billing.secret'::regclass::oid::int", database: "shop")
+      let other = "[{\"oid\": \(oid), \"schema\": \"public\", \"table\": \"outbox\"}]"
+      for change in [
+        "jsonb_set(request, '{tables,0,oid}', '\(oid)')",
+        "jsonb_set(request, '{tables,0,others}', '\(other)')",
+      ] {
+        try scene.server.sql(
+          "UPDATE outboxd.job SET request = \(change) WHERE id = \(job)", database: "shop")
+        let result = try OutboxdProcess.command(resume + ["--to-file", own])
+        #expect(result.status == 1, "\(change): \(result.errors)")
+        #expect(
+          result.errors.contains("billing.secret (OID \(oid))") && result.errors.contains("anew"),
+          "\(result.errors)")
+        #expect(try !content(own).contains("secret"))
+        try scene.server.sql(
+          "UPDATE outboxd.job SET request = (SELECT request FROM public.kept) WHERE id = \(job)",
+          database: "shop")
+      }
+      try scene.server.sql(
+        "UPDATE outboxd.job SET request = request || '{\"file\": null, \"topic\": \"__consumer_offsets\"}' "
+          + "WHERE id = \(job)", database: "shop")
+      let sent = try OutboxdProcess.command(resume)
+      #expect(sent.status == 2 && sent.errors.contains(" --topic TOPIC"), "\(sent.errors)")
+      try scene.server.sql(
+        """
+        UPDATE outboxd.job SET request = (SELECT request FROM public.kept) WHERE id = \(job);
+        DROP TABLE public.kept; DROP SCHEMA billing CASCADE
+        """, database: "shop")
+    }
+
+    private func disks(_ scene: Scene, _ words: [String]) throws {
+      let all = words + ["--accept-duplicates", "--to-file"]
+      let folder = TestFolder.make("full")
+      // Through a pipe, since the limit is on every file.
+      let full = try ChildProcess.run(
+        ["sh", "-c", "(trap '' XFSZ; ulimit -f 0; exec \"$@\" 2>&1) | cat", "sh"]
+          + [try OutboxdProcess.binary()] + all + [folder + "/events"])
+      #expect(full.output.contains("cannot be written"), "\(full.output)")
+      #expect(try FileManager.default.contentsOfDirectory(atPath: folder) == [])
+      // As long as the row says that the job can go on, it can.
+      try scene.server.sql(
+        "ALTER TABLE outboxd.job ADD CONSTRAINT endless CHECK (finished_at IS NULL) NOT VALID",
+        database: "shop")
+      let path = folder + "/events"
+      let ended = try OutboxdProcess.command(all + [path, "--set", "relay.drain_timeout=1s"])
+      #expect(ended.status == 0 && ended.errors.contains("was not stored"), "\(ended.errors)")
+      #expect(access(path + ".job", F_OK) == 0)
+      try scene.server.sql("ALTER TABLE outboxd.job DROP CONSTRAINT endless", database: "shop")
+      let job = try scene.server.integer("SELECT max(id) FROM outboxd.job", database: "shop")
+      let resumed = try OutboxdProcess.command(
+        words + ["--resume", "--job", "\(job)", "--to-file", path])
+      #expect(resumed.status == 0, "\(resumed.errors)")
+      #expect(access(path + ".job", F_OK) != 0)
     }
 
     /// A name in the catalog, with a line of its own, colours and a direction, is printed as what it is.

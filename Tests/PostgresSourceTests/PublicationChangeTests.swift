@@ -237,6 +237,22 @@ private func isWhole(_ now: PublicationFacts, since before: PublicationRecord) -
     #expect(reads.first?.others == [1: outbox, 2: outbox, 3: outbox, 9: outbox, former: outbox])
   }
 
+  @Test func onlyTablesOfThePublicationAndOfItsRecordAreAnOutboxsOwn() {
+    var before = record()
+    before.members[former]?.partitions = [1, 2]
+    before.former[9] = .init(name: outbox, goneBy: LSN(0x300))
+    var now = facts([newer: .init(membership: "16550.720", name: outbox, partitions: [2, 3])])
+    let secret: UInt32 = 77
+    let foreign = TableName("billing", "secret")
+    #expect(serverFacts(now, [table(newer)], before).own([OutboxMapping()]) == [1, 2, 3, 9, former, newer])
+    now.members[secret] = .init(membership: "1.1", name: foreign)
+    #expect(serverFacts(now, [table(newer)], before).own([OutboxMapping()]).contains(secret))
+    now.isOwnerTrusted = false
+    #expect(serverFacts(now, [table(newer)], before).own([OutboxMapping()]) == [1, 2, 9, former, newer])
+    // Named by nothing but the outbox of the configuration.
+    #expect(serverFacts(facts([:]), [table(newer)], before).own([OutboxMapping()]).contains(newer))
+  }
+
   @Test func aRenamedTableIsReadOnceUnderItsNewName() {
     let new = TableName("public", "outbox_events")
     var before = record()

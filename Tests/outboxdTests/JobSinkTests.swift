@@ -97,7 +97,11 @@ private func settled(_ sink: any RecordSink) throws -> [UInt64] {
   @Test func `a job that goes on cuts off what a crash left of a line, and appends`() throws {
     let folder = try TemporaryFolder()
     let half = #"{"topic":"t","key":"#
-    for (before, kept) in [("a\nb\n" + half, "a\nb\n"), (half, ""), ("{\"to", ""), ("", ""), ("a\n", "a\n")] {
+    let lost = String(repeating: "\0", count: 5000)
+    for (before, kept) in [
+      ("a\nb\n" + half, "a\nb\n"), (half, ""), ("{\"to", ""), ("", ""), ("a\n", "a\n"), ("a\n" + lost, "a\n"),
+      ("a\n" + half + lost, "a\n"), ("a\n{\"to" + lost, "a\n"), (lost, ""),
+    ] {
       let path = try folder.write(before, to: "events.jsonl")
       let sink = try JSONLinesSink(path: path, .append(nil), metrics: RelayMetrics())
       _ = try withRecord { try sink.send($0, tag: 1) }
@@ -126,6 +130,42 @@ private func settled(_ sink: any RecordSink) throws -> [UInt64] {
     }
   }
 
+  @Test func `a crash between the file and its mark leaves a job that goes on where nothing was written`()
+    throws
+  {
+    let folder = try TemporaryFolder()
+    let path = try folder.write("", to: "events.jsonl")
+    func isRefused(_ opening: JobFile.Opening) {
+      let error = #expect(throws: RelayError.self) { try JobFile.open(path, opening) }
+      #expect(error?.kind == .usage, "\(String(describing: error))")
+    }
+    chmod(path, 0o644)
+    isRefused(.appendOrCreate(mark))
+    chmod(path, 0o600)
+    // A position is stored: there have been lines.
+    isRefused(.append(mark))
+    _ = try folder.write("", to: "events.jsonl.job")
+    isRefused(.appendOrCreate(mark))
+    unlink(JobMark.path(of: path))
+    close(try JobFile.open(path, .appendOrCreate(mark)))
+    close(try JobFile.open(path, .append(mark)))
+    #expect(
+      try FileManager.default.contentsOfDirectory(atPath: folder.path).sorted()
+        == ["events.jsonl", "events.jsonl.job"])
+    // The number of a device does not outlive a restart.
+    let text = try String(contentsOfFile: JobMark.path(of: path), encoding: .utf8)
+    #expect(text.contains("inode") && !text.contains("device"), "\(text)")
+  }
+
+  @Test func `a mark that cannot be made leaves no file behind`() throws {
+    let folder = try TemporaryFolder()
+    // As long as a name may be, without what the mark's has more.
+    let path = folder.path + "/" + String(repeating: "f", count: 240)
+    let error = #expect(throws: RelayError.self) { try JobFile.open(path, .create(mark)) }
+    #expect(error?.kind == .failed)
+    #expect(try FileManager.default.contentsOfDirectory(atPath: folder.path) == [])
+  }
+
   @Test func `a file that the job has not made is neither cut nor appended to`() throws {
     let folder = try TemporaryFolder()
     let foreign = "alias ls=ls\nhalf a li"
@@ -152,6 +192,8 @@ private func settled(_ sink: any RecordSink) throws -> [UInt64] {
     try handle.write(contentsOf: Data(foreign.utf8))
     try handle.close()
     isRefused(own, "it ends with something that outboxd has not written")
+    try Data((foreign + "\0\0").utf8).write(to: URL(fileURLWithPath: own + "z"))
+    #expect(throws: RelayError.self) { try JobFile.open(own + "z", .append(nil)) }
     #expect(try String(contentsOfFile: own, encoding: .utf8) == foreign)
     #expect(try String(contentsOfFile: victim, encoding: .utf8) == foreign)
     chmod(own, 0o666)

@@ -142,6 +142,39 @@ private func fault(_ words: String...) -> String {
     }
   }
 
+  @Test func `a row of outboxd.job decides neither the file nor the topic of a job that goes on`() throws {
+    func place(file: String?, topic: String?, _ words: String...) -> Result<String?, RelayError> {
+      do throws(RelayError) {
+        let invocation = try CommandParser.parse(["backfill", "--resume"] + words, environment: [:])
+        return .success(
+          try JobResumption.place(file: file, topic: topic, "backfill", 7, [OutboxMapping()], invocation))
+      } catch {
+        return .failure(error)
+      }
+    }
+    func refusal(_ result: Result<String?, RelayError>) -> String {
+      guard case .failure(let error) = result else { return "\(result)" }
+      return "\(error.kind): \(error.message): \(error.remedy ?? "")"
+    }
+    #expect(try place(file: nil, topic: nil).get() == nil)
+    #expect(try place(file: nil, topic: "a.b", "--topic", "a.b").get() == nil)
+    #expect(try place(file: "/x", topic: "a.b", "--to-file", "/y", "--topic", "a.b").get() == "/y")
+    let hidden = place(file: nil, topic: "__consumer_offsets", "--topic", "__consumer_offsets")
+    #expect(refusal(hidden).contains("is an internal topic of Kafka"), "\(refusal(hidden))")
+    let unnamed = refusal(place(file: nil, topic: "__consumer_offsets", "--config", "c"))
+    #expect(unnamed.hasPrefix("usage: "), "\(unnamed)")
+    #expect(unnamed.contains("says \"__consumer_offsets\""), "\(unnamed)")
+    #expect(
+      unnamed.contains("outboxd backfill --resume --job 7 --config c --topic TOPIC, with"), "\(unnamed)")
+    let other = refusal(place(file: "/x", topic: "a.b", "--topic", "c", "--to-file", "/y"))
+    #expect(other.hasPrefix("usage: ") && other.contains("--to-file /y --topic TOPIC"), "\(other)")
+    let neither = refusal(place(file: "/x", topic: "a.b"))
+    #expect(neither.contains("--to-file FILE --topic TOPIC"), "\(neither)")
+    #expect(refusal(place(file: nil, topic: nil, "--topic", "a")).contains("takes no --topic"))
+    #expect(refusal(place(file: nil, topic: nil, "--to-file", "/x")).contains("takes no --to-file"))
+    #expect(ReplayOptions.place(topic: nil, file: nil).map(\.1) == ["Kafka", "of each outbox"])
+  }
+
   // MARK: What is seen
 
   @Test func `the progress line has its numbers and is never wider than asked`() {

@@ -152,7 +152,7 @@ enum CommandTable {
       CommandOption(name: "resume", help: "Go on with the replay that was interrupted last."),
       CommandOption(
         name: "job", value: "NUMBER",
-        help: "With --resume: go on with this one; --to-file names its file again."),
+        help: "With --resume: go on with this one; --to-file and --topic name what it writes again."),
       jsonOption,
     ],
     examples: [
@@ -206,7 +206,7 @@ enum CommandTable {
       CommandOption(name: "resume", help: "Go on with the backfill that was interrupted last."),
       CommandOption(
         name: "job", value: "NUMBER",
-        help: "With --resume: go on with this one; --to-file names its file again."),
+        help: "With --resume: go on with this one; --to-file and --topic name what it writes again."),
       jsonOption,
     ],
     examples: [

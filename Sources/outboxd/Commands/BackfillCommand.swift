@@ -18,7 +18,10 @@ enum BackfillCommand {
         throw JobResumption.unreadable(record)
       }
       if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
-      resumed.file = try JobResumption.file(recorded: resumed.file, "backfill", record.id, invocation)
+      resumed.file = try JobResumption.place(
+        file: resumed.file, topic: resumed.topic, "backfill", record.id, configuration.outboxes, invocation)
+      try PostgresSource.requireOwn(
+        try resumed.reads(configuration.outboxes), settings: configuration.postgres, stop: StopSignal())
       configuration.log.makeLog().write(
         .notice, "backfill goes on",
         [("job", String(record.id)), ("sent_before", String(record.events))] + resumed.place)
@@ -131,8 +134,8 @@ enum BackfillCommand {
     return Job(
       command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
       target: request.target, rate: request.rate, request: request.json,
-      resumeCommand: { [file = request.file] in
-        JobResumption.command("backfill", $0, invocation, file: file)
+      resumeCommand: { [file = request.file, topic = request.topic] in
+        JobResumption.command("backfill", $0, invocation, file: file, topic: topic)
       },
       open: { [range = request.range] (position, stop, log) throws(RelayError) -> any BoundedSource in
         try PostgresSource.openTables(

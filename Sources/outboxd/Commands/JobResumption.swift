@@ -42,32 +42,48 @@ enum JobResumption {
     RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
   }
 
-  /// Where an interrupted job goes on: only the command line says which file is written.
+  /// Where an interrupted job goes on: only the command line says which file is written, and to which topic is sent in
+  /// place of the outboxes' own.
   /// - Parameters:
-  ///   - recorded: the file that the job's row names. It is shown, and never opened.
+  ///   - recorded: what the job's row names. It is shown and compared, and never used.
   ///   - command: `replay` or `backfill`.
-  /// - Throws: `usage` where the job writes to a file and none is given, or the other way round.
-  static func file(
-    recorded: String?, _ command: String, _ id: Int64, _ invocation: Invocation
+  /// - Returns: the file, from the root; nil for Kafka.
+  /// - Throws: `usage` where the job has a file or a topic and none is given, or the other way round, or another topic.
+  static func place(
+    file recorded: String?, topic: String?, _ command: String, _ id: Int64, _ mappings: [OutboxMapping],
+    _ invocation: Invocation
   ) throws(RelayError) -> String? {
-    let given = invocation.value("to-file")
-    guard let recorded else {
-      if given == nil { return nil }
+    let file = invocation.value("to-file")
+    if recorded == nil, file != nil {
       throw invocation.usage("\(command) \(id) sends to Kafka: it takes no --to-file")
     }
-    guard let given else {
+    if topic == nil, invocation.isSet("topic") {
+      throw invocation.usage("\(command) \(id) has the outboxes' own topics: it takes no --topic")
+    }
+    let whole = self.command(
+      command, id, invocation, file: recorded.map { _ in file ?? "FILE" }, topic: topic.map { _ in "TOPIC" })
+    if let recorded, file == nil {
       throw RelayError(
         .usage,
         "\(command) \(id) writes to a file, which must be named again: the database does not decide which file is "
           + "written. Its row in outboxd.job says \(PrintableText.quoted(recorded))",
-        remedy:
-          "If that is the file that you gave it: \(self.command(command, id, invocation, file: "FILE")), with its "
-          + "path as FILE.")
+        remedy: "If that is the file that you gave it: \(whole), with its path as FILE"
+          + (topic.map { " and \(PrintableText.quoted($0)), if you gave it that, as TOPIC." } ?? "."))
     }
-    guard !given.isEmpty, given != "-" else {
+    if let topic, invocation.value("topic") != topic {
+      throw RelayError(
+        .usage,
+        "\(command) \(id) has a topic of its own, which must be named again: the database does not decide which topic "
+          + "is written. Its row in outboxd.job says \(PrintableText.quoted(topic))",
+        remedy:
+          "If that is the topic that you gave it: \(whole), with its name as TOPIC. If not, start it anew.")
+    }
+    try ReplayOptions.check(topic: topic, mappings, invocation)
+    guard let file else { return nil }
+    guard !file.isEmpty, file != "-" else {
       throw invocation.usage("\(command) \(id) writes to a file: --to-file needs its path")
     }
-    return absolute(given)
+    return absolute(file)
   }
 
   /// From the root: the job's row shows it to whoever is in another folder.
@@ -79,14 +95,16 @@ enum JobResumption {
   }
 
   /// The command line that goes on with a job.
-  /// - Parameter file: what this process writes to; nil for Kafka.
+  /// - Parameters:
+  ///   - file: what this process writes to; nil for Kafka.
+  ///   - topic: nil for the outboxes' own.
   static func command(
-    _ command: String, _ id: Int64, _ invocation: Invocation, file: String? = nil
+    _ command: String, _ id: Int64, _ invocation: Invocation, file: String? = nil, topic: String? = nil
   ) -> String {
     func option(_ name: String, _ value: String?) -> String {
       value.map { " --\(name) \(ShellText.quoted($0))" } ?? ""
     }
     return "outboxd \(command) --resume --job \(id)" + option("config", invocation.value("config"))
-      + option("to-file", file)
+      + option("to-file", file) + option("topic", topic)
   }
 }

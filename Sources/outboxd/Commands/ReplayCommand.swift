@@ -79,7 +79,8 @@ enum ReplayCommand {
       throw JobResumption.unreadable(record)
     }
     if let rate = try ReplayOptions.rate(invocation) { request.rate = rate }
-    request.file = try JobResumption.file(recorded: request.file, "replay", record.id, invocation)
+    request.file = try JobResumption.place(
+      file: request.file, topic: request.topic, "replay", record.id, configuration.outboxes, invocation)
     let target = request.file.map { JobTarget.file($0) } ?? .kafka
     var job = job(request, target: target, tally, invocation, configuration)
     job.resumed = record
@@ -100,7 +101,9 @@ enum ReplayCommand {
     return Job(
       command: "replay", verb: "replaying", configuration: configuration, options: request.options,
       target: target, rate: request.rate, request: request.json,
-      resumeCommand: { [file = request.file] in JobResumption.command("replay", $0, invocation, file: file) },
+      resumeCommand: { [file = request.file, topic = request.topic] in
+        JobResumption.command("replay", $0, invocation, file: file, topic: topic)
+      },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
         switch plan.origin {
         case .wal:

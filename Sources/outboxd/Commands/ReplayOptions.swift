@@ -18,8 +18,7 @@ struct ReplayOptions: Equatable {
 
   /// The options that a resumed replay brings with it.
   static let fixed = [
-    "from", "to", "source", "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic",
-    "dry-run",
+    "from", "to", "source", "outbox", "aggregate-type", "aggregate-id", "type", "id", "dry-run",
   ]
 
   /// - Throws: `usage`, on one line.
@@ -62,7 +61,7 @@ struct ReplayOptions: Equatable {
 
   /// For the log.
   static func place(topic: String?, file: String?) -> [Log.Field] {
-    [("to", file ?? "Kafka")] + (topic.map { [("topic", $0)] } ?? [])
+    [("to", file ?? "Kafka"), ("topic", topic ?? "of each outbox")]
   }
 
   static func outbox(

@@ -17,11 +17,37 @@ struct JobMark: Equatable, Sendable {
   /// Beside the file.
   static func path(of file: String) -> String { file + ".job" }
 
+  /// Also where it is a link that leads nowhere.
+  fileprivate static func exists(beside file: String) -> Bool {
+    var status = stat()
+    return lstat(path(of: file), &status) == 0
+  }
+
+  /// As a whole or not at all.
+  /// - Throws: `usage` where there is a file in its place; `failed` with the system's reason. It is not there then.
+  fileprivate func write(beside file: String, _ status: stat) throws(RelayError) {
+    let name = Self.path(of: file)
+    if Self.exists(beside: file) {
+      throw RelayError(
+        .usage, "the file \(name) exists", remedy: "Name another file, or remove it: nothing is overwritten.")
+    }
+    let new = try LinesFile(path: name + "." + String(UInt64.random(in: 0 ... .max), radix: 16))
+    do throws(RelayError) {
+      try new.append(contentsOf: text(of: status).utf8)
+      try new.synchronize()
+      try new.rename(to: name)
+    } catch {
+      new.remove()
+      throw error
+    }
+  }
+
   fileprivate func text(of file: stat) -> String {
     JSONValue.object([
       .init("job", .integer(job)), .init("slot", .text(slot)),
       .init("system_identifier", .text(String(systemIdentifier))),
-      .init("device", .text(String(file.st_dev))), .init("inode", .text(String(file.st_ino))),
+      // The mark lies in the file's folder. The number of the device may be another one after a restart.
+      .init("inode", .text(String(file.st_ino))),
     ]).compact + "\n"
   }
 }
@@ -54,7 +80,12 @@ enum JobFile {
       throw failure(path, code)
     }
     do throws(RelayError) {
-      try require(opening.mark, path, descriptor)
+      let status = try requireOwn(path, descriptor)
+      if case .appendOrCreate(let mark?) = opening, isUnmarked(path, status) {
+        try mark.write(beside: path, status)
+      } else if let mark = opening.mark {
+        try require(mark, path, status)
+      }
       try cutUnfinishedLine(path, descriptor)
     } catch {
       close(descriptor)
@@ -68,9 +99,7 @@ enum JobFile {
     guard descriptor >= 0 else { throw failure(path, errno) }
     guard let mark else { return descriptor }
     do throws(RelayError) {
-      let file = try LinesFile(path: JobMark.path(of: path))
-      try file.append(contentsOf: mark.text(of: try status(path, descriptor)).utf8)
-      try file.synchronize()
+      try mark.write(beside: path, try status(path, descriptor))
     } catch {
       close(descriptor)
       // It is empty, and of this instant.
@@ -80,14 +109,23 @@ enum JobFile {
     return descriptor
   }
 
-  /// The file is what this job has made on this machine, and nobody else could write into it.
-  private static func require(_ mark: JobMark?, _ path: String, _ descriptor: Int32) throws(RelayError) {
+  /// What a crash leaves between the making of the file and of its mark.
+  private static func isUnmarked(_ path: String, _ status: stat) -> Bool {
+    status.st_size == 0 && status.st_mode & 0o7777 == 0o600 && !JobMark.exists(beside: path)
+  }
+
+  /// Nobody else could write into the file.
+  private static func requireOwn(_ path: String, _ descriptor: Int32) throws(RelayError) -> stat {
     let status = try status(path, descriptor)
     guard status.st_mode & S_IFMT == S_IFREG else { throw foreign(path, "it is no regular file") }
     guard status.st_uid == geteuid(), status.st_mode & 0o022 == 0 else {
       throw foreign(path, "it belongs to another user, or others may write it")
     }
-    guard let mark else { return }
+    return status
+  }
+
+  /// The file is what this job has made on this machine.
+  private static func require(_ mark: JobMark, _ path: String, _ status: stat) throws(RelayError) {
     let name = JobMark.path(of: path)
     let isOwn: Bool
     do throws(SmallFile.Refusal) {
@@ -99,17 +137,21 @@ enum JobFile {
     guard isOwn else { throw foreign(path, "its mark \(name) is of another job, or of another file") }
   }
 
-  /// A crash may leave the beginning of a line at the end. Nothing else is cut.
+  /// A crash may leave the beginning of a line at the end, and a power cut NULs where it has lost what was written.
+  /// Nothing else is cut.
   private static func cutUnfinishedLine(_ path: String, _ descriptor: Int32) throws(RelayError) {
     let size = lseek(descriptor, 0, SEEK_END)
-    var end = size
+    guard size >= 0 else { throw failure(path, errno) }
+    var written = size
     var byte: UInt8 = 0
     // SAFETY: pread(2) writes one byte at most.
+    while written > 0, pread(descriptor, &byte, 1, written - 1) == 1, byte == 0 { written -= 1 }
+    var end = written
+    // SAFETY: as above.
     while end > 0, pread(descriptor, &byte, 1, end - 1) == 1, byte != 0x0A { end -= 1 }
-    guard end >= 0 else { throw failure(path, errno) }
     if end < size {
       let beginning = Array(RecordLine.beginning.description.utf8)
-      var bytes = [UInt8](repeating: 0, count: min(beginning.count, Int(size - end)))
+      var bytes = [UInt8](repeating: 0, count: min(beginning.count, Int(written - end)))
       // SAFETY: pread(2) fills at most bytes.count bytes of the array's storage, which lives for the call.
       guard pread(descriptor, &bytes, bytes.count, end) == bytes.count, beginning.starts(with: bytes) else {
         throw foreign(path, "it ends with something that outboxd has not written")

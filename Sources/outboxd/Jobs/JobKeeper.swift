@@ -13,6 +13,7 @@ final class JobKeeper: Sendable {
     var events: UInt64 = 0
     var hasNews = false
     var isFinished = false
+    var isFinishStored = false
     var thread: RelayThread?
   }
 
@@ -71,7 +72,8 @@ final class JobKeeper: Sendable {
 
   /// Writes what there is, marks the job as done where it is, and ends the thread, until `deadline` at the latest.
   /// To be called once.
-  func finish(isDone: Bool, deadline: MonotonicTime) {
+  /// - Returns: whether `outboxd.job` has the job as done.
+  func finish(isDone: Bool, deadline: MonotonicTime) -> Bool {
     let thread = state.withLock { state in
       state.isFinished = isDone
       state.hasNews = true
@@ -86,6 +88,7 @@ final class JobKeeper: Sendable {
     thread?.join()
     abort.request()
     watchdog?.join()
+    return state.withLock { $0.isFinishStored }
   }
 }
 
@@ -139,6 +142,7 @@ extension JobKeeper {
     do throws(RelayError) {
       if isLast, isFinished {
         try store.finish(id, events: events)
+        state.withLock { $0.isFinishStored = true }
       } else if hasNews {
         try store.write(id, position: position, events: events)
       }

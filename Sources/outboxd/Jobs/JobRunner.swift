@@ -52,10 +52,11 @@ enum JobRunner {
     let drainTimeout = outcome.failure?.kind == .sourceUnavailable ? 0 : job.configuration.relay.drainTimeout
     let deadline = min(MonotonicTime.now(), stop.requestTime).advanced(milliseconds: drainTimeout)
     let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.position != nil
-    keeper?.finish(
+    let isDone = keeper?.finish(
       isDone: outcome.isComplete || !hasBegun,
       deadline: max(deadline, MonotonicTime.now().advanced(milliseconds: 3_000)))
-    if outcome.isComplete || !hasBegun, isMarked, case .file(let path) = job.target {
+    // A job that still stands as interrupted goes on only where the mark is.
+    if isDone == true, isMarked, case .file(let path) = job.target {
       unlink(JobMark.path(of: path))
     }
     if let failure = outcome.failure {
@@ -81,8 +82,11 @@ enum JobRunner {
     if failure.kind == .interrupted {
       failure.message = "interrupted after \(JobText.grouped(sent)) events"
     }
-    // What never began leaves nothing to say beside its own remedy, and WAL that is gone does not come back.
-    if (id == nil && sent == 0 && failure.remedy != nil) || failure.kind == .replayUnavailable {
+    // What never began leaves nothing to say beside its own remedy, WAL that is gone does not come back, and the same
+    // command line would be refused again.
+    if (id == nil && sent == 0 && failure.remedy != nil)
+      || [.replayUnavailable, .usage].contains(failure.kind)
+    {
       return failure
     }
     let way =

@@ -5,7 +5,7 @@ import RelayCore
 
 /// A file that only its owner reads. Never overwrites one.
 final class LinesFile {
-  let path: String
+  private(set) var path: String
   private let descriptor: Int32
   private var buffer: [UInt8] = []
 
@@ -35,6 +35,17 @@ final class LinesFile {
   func synchronize() throws(RelayError) {
     try flush()
     guard fsync(descriptor) == 0 else { throw Self.failure("cannot be brought to the disk", path, errno) }
+    try synchronizeFolder()
+  }
+
+  /// Within its folder, also on the disk. A file of that name is replaced.
+  func rename(to name: String) throws(RelayError) {
+    guard Glibc.rename(path, name) == 0 else { throw Self.failure("cannot be created", name, errno) }
+    path = name
+    try synchronizeFolder()
+  }
+
+  private func synchronizeFolder() throws(RelayError) {
     let parts = path.split(separator: "/", omittingEmptySubsequences: false)
     let name = parts.dropLast().joined(separator: "/")
     let folder = open(name.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : name, O_RDONLY | O_CLOEXEC)

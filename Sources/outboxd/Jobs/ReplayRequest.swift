@@ -7,9 +7,9 @@ struct ReplayRequest: Equatable, Sendable {
   var plan: ReplayPlan
   /// Without the times of the plan.
   var selection = EventSelection()
-  /// In place of the mappings' topics.
+  /// In place of the mappings' topics. What a row says is compared with the command line: see `JobResumption.place`.
   var topic: String?
-  /// An absolute path. Nil: Kafka. What a row says is shown, and never opened: see `JobResumption.file`.
+  /// An absolute path. Nil: Kafka. What a row says is shown, and never opened: see `JobResumption.place`.
   var file: String?
   var rate: Int?
 

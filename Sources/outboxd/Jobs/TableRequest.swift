@@ -13,9 +13,9 @@ struct TableRequest: Equatable, Sendable {
   /// The tables, by OID: a name may stand for another one when an interrupted backfill goes on.
   var tables: [Table] = []
   var selection = EventSelection()
-  /// In place of the mappings' topics.
+  /// In place of the mappings' topics. What a row says is compared with the command line: see `JobResumption.place`.
   var topic: String?
-  /// An absolute path. Nil: Kafka. What a row says is shown, and never opened: see `JobResumption.file`.
+  /// An absolute path. Nil: Kafka. What a row says is shown, and never opened: see `JobResumption.place`.
   var file: String?
   /// Events a second.
   var rate: Int?
@@ -37,8 +37,7 @@ struct TableRequest: Equatable, Sendable {
 
   /// The options that a resumed backfill brings with it.
   static let fixed = [
-    "outbox", "aggregate-type", "aggregate-id", "type", "id", "topic", "dry-run",
-    "accept-duplicates",
+    "outbox", "aggregate-type", "aggregate-id", "type", "id", "dry-run", "accept-duplicates",
   ]
 
   /// - Throws: `usage`, on one line.
