@@ -49,20 +49,45 @@ struct CheckpointJournal {
     for row in tables.rows.indices where tables[row, "usable"] != "t" || tables[row, "granted"] != "t" {
       return .unusable("the role lacks rights on outboxd.\(tables[row, "relname"] ?? "")")
     }
-    return try row()
+    do throws(RelayError) {
+      return try locked("ACCESS SHARE") { () throws(RelayError) in try row() }
+    } catch
+      where error.kind == .journalUnusable || error.code?.hasPrefix("42") == true || error.code == "3F000"
+    {
+      return .unusable(error.message, remedy: error.remedy)
+    }
   }
 
-  /// Why the schema outboxd is no journal to be trusted; nothing of it is evaluated. Nil: it is one, or there is none, and
-  /// as long as the tables are there only roles that are trusted can change that.
-  func fault() throws(RelayError) -> RelayError? {
-    let found = try connection.query(JournalSQL.judgement(relay: relay))
+  /// Why the schema outboxd is no journal to be trusted; nothing of it is evaluated. Nil: it is one, or there is none and
+  /// it is not required. As long as the tables are there only roles that are trusted can change that.
+  private func fault(isRequired: Bool = false) throws(RelayError) -> RelayError? {
+    let found = try connection.query(JournalSQL.judgement(relay: relay, isRequired: isRequired))
     guard let reason = found[0, "reason"] else { return nil }
     return RelayError(.journalUnusable, reason, remedy: found[0, "remedy"])
   }
 
-  /// - Throws: `journalUnusable` where the journal is not to be trusted.
+  /// - Throws: `journalUnusable` where the journal is not there or not to be trusted.
   func requireTrust() throws(RelayError) {
-    if let fault = try fault() { throw fault }
+    if let fault = try fault(isRequired: true) { throw fault }
+  }
+
+  /// Runs the statements in a transaction in which the table of checkpoints is locked, and was found to be trusted after
+  /// that.
+  /// - Throws: `journalUnusable` where it is not; what the statements throw. Nothing of them lasts then.
+  func locked<Value>(
+    _ mode: String, _ body: () throws(RelayError) -> Value
+  ) throws(RelayError) -> Value {
+    try connection.query("BEGIN")
+    do throws(RelayError) {
+      try connection.query(JournalSQL.lock(mode: mode))
+      try requireTrust()
+      let value = try body()
+      try connection.query("COMMIT")
+      return value
+    } catch {
+      _ = try? connection.query("ROLLBACK")
+      throw error
+    }
   }
 
   func trust() throws(RelayError) -> JournalTrust {
@@ -74,16 +99,11 @@ struct CheckpointJournal {
   }
 
   private func row() throws(RelayError) -> JournalFacts {
-    let result: SQLResult
-    do throws(RelayError) {
-      result = try connection.query(
-        """
-        SELECT lsn, system_identifier, timeline, updated_at, snapshot, snapshot_lsn, publication, start_lsn, start_snapshot
-        FROM outboxd.checkpoint WHERE slot = \(slotLiteral)
-        """)
-    } catch  where error.code?.hasPrefix("42") == true {
-      return .unusable(error.message)
-    }
+    let result = try connection.query(
+      """
+      SELECT lsn, system_identifier, timeline, updated_at, snapshot, snapshot_lsn, publication, start_lsn, start_snapshot
+      FROM outboxd.checkpoint WHERE slot = \(slotLiteral)
+      """)
     guard !result.rows.isEmpty else { return .empty }
     guard let lsn = result[0, "lsn"].flatMap({ LSN($0) }),
       let system = result[0, "system_identifier"].flatMap({ UInt64($0) }),

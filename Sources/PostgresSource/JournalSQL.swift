@@ -43,73 +43,90 @@ enum JournalSQL {
   /// then nobody but those who are trusted can change that.
   ///
   /// What a role other than the owner has attached stays when the owner changes: so what a table calls is looked at, too.
-  /// - Parameter relay: an SQL expression: the name of the relay's role.
-  static func judgement(relay: String) -> String {
-    """
-    \(parts(relay: relay))
-      SELECT f.reason, CASE WHEN f.remedy <> '' THEN 'If it is the journal: ' || f.remedy ELSE '' END || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init '
-        'again, or set postgres.journal: off.' AS remedy
-      FROM (
-        SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
-            pg_catalog.pg_get_userbyid(n.nspowner)) AS reason,
-          pg_catalog.format('ALTER SCHEMA outboxd OWNER TO %I; ', \(relay)) AS remedy
-        FROM journal AS n WHERE n.nspowner NOT IN (TABLE trusted)
+  /// - Parameters:
+  ///   - relay: an SQL expression: the name of the relay's role.
+  ///   - isRequired: there must be a table of checkpoints. A schema that is not there can be anybody's in the next moment:
+  ///     whoever goes on to a statement that names it needs that.
+  static func judgement(relay: String, isRequired: Bool = false) -> String {
+    let absence =
+      isRequired
+      ? """
+
         UNION ALL
-        SELECT 2, pg_catalog.format('%s may create objects in the schema outboxd',
-            CASE a.grantee WHEN 0 THEN 'every role' ELSE pg_catalog.format('role "%s"', pg_catalog.pg_get_userbyid(a.grantee)) END),
-          pg_catalog.format('REVOKE CREATE ON SCHEMA outboxd FROM %s; ',
-            CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
-        FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
-        WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
-        UNION ALL
-        SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
-          pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
-        FROM relation AS c CROSS JOIN LATERAL (VALUES
-          (3, 'is not an ordinary table', '', c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
-            OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
-          (4, 'could be made to call functions by that role', pg_catalog.format('ALTER TABLE outboxd.%s OWNER TO %I; ',
-            c.relname, \(relay)), c.relowner NOT IN (TABLE trusted)),
-          (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
-            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
-          (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
-          (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
-            OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
-          (8, 'lets others create triggers on it', pg_catalog.format(
-            'REVOKE TRIGGER ON outboxd.%s FROM everybody who has it. ', c.relname),
-            EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
-              WHERE a.privilege_type = 'TRIGGER' AND a.grantee NOT IN (TABLE trusted))),
-          (9, 'uses a function, operator or type that is not of Postgres itself', '', EXISTS (
-            SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
-              UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
-              WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
-                AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
-                  'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
-            JOIN pg_catalog.pg_depend AS d USING (classid, objid)
-            WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
-              'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
-        ) AS v(rank, fault, remedy, holds) WHERE v.holds
-        UNION ALL
-        SELECT 10, pg_catalog.format('the schema outboxd was not made by outboxd: outboxd.%s has no column %s', c.relname, u.name), ''
-        FROM relation AS c JOIN \(columns) USING (relname) CROSS JOIN LATERAL pg_catalog.unnest(w.names) AS u(name)
-        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
-          WHERE a.attrelid = c.oid AND a.attname = u.name::pg_catalog.name AND NOT a.attisdropped)
-        UNION ALL
-        SELECT 11, pg_catalog.format('the schema outboxd was not made by outboxd: it has %s, and no table checkpoint',
-          pg_catalog.min(c.relname)), ''
-        FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
-        WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM relation WHERE relname = 'checkpoint')
-        HAVING pg_catalog.count(*) > 0) AS f
-      ORDER BY f.rank, f.reason LIMIT 1
-    """
+        SELECT 13, 'there is no table outboxd.checkpoint', NULL WHERE NOT EXISTS (SELECT FROM relation WHERE relname = 'checkpoint')
+      """ : ""
+    return """
+      \(parts(relay: relay))
+        SELECT f.reason, CASE
+          WHEN f.rank IN (1, 4) THEN 'ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init again, or set postgres.journal: off. '
+            'If it was the journal: see that its tables are ordinary ones with nothing attached to them, and copy the rows with INSERT ... SELECT.'
+          WHEN f.rank = 13 THEN 'Run what outboxd init prints (schema, tables and grants), or set postgres.journal: off.'
+          ELSE coalesce('If it is the journal: ' || f.remedy, '') || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; '
+            'and run outboxd init again, or set postgres.journal: off.' END AS remedy
+        FROM (
+          SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
+              pg_catalog.pg_get_userbyid(n.nspowner)) AS reason, NULL AS remedy
+          FROM journal AS n WHERE n.nspowner NOT IN (TABLE trusted)
+          UNION ALL
+          SELECT 2, pg_catalog.format('%s may create objects in the schema outboxd',
+              CASE a.grantee WHEN 0 THEN 'every role' ELSE pg_catalog.format('role "%s"', pg_catalog.pg_get_userbyid(a.grantee)) END),
+            pg_catalog.format('REVOKE CREATE ON SCHEMA outboxd FROM %s; ',
+              CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END)
+          FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+          WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
+          UNION ALL
+          SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
+            pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
+          FROM relation AS c CROSS JOIN LATERAL (VALUES
+            (3, 'is not an ordinary table', NULL, c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
+              OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
+            (4, 'could be made to call functions by that role', NULL, c.relowner NOT IN (TABLE trusted)),
+            (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+              WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
+            (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
+            (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
+              OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
+            (8, 'lets others create triggers on it', pg_catalog.format(
+              'REVOKE TRIGGER, REFERENCES ON outboxd.%s FROM everybody who has it. ', c.relname),
+              EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
+                WHERE a.privilege_type IN ('TRIGGER', 'REFERENCES') AND a.grantee NOT IN (TABLE trusted))
+              OR EXISTS (SELECT FROM pg_catalog.pg_attribute AS t CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) AS a
+                WHERE t.attrelid = c.oid AND a.privilege_type = 'REFERENCES' AND a.grantee NOT IN (TABLE trusted))),
+            (9, 'has a foreign key, or another table has one to it', 'Drop the foreign key. ', EXISTS (
+              SELECT FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid))),
+            (10, 'has extended statistics', 'Drop the statistics. ', EXISTS (
+              SELECT FROM pg_catalog.pg_statistic_ext AS s WHERE s.stxrelid = c.oid)),
+            (11, 'uses a function, operator or type that is not of Postgres itself', NULL, EXISTS (
+              SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
+                UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
+                WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
+                  AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
+                    'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
+              JOIN pg_catalog.pg_depend AS d USING (classid, objid)
+              WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+                'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
+          ) AS v(rank, fault, remedy, holds) WHERE v.holds
+          UNION ALL
+          SELECT 12, pg_catalog.format('the schema outboxd was not made by outboxd: outboxd.%s has no column %s', c.relname, u.name), NULL
+          FROM relation AS c JOIN \(columns) USING (relname) CROSS JOIN LATERAL pg_catalog.unnest(w.names) AS u(name)
+          WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute AS a
+            WHERE a.attrelid = c.oid AND a.attname = u.name::pg_catalog.name AND NOT a.attisdropped)
+          UNION ALL
+          SELECT 12, pg_catalog.format('the schema outboxd was not made by outboxd: it has %s, and no table checkpoint',
+            pg_catalog.min(c.relname)), NULL
+          FROM pg_catalog.pg_class AS c JOIN journal AS n ON n.oid = c.relnamespace
+          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT EXISTS (SELECT FROM relation WHERE relname = 'checkpoint')
+          HAVING pg_catalog.count(*) > 0\(absence)) AS f
+        ORDER BY f.rank, f.reason LIMIT 1
+      """
   }
 
-  /// A query: the roles, `name`, that may write to the journal and so move a checkpoint, and have no right to it. A role
-  /// with REPLICATION could move the slot itself.
+  /// A query: the roles, `name`, that may write to the journal and so move a checkpoint, and have no right to it.
   static func writers(relay: String) -> String {
     """
     \(parts(relay: relay))
       SELECT r.rolname AS name FROM pg_catalog.pg_roles AS r
-      WHERE r.oid NOT IN (TABLE trusted) AND NOT r.rolreplication AND NOT pg_catalog.starts_with(r.rolname, 'pg_')
+      WHERE r.oid NOT IN (TABLE trusted) AND NOT pg_catalog.starts_with(r.rolname, 'pg_')
         AND EXISTS (SELECT FROM relation AS c WHERE pg_catalog.has_schema_privilege(r.oid, c.relnamespace, 'USAGE')
           AND (pg_catalog.has_table_privilege(r.oid, c.oid, 'DELETE, TRUNCATE')
             OR pg_catalog.has_any_column_privilege(r.oid, c.oid, 'INSERT, UPDATE')))
@@ -117,16 +134,61 @@ enum JournalSQL {
     """
   }
 
+  /// A line of PL/pgSQL: nobody changes the tables any more, nor attaches anything to them in a stronger `mode`.
+  static func lock(_ tables: String = "outboxd.checkpoint", mode: String = "ACCESS SHARE") -> String {
+    "LOCK TABLE \(tables) IN \(mode) MODE;"
+  }
+
   /// Lines of PL/pgSQL that end with an error where the journal is not to be trusted; `fault` is a record.
-  static func require(relay: String) -> String {
+  static func require(relay: String, isRequired: Bool) -> String {
     """
       SELECT * INTO fault FROM (
-      \(judgement(relay: relay))
+      \(judgement(relay: relay, isRequired: isRequired))
       ) AS judgement;
-      IF FOUND THEN
+    \(refusal)
+    """
+  }
+
+  /// Lines of PL/pgSQL, after which the tables may be named until the transaction ends where `fault`, a record, is empty:
+  /// they are there, locked, and were found to be trusted after that. They are judged before, too: what is another's is
+  /// not even locked.
+  static func lockJudged(
+    relay: String, tables: String = "outboxd.checkpoint", mode: String = "ACCESS SHARE"
+  ) -> String {
+    """
+      FOR turn IN 1..2 LOOP
+        SELECT * INTO fault FROM (
+        \(judgement(relay: relay, isRequired: true))
+        ) AS judgement;
+        EXIT WHEN FOUND;
+        IF turn = 1 THEN
+          \(lock(tables, mode: mode))
+        END IF;
+      END LOOP;
+    """
+  }
+
+  /// Lines of PL/pgSQL, after those above.
+  static let refusal = """
+      IF fault.reason IS NOT NULL THEN
         RAISE EXCEPTION '%', fault.reason USING HINT = fault.remedy;
       END IF;
     """
+
+  /// Default privileges give rights on what is made, of which the relay would refuse these.
+  private static func revocations(relay: String) -> String {
+    let grantee =
+      "CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(a.grantee)) END"
+    return """
+      \(parts(relay: relay))
+        SELECT pg_catalog.format('REVOKE TRIGGER, REFERENCES ON outboxd.%I FROM %s', c.relname, \(grantee)) AS sql
+        FROM relation AS c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) AS a
+        WHERE c.relname = ANY (made) AND a.privilege_type IN ('TRIGGER', 'REFERENCES') AND a.grantee NOT IN (TABLE trusted)
+        UNION
+        SELECT pg_catalog.format('REVOKE CREATE ON SCHEMA outboxd FROM %s', \(grantee))
+        FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
+        WHERE 'outboxd' = ANY (made) AND a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
+      """
   }
 
   // MARK: Making it
@@ -148,11 +210,14 @@ enum JournalSQL {
 
           DECLARE
             fault record;
+            made name[] := '{}';
+            revocation text;
           BEGIN
             FOR turn IN 1..2 LOOP
-            \(require(relay: relay))
+            \(require(relay: relay, isRequired: false))
               IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'outboxd') THEN
                 CREATE SCHEMA outboxd;
+                made := made || 'outboxd'::name;
               END IF;
               IF NOT \(has("checkpoint")) THEN
                 CREATE TABLE outboxd.checkpoint (
@@ -167,6 +232,7 @@ enum JournalSQL {
                   start_snapshot text,
                   updated_at timestamptz NOT NULL DEFAULT now()
                 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+                made := made || 'checkpoint'::name;
               END IF;
               IF NOT \(has("checkpoint_history")) THEN
                 CREATE TABLE outboxd.checkpoint_history (
@@ -179,6 +245,7 @@ enum JournalSQL {
                   recorded_at timestamptz NOT NULL DEFAULT now(),
                   PRIMARY KEY (slot, recorded_at)
                 );
+                made := made || 'checkpoint_history'::name;
               END IF;
               IF NOT \(isWhole) THEN
                 ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn,
@@ -198,7 +265,13 @@ enum JournalSQL {
                   updated_at timestamptz NOT NULL DEFAULT now(),
                   finished_at timestamptz
                 );
+                made := made || 'job'::name;
               END IF;
+              FOR revocation IN
+              \(revocations(relay: relay))
+              LOOP
+                EXECUTE revocation;
+              END LOOP;
             END LOOP;
           END
 

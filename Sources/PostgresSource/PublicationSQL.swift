@@ -50,6 +50,7 @@ struct PublicationSQL {
           others text := \(others);
           owner text := \(foreignOwner);
           users text := NULL;
+          fault record;
         BEGIN
           IF owner IS NOT NULL THEN
             RAISE EXCEPTION 'publication "%" belongs to role "%", who could take its tables out, and does not own them all',
@@ -69,14 +70,14 @@ struct PublicationSQL {
             RETURN;
           END IF;
           -- A journal that is not to be trusted is not read, and no relay uses it.
-          IF \(JournalSQL.isReadable)
-            AND NOT EXISTS (
-              \(JournalSQL.judgement(relay: relay)))
-          THEN
-            SELECT pg_catalog.string_agg(c.slot, ', ') INTO users FROM outboxd.checkpoint c
-            JOIN pg_catalog.pg_replication_slots s ON s.slot_name = c.slot
-            JOIN pg_catalog.pg_publication p ON p.oid::text = pg_catalog.split_part(pg_catalog.to_jsonb(c)->>'publication', ' ', 1)
-            WHERE p.pubname = \(literal) AND c.slot <> \(slot);
+          IF \(JournalSQL.isReadable) THEN
+          \(JournalSQL.lockJudged(relay: relay))
+            IF fault.reason IS NULL THEN
+              SELECT pg_catalog.string_agg(c.slot, ', ') INTO users FROM outboxd.checkpoint c
+              JOIN pg_catalog.pg_replication_slots s ON s.slot_name = c.slot
+              JOIN pg_catalog.pg_publication p ON p.oid::text = pg_catalog.split_part(pg_catalog.to_jsonb(c)->>'publication', ' ', 1)
+              WHERE p.pubname = \(literal) AND c.slot <> \(slot);
+            END IF;
           END IF;
           IF users IS NOT NULL THEN
             RAISE EXCEPTION 'publication "%" would have to be altered, and slot % of another relay reads it too',

@@ -114,6 +114,8 @@ public final class SQLConnection {
     (name: "xmlbinary", value: "base64"),
     (name: "quote_all_identifiers", value: "off"),
     (name: "standard_conforming_strings", value: "on"),
+    // A statement after a lock must see what was done before the lock was had.
+    (name: "default_transaction_isolation", value: "read committed"),
     // A policy is code of the table's owner: what it would be applied to is refused.
     (name: "row_security", value: "off"),
     // To exclude a table by its CHECK constraints the planner would evaluate functions of its owner.

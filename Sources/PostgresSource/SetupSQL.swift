@@ -17,9 +17,9 @@ public struct SetupStatement: Equatable, Sendable {
 }
 
 extension [SetupStatement] {
-  /// For psql. The first statement: no object of another schema may take the place of the system's.
+  /// For psql.
   public var script: String {
-    "\n\(SetupSQL.searchPath)\n" + map { "\n\(SQLText.comment($0.comment))\n\($0.sql)\n" }.joined()
+    "\n\(SetupSQL.preamble)\n" + map { "\n\(SQLText.comment($0.comment))\n\($0.sql)\n" }.joined()
   }
 }
 
@@ -42,7 +42,15 @@ public enum SetupSQL {
     return list
   }
 
-  static let searchPath = "SET search_path = pg_catalog, pg_temp;"
+  /// For psql: no statement goes on from one that was refused; no object of another schema takes the place of the
+  /// system's; neither a policy nor a view is evaluated; and a statement sees what was done before its locks were had.
+  static let preamble = """
+    \\set ON_ERROR_STOP on
+    SET search_path = pg_catalog, pg_temp;
+    SET row_security = off;
+    SET default_transaction_isolation = 'read committed';
+    DO $outboxd$ BEGIN PERFORM pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'; END $outboxd$;
+    """
 
   private static func roleStatement(_ role: String) -> SetupStatement {
     let presence = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))"
@@ -159,7 +167,8 @@ public enum SetupSQL {
           DECLARE
             fault record;
           BEGIN
-          \(JournalSQL.require(relay: relay))
+          \(JournalSQL.lockJudged(relay: relay))
+          \(JournalSQL.refusal)
           \(refuseLost(settings))
           END
 
@@ -182,12 +191,14 @@ public enum SetupSQL {
         IF \(isThere(name)) THEN
           RETURN;
         END IF;
-        FOR turn IN 1..2 LOOP
-        \(JournalSQL.require(relay: relay))
+        FOR turn IN 1..3 LOOP
+        \(JournalSQL.require(relay: relay, isRequired: true))
           IF turn = 1 THEN
+            \(JournalSQL.lock())
+          ELSIF turn = 2 THEN
           \(refuseLost(settings))
             SELECT * INTO made FROM \(creation);
-            LOCK TABLE outboxd.checkpoint IN SHARE ROW EXCLUSIVE MODE;
+            \(JournalSQL.lock(mode: "SHARE ROW EXCLUSIVE"))
           END IF;
         END LOOP;
         INSERT INTO outboxd.checkpoint (slot, lsn, system_identifier, timeline, start_lsn)

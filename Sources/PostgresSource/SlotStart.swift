@@ -95,7 +95,8 @@ extension PostgresSource {
     guard found.isInUse else { return start }
     do throws(RelayError) {
       try journal.boundStatements()
-      try journal.locked { () throws(RelayError) in
+      // Nobody can attach anything to the table: the role that writes may have more rights than its owner.
+      try journal.locked("SHARE ROW EXCLUSIVE") { () throws(RelayError) in
         try journal.begin(
           start,
           in: Checkpoint(
@@ -105,22 +106,9 @@ extension PostgresSource {
       }
     } catch {
       // Nobody has read from it, and without its row nobody would know that.
-      _ = try? connection.sql.query("ROLLBACK")
       _ = try? connection.sql.query("DROP_REPLICATION_SLOT \(SQLText.identifier(settings.slot))")
       throw error
     }
     return start
-  }
-}
-
-extension CheckpointJournal {
-  /// Runs the statements while nobody can attach anything to the table of checkpoints, and it is trusted: where another
-  /// role than the relay's writes, whose rights may be more than those of the table's owner.
-  fileprivate func locked(_ body: () throws(RelayError) -> Void) throws(RelayError) {
-    try connection.query("BEGIN")
-    try connection.query("LOCK TABLE outboxd.checkpoint IN SHARE ROW EXCLUSIVE MODE")
-    try requireTrust()
-    try body()
-    try connection.query("COMMIT")
   }
 }

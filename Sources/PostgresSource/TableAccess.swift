@@ -132,7 +132,7 @@ struct TableAccess {
     SELECT p.oid::regprocedure::text AS function, r.rolname AS owner
     FROM objects AS o JOIN pg_proc p ON o.class = 'pg_proc'::regclass AND p.oid = o.id
     JOIN pg_roles r ON r.oid = p.proowner
-    WHERE NOT (r.rolsuper OR r.rolcreaterole OR pg_has_role(r.oid, current_user, 'MEMBER'))
+    WHERE NOT (r.rolsuper OR \(TrustSQL.mayAlterRoles("r")) OR pg_has_role(r.oid, current_user, 'MEMBER'))
       AND EXISTS (\(powers))
     ORDER BY 1 LIMIT 1
     """

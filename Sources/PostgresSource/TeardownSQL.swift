@@ -54,7 +54,8 @@ public enum TeardownSQL {
             RETURN;
           END IF;
           IF others IS NULL AND \(JournalSQL.isReadable) THEN
-          \(JournalSQL.require(relay: relay))
+          \(JournalSQL.lockJudged(relay: relay))
+          \(JournalSQL.refusal)
             SELECT 'slot ' || pg_catalog.min(c.slot) INTO others FROM outboxd.checkpoint c
             JOIN pg_catalog.pg_publication p ON p.oid::text = pg_catalog.split_part(pg_catalog.to_jsonb(c)->>'publication', ' ', 1)
             WHERE p.pubname = \(name) AND c.slot <> \(SQLText.literal(settings.slot));
@@ -71,6 +72,9 @@ public enum TeardownSQL {
 
   private static func journal(_ settings: PostgresSettings, relay: String) -> SetupStatement {
     let slot = SQLText.literal(settings.slot)
+    let lockJudged = JournalSQL.lockJudged(
+      relay: relay, tables: "outboxd.checkpoint, outboxd.checkpoint_history, outboxd.job",
+      mode: "SHARE ROW EXCLUSIVE")
     return SetupStatement(
       comment: "The journal's rows of this slot; the journal, where no other relay has rows in it.",
       sql: block(
@@ -79,8 +83,8 @@ public enum TeardownSQL {
             RETURN;
           END IF;
           -- From here on nothing can be attached to them.
-          LOCK TABLE outboxd.checkpoint, outboxd.checkpoint_history, outboxd.job IN SHARE ROW EXCLUSIVE MODE;
-        \(JournalSQL.require(relay: relay))
+        \(lockJudged)
+        \(JournalSQL.refusal)
           DELETE FROM outboxd.checkpoint WHERE slot = \(slot);
           DELETE FROM outboxd.checkpoint_history WHERE slot = \(slot);
           DELETE FROM outboxd.job WHERE slot = \(slot);

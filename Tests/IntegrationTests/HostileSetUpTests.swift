@@ -86,7 +86,9 @@ private final class Victim {
       stops = false
     } catch { stops = true }
     #expect(stops == hasFaults, sourceLocation: location)
-    try admin("\\set ON_ERROR_STOP off\n" + printed.output)
+    try admin(
+      "\\set ON_ERROR_STOP off\n"
+        + printed.output.replacingOccurrences(of: "\\set ON_ERROR_STOP on\n", with: ""))
   }
 
   func expectUnharmed(_ location: SourceLocation = #_sourceLocation) throws {
@@ -178,6 +180,21 @@ struct Squat: CustomTestStringConvertible {
       takenOver: true,
       reason: "every role may create objects in the schema outboxd"),
     Squat(
+      testDescription: "a trusted table with a foreign key to it",
+      sql: tables
+        + "CREATE TABLE trap.child (slot text REFERENCES outboxd.checkpoint ON DELETE CASCADE);",
+      takenOver: true,
+      reason: "another table has one to it"),
+    Squat(
+      testDescription: "a trusted table with statistics",
+      sql: tables
+        + "CREATE STATISTICS trap.s ON slot, timeline FROM outboxd.checkpoint;", takenOver: true,
+      reason: "has extended statistics"),
+    Squat(
+      testDescription: "a trusted table to which everybody may have foreign keys",
+      sql: tables + "GRANT REFERENCES (slot) ON outboxd.checkpoint TO PUBLIC;", takenOver: true,
+      reason: "lets others create triggers on it"),
+    Squat(
       testDescription: "a trusted table with a child of m's",
       sql: tables + "CREATE TABLE trap.child () INHERITS (outboxd.checkpoint);", takenOver: true,
       reason: "is not an ordinary table"),
@@ -244,7 +261,15 @@ extension Integration {
       }
       let first = try victim.apply()
       #expect(first.status == 0, "\(first.errors)")
-      for owner in ["postgres", "outboxd", "installer"] {
+      // From 16 on CREATEROLE is a power over the roles that it is a member of.
+      if version >= 16 {
+        try victim.admin("GRANT outboxd TO installer WITH ADMIN TRUE, INHERIT FALSE, SET FALSE")
+      }
+      defer { _ = try? victim.admin("REVOKE outboxd FROM installer") }
+      // Another relay of this database.
+      try victim.admin("DROP ROLE IF EXISTS second; CREATE ROLE second REPLICATION")
+      defer { _ = try? victim.admin("DROP OWNED BY second CASCADE; DROP ROLE second") }
+      for owner in ["second", "outboxd", "installer", "postgres"] {
         for object in ["SCHEMA", "TABLE checkpoint", "TABLE checkpoint_history", "TABLE job"] {
           let parts = object.split(separator: " ")
           let name = parts.count == 1 ? "outboxd" : "outboxd.\(parts[1])"
@@ -270,6 +295,64 @@ extension Integration {
       #expect(refused.status == 1, "\(refused.status) \(refused.errors)")
       #expect(refused.errors.contains("the schema outboxd belongs to role \"m\""), "\(refused.errors)")
       #expect(try victim.admin("SELECT count(*) FROM pg_namespace WHERE nspname = 'outboxd'") == "0")
+    }
+
+    @Test(arguments: ends)
+    func `a journal that is made while it is looked for is not read`(version: Int) throws {
+      let victim = try Victim(version)
+      let printed = try victim.command("init").output.replacingOccurrences(
+        of: "\\set ON_ERROR_STOP on\n", with: "")
+      // Without the statement that makes it: there is none when the statements for the slot look for it.
+      let parts = printed.components(separatedBy: "\n-- ")
+      let without = parts.filter { !$0.hasPrefix("Where outboxd keeps") }.joined(separator: "\n-- ")
+      #expect(parts.count > 5 && without.count < printed.count)
+      try victim.admin("\\set ON_ERROR_STOP off\n" + without)
+      #expect(try victim.slots == 0)
+      #expect(throws: HarnessError.self) {
+        try victim.admin(parts[0] + "\n-- " + (parts.first { $0.hasPrefix("No new slot") } ?? ""))
+      }
+      try victim.expectUnharmed()
+    }
+
+    @Test(arguments: ends)
+    func `rights that default privileges give are taken back on what is made`(version: Int) throws {
+      let victim = try Victim(version)
+      try victim.admin(
+        "ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO team; ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO PUBLIC"
+      )
+      let applied = try victim.apply()
+      #expect(applied.status == 0, "\(applied.errors)")
+      #expect(try victim.command("check").output.contains("error   security") == false)
+    }
+
+    @Test(arguments: ends)
+    func `the files for the table touch nothing of another role's`(version: Int) throws {
+      let victim = try Victim(version)
+      func file(_ name: String) throws -> String {
+        try String(contentsOfFile: "\(TestTools.repository)/sql/\(name).sql", encoding: .utf8)
+      }
+      try victim.admin("DROP TABLE outbox")
+      try victim.asM(
+        "CREATE FUNCTION public.outbox_create_partitions() RETURNS boolean LANGUAGE sql AS 'SELECT trap.spring()'"
+      )
+      #expect(throws: HarnessError.self) { try victim.admin(try file("02_outbox_partitioned")) }
+      try victim.asM(
+        """
+        DROP FUNCTION public.outbox_create_partitions();
+        CREATE FUNCTION trap.day(timestamptz) RETURNS timestamptz IMMUTABLE LANGUAGE plpgsql AS
+          'BEGIN PERFORM trap.spring(); RETURN $1; END';
+        CREATE TABLE public.outbox (id uuid, created_at timestamptz) PARTITION BY RANGE (trap.day(created_at));
+        """)
+      for name in ["01_outbox", "02_outbox_partitioned"] {
+        #expect(throws: HarnessError.self) { try victim.admin(try file(name)) }
+        try victim.expectUnharmed()
+      }
+      for name in ["01_outbox", "02_outbox_partitioned"] {
+        try victim.admin("DROP TABLE outbox")
+        for _ in 1...2 { try victim.admin(try file(name)) }
+      }
+      #expect(
+        try victim.admin("SELECT count(*) FROM pg_inherits WHERE inhparent = 'outbox'::regclass") == "9")
     }
 
     @Test(arguments: ends)

@@ -32,7 +32,7 @@ import Testing
     for (file, expected) in files {
       let text = try String(contentsOfFile: "\(TestTools.repository)/sql/\(file).sql", encoding: .utf8)
         .replacingOccurrences(of: "\"", with: "")
-      #expect(statements(text) == statements(SetupSQL.searchPath) + texts(expected), "\(file)")
+      #expect(statements(text) == statements(SetupSQL.preamble) + texts(expected), "\(file)")
     }
   }
 
@@ -41,6 +41,7 @@ import Testing
     file: String
   ) throws {
     let text = try String(contentsOfFile: "\(TestTools.repository)/sql/\(file).sql", encoding: .utf8)
-    #expect(statements(text).first == "SET search_path = pg_catalog, pg_temp")
+    let preamble = statements(SetupSQL.preamble)
+    #expect(Array(statements(text).prefix(preamble.count)) == preamble)
   }
 }
