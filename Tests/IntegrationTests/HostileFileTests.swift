@@ -250,10 +250,11 @@ extension Integration {
           #expect(result.errors.contains("plugin.library.paths must not be set"), "\(result.errors)")
         }
       }
+      let keytab = try file("")
       let kinit = try file(
         configuration(
           "    security.protocol: sasl_plaintext\n    sasl.mechanism: GSSAPI\n"
-            + "    sasl.kerberos.kinit.cmd: \"touch \(mark)\"\n    sasl.kerberos.keytab: /dev/null\n"))
+            + "    sasl.kerberos.kinit.cmd: \"touch \(mark)\"\n    sasl.kerberos.keytab: \(keytab)\n"))
       for command in [["config"], ["init"]] {
         let result = try OutboxdProcess.command(command + ["--config", kinit])
         #expect(result.errors.contains("sasl.kerberos.kinit.cmd lets librdkafka run"), "\(result.errors)")

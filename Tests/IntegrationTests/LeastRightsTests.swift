@@ -30,9 +30,7 @@ extension Integration {
       throws
     {
       let scene = try Scene(version: version, initialize: false)
-      scene.configuration.postgres = [
-        "read_conninfo: \(scene.server.conninfo("shop", user: "outboxd_read"))", "journal: required",
-      ]
+      scene.configuration.postgres = ["journal: required"]
       let path = try scene.configuration.write()
       let window = ["OUTBOXD_REPLAY_WINDOW": "1h"]
       func run(_ arguments: String...) throws -> ChildProcess.Result {
@@ -79,11 +77,11 @@ extension Integration {
       expectSuccess(try run("recover", "--tables"))
 
       let list = grants(script)
-      #expect(Set(list.map(\.role)) == ["\"outboxd\"", "\"outboxd_read\""])
+      #expect(Set(list.map(\.role)) == ["\"outboxd\"", "\"outboxd_reader\""])
       for grant in list {
         try scene.server.sql(grant.statement("REVOKE"), database: "shop")
         let isJournal = grant.object.contains("outboxd")
-        #expect(grant.role == (isJournal ? "\"outboxd\"" : "\"outboxd_read\""))
+        #expect(grant.role == (isJournal ? "\"outboxd\"" : "\"outboxd_reader\""))
         let result = try run("backfill", "--accept-duplicates", "--dry-run")
         try scene.server.sql(grant.statement("GRANT"), database: "shop")
         #expect(

@@ -386,7 +386,7 @@ extension Integration {
       #expect(
         try fault("--from", from, "--outbox", "public.outbx").contains("did you mean \"public.outbox\"?"))
       #expect(try fault("--from", from, "--rate", "0").contains("--rate must be a number from 1"))
-      #expect(try fault("--from", from, "--topic", "a b").contains("not a topic's name"))
+      #expect(try fault("--from", from, "--topic", "a b").contains("is not a topic name"))
       #expect(try fault("--from", from, "--resume").contains("takes no --from"))
       #expect(try fault("--from", "0/10", "--source", "wal", status: 26).contains("cannot be served"))
       // Without an anchor the WAL is not to be had; and nothing is forwarded in silence.
