@@ -232,9 +232,7 @@ extension DatabaseWatch {
   private mutating func guardPublication(
     _ connection: SQLConnection, _ session: JournalKeeper.Session
   ) throws(RelayError) {
-    var check = try publicationCheck(connection, session)
-    // Several statements may have read of two moments: what is wrong is so at the second reading, too.
-    if fault(check, session) != nil { check = try publicationCheck(connection, session) }
+    let check = try publicationCheck(connection, session)
     if let fault = fault(check, session) { return keeper.post(fault) }
     guard let publication = check.publication else { return }
     let record = publication.record(
@@ -253,9 +251,10 @@ extension DatabaseWatch {
     _ connection: SQLConnection, _ session: JournalKeeper.Session
   ) throws(RelayError) -> PublicationCheck {
     let inspector = SlotInspector(connection: connection, settings: keeper.settings)
+    let (publication, tables) = try inspector.outboxes(keeper.mappings, since: session.publication)
     return PublicationCheck(
-      name: keeper.settings.publication, publication: try inspector.publication(since: session.publication),
-      tables: try inspector.tables(keeper.mappings), mappings: keeper.mappings, before: session.publication)
+      name: keeper.settings.publication, publication: publication, tables: tables, mappings: keeper.mappings,
+      before: session.publication)
   }
 
   private func fault(_ check: PublicationCheck, _ session: JournalKeeper.Session) -> RelayError? {

@@ -134,8 +134,8 @@ public enum PostgresSource {
     facts.transport = connection.sql.transport
     facts.journal = journal == .empty ? try keeper.withoutRow(identity.systemIdentifier) : journal
     if settings.journal != .off { facts.journalTrust = try keeper.trust() }
-    facts.publication = try inspector.publication(since: journal.row?.publication ?? known)
-    facts.tables = try inspector.tables(mappings)
+    (facts.publication, facts.tables) = try inspector.outboxes(
+      mappings, since: journal.row?.publication ?? known)
     facts.timeZone = try inspector.timeZone()
     facts.role = try inspector.role()
     var timelines = resume.map { [$0.timeline] } ?? []

@@ -86,6 +86,29 @@ struct SlotInspector {
     return slot
   }
 
+  /// The publication and the outbox tables as they were at one moment. Several statements read them: two readings that are
+  /// alike saw no change in between, and until the end of the first one it was so.
+  /// - Throws: `sourceUnavailable` where there is a change at each reading.
+  func outboxes(
+    _ mappings: [OutboxMapping], since record: PublicationRecord?
+  ) throws(RelayError) -> (publication: PublicationFacts?, tables: [TableFacts]) {
+    func read() throws(RelayError) -> (publication: PublicationFacts?, tables: [TableFacts]) {
+      (try publication(since: record), try tables(mappings))
+    }
+    var last = try read()
+    for _ in 0..<20 {
+      let next = try read()
+      var comparable = next
+      if let seenAt = last.publication?.seenAt { comparable.publication?.seenAt = seenAt }
+      if comparable == last { return last }
+      last = next
+    }
+    throw RelayError(
+      .sourceUnavailable,
+      "publication \"\(settings.publication)\" and its tables change while they are read, twenty times in a row",
+      remedy: "None: they are read again.")
+  }
+
   /// - Parameter record: what was known of it before: where its tables are now is part of the facts.
   func publication(since record: PublicationRecord? = nil) throws(RelayError) -> PublicationFacts? {
     let name = SQLText.literal(settings.publication)

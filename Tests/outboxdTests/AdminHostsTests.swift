@@ -29,8 +29,11 @@ import Testing
       #expect(named.admits("outboxd.example:9464"))
       #expect(named.admits("[2001:DB8::1]:9464"))
       #expect(!named.admits("evil.example"))
-      #expect(!named.admits("127.0.0.1"))
+      #expect(!named.admits("1.2.3.4.example"))
+      // Probes of Kubernetes, and whoever asks from within the container.
+      #expect(named.admits("10.1.2.3:9464") && named.admits("[fd00::1]") && named.admits("localhost:9464"))
     }
+    #expect(AdminHosts([], configured: "myhost", listeningOn: "127.0.1.1:9464").admits("MyHost:9464"))
   }
 
   @Test func `a request without Host, which no browser sends, is answered`() {

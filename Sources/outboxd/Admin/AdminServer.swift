@@ -102,7 +102,7 @@ private final class AdminWork {
       hasWarned = true
       return
     }
-    let hosts = AdminHosts(hosts, listeningOn: listener.address)
+    let hosts = AdminHosts(hosts, configured: settings.host, listeningOn: listener.address)
     guard
       let loop = AdminLoop(
         listener: listener.descriptor, hosts: hosts, pages: pages, stopSignal: stopSignal)
