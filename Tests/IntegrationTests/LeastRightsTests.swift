@@ -46,6 +46,12 @@ extension Integration {
         database: "shop")
       let relay = try OutboxdProcess(scene.configuration, environment: window)
       try relay.waitUntilReady()
+      // As the relay enters it every ten seconds.
+      try scene.server.sql(
+        """
+        INSERT INTO outboxd.checkpoint_history (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline)
+        SELECT slot, lsn, pg_current_snapshot()::text, lsn, system_identifier, timeline FROM outboxd.checkpoint
+        """, database: "shop")
       let start = try scene.server.sql("SELECT pg_current_wal_insert_lsn()", database: "shop")
       try scene.workload.run(writers: 1, transactions: 5, size: 5, seed: 1)
       try scene.workload.settle(relay)
@@ -68,12 +74,6 @@ extension Integration {
       // The row stays in the table, where no topic can be made of it either.
       try scene.server.sql("DELETE FROM public.outbox WHERE aggregatetype LIKE '%/%'", database: "shop")
 
-      // As the relay enters it every ten seconds.
-      try scene.server.sql(
-        """
-        INSERT INTO outboxd.checkpoint_history (slot, lsn, snapshot, snapshot_lsn, system_identifier, timeline)
-        SELECT slot, lsn, pg_current_snapshot()::text, lsn, system_identifier, timeline FROM outboxd.checkpoint
-        """, database: "shop")
       let tooEarly = try run("replay", "--source", "table", "--from", "2001-01-01T00:00:00Z", "--dry-run")
       let place = try #require(
         tooEarly.errors.firstMatch(of: /tables can be read from ([0-9A-F]+\/[0-9A-F]+)/), "\(tooEarly.errors)"
