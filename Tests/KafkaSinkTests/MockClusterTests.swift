@@ -274,7 +274,8 @@ import Testing
     #expect(!rejected.isEmpty)
     // Whoever acts on the first failure must meet the cause, not a consequence.
     #expect(driver.settled.first { $0.error != nil }?.error?.kind == .recordRejected)
-    #expect(rejected.allSatisfy { $0.mayBeNeighbour })
+    // A batch of one, which left before the others came, has no neighbours.
+    #expect(rejected.count == 1 || rejected.allSatisfy { $0.mayBeNeighbour })
   }
 
   @Test(
