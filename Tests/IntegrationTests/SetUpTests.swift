@@ -68,6 +68,9 @@ extension Integration {
       try scene.workload.run(writers: 1, transactions: 20, size: 5, seed: 1)
       _ = try scene.finish(relay)
       scene.configuration.kafka.append("allowed_topics: [\(scene.workload.prefix).*]")
+      // What check would warn of otherwise.
+      scene.configuration.outboxes = scene.configuration.outboxes.replacingOccurrences(
+        of: "time: occurred}", with: "time: occurred, time_zone: UTC}")
       func check(_ options: String...) throws -> (status: Int32, warnings: [String], isOK: Bool?) {
         let result = try OutboxdProcess.command(
           ["check", "--config", try scene.configuration.write(), "--json"] + options)
