@@ -21,7 +21,7 @@ public struct SQLResult: Equatable, Sendable {
   }
 }
 
-/// What the server said as it ended the connection. An idle client gets it as a notice.
+/// What the server said as it ended the connection. An idle client gets it as a notice, others as a result.
 private final class LastWords {
   var fatal: ServerMessage?
 }
@@ -30,7 +30,7 @@ private final class LastWords {
 private func hearNotice(_ context: UnsafeMutableRawPointer?, _ result: OpaquePointer?) {
   guard let context, let result else { return }
   let notice = ServerMessage(result)
-  guard notice.severity == "FATAL" || notice.severity == "PANIC" else { return }
+  guard notice.endsConnection else { return }
   // SAFETY: the context is the LastWords of the connection that calls, which holds it as long as it lives.
   Unmanaged<LastWords>.fromOpaque(context).takeUnretainedValue().fatal = notice
 }
@@ -266,8 +266,11 @@ extension SQLConnection {
   func error(
     of result: OpaquePointer, phase: FailureContext.Phase, transaction: LSN? = nil
   ) -> RelayError {
-    PostgresFailure.relayError(
-      ServerMessage(result),
+    let message = ServerMessage(result)
+    // The end of the connection follows, and by itself has no reason.
+    if message.endsConnection { lastWords.fatal = message }
+    return PostgresFailure.relayError(
+      message,
       FailureContext(
         phase: phase, slot: slot, publication: publication, target: target, transaction: transaction))
   }

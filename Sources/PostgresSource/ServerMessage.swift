@@ -39,6 +39,9 @@ struct ServerMessage: Equatable {
     context = field(UInt8(ascii: "W"))
   }
 
+  /// It is the last one of its connection.
+  var endsConnection: Bool { severity == "FATAL" || severity == "PANIC" }
+
   var text: String {
     let line = PostgresFailure.oneLine(message)
     return detail.map { "\(line) (\(PostgresFailure.oneLine($0)))" } ?? line

@@ -58,7 +58,9 @@ private final class StopScene {
       if let status = job.poll() { throw HarnessError("it ended with \(status): \(job.errors)") }
       return try isUnderWay(job)
     }
-    try stop(words.joined(separator: " ")) { _ = try job.wait(seconds: 30) }
+    try stop(words.joined(separator: " ")) {
+      _ = try eventually("\(words) ends\n\(job.errors)", within: 30) { job.poll() }
+    }
     #expect(job.poll() == 75, "\(words): \(job.errors)")
     #expect(job.errors.contains("Postgres was shut down"), "\(job.errors)")
     #expect(job.errors.contains(remedy), "\(job.errors)")

@@ -194,6 +194,19 @@ private let versions = [15, 18].filter(PostgresServer.versions.contains)
     try database.sql("SELECT pg_terminate_backend(\(connection.backend))")
     #expect(throws: RelayError.self) { try connection.timelineHistory(7) }
   }
+
+  @Test(arguments: versions)
+  func `a statement that runs when Postgres ends the connection fails with what Postgres said`(
+    version: Int
+  ) throws {
+    let database = try database(version)
+    let connection = try SQLConnection(database.settings, stop: database.stop)
+    #expect {
+      try connection.query("SELECT pg_terminate_backend(pg_backend_pid()), pg_sleep(60)")
+    } throws: { error in
+      (error as? RelayError)?.kind == .sourceUnavailable && (error as? RelayError)?.wasEndedByServer == true
+    }
+  }
 }
 
 extension TableSource {
