@@ -10,30 +10,8 @@ public struct KafkaTransport: Equatable, Sendable {
   var securityProtocol: String
   /// The SASL mechanism, in capitals. Nil without SASL.
   var mechanism: String?
-  var verifiesCertificate: Bool
-  var verifiesHost: Bool
-
-  init(
-    isLocal: Bool, securityProtocol: String, mechanism: String? = nil, verifiesCertificate: Bool = true,
-    verifiesHost: Bool = true
-  ) {
-    self.isLocal = isLocal
-    self.securityProtocol = securityProtocol
-    self.mechanism = mechanism
-    self.verifiesCertificate = verifiesCertificate
-    self.verifiesHost = verifiesHost
-  }
-
-  /// Reads the files of properties that are given as files.
-  public init(_ settings: KafkaSettings) {
-    func value(_ name: String) -> String { KafkaProperties.valueInForce(name, settings).lowercased() }
-    let servers = (KafkaProperties.text(of: "metadata.broker.list", settings) ?? "").split(separator: ",")
-    isLocal = !servers.isEmpty && servers.allSatisfy { LoopbackAddress.contains(Self.host(of: $0)) }
-    securityProtocol = value("security.protocol")
-    mechanism = KafkaProperties.mechanism(settings)
-    verifiesCertificate = value("enable.ssl.certificate.verification") != "false"
-    verifiesHost = value("ssl.endpoint.identification.algorithm") == "https"
-  }
+  var verifiesCertificate = true
+  var verifiesHost = true
 
   /// Of `SSL://host:9093`, `[::1]:9092` or `host`.
   static func host(of server: Substring) -> String {
@@ -94,5 +72,18 @@ public struct KafkaTransport: Equatable, Sendable {
     isLocal
       ? "the connections to Kafka stay on this machine"
       : "the connections to Kafka are encrypted, and the brokers' certificates and hosts are verified"
+  }
+}
+
+extension KafkaTransport {
+  /// Reads the files of properties that are given as files.
+  public init(_ settings: KafkaSettings) {
+    func value(_ name: String) -> String { KafkaProperties.valueInForce(name, settings).lowercased() }
+    let servers = (KafkaProperties.text(of: "metadata.broker.list", settings) ?? "").split(separator: ",")
+    isLocal = !servers.isEmpty && servers.allSatisfy { LoopbackAddress.contains(Self.host(of: $0)) }
+    securityProtocol = value("security.protocol")
+    mechanism = KafkaProperties.mechanism(settings)
+    verifiesCertificate = value("enable.ssl.certificate.verification") != "false"
+    verifiesHost = value("ssl.endpoint.identification.algorithm") == "https"
   }
 }

@@ -58,7 +58,7 @@ struct ConnectionParameters {
     target = "\(host):\(shown("port") ?? "5432")/\(shown("dbname") ?? shown("user") ?? "")"
   }
 
-  /// libpq would wait for the writer of a named pipe for ever.
+  /// libpq would wait for the writer of a named pipe indefinitely.
   private static func examineFiles(of conninfo: String) throws(RelayError) {
     for (keyword, path) in PostgresSettings.conninfoFiles(conninfo) where SmallFile.exists(path) {
       do throws(SmallFile.Refusal) {

@@ -110,12 +110,17 @@ public enum PostgresSource {
     }
   }
 
-  /// Reads everything that decides about a start, and moves nothing.
+  /// Reads everything that decides about a start, and who could do what to the relay; moves nothing.
   public static func inspect(
     settings: PostgresSettings, mappings: [OutboxMapping], stop: StopSignal
   ) throws(RelayError) -> ServerFacts {
     let connection = try ReplicationConnection(settings, stop: stop)
-    return try inspect(connection, settings: settings, mappings: mappings, resume: nil)
+    var facts = try inspect(connection, settings: settings, mappings: mappings, resume: nil)
+    facts.role = try SlotInspector(connection: connection.sql, settings: settings).role()
+    if settings.journal != .off {
+      facts.journalTrust = try CheckpointJournal(connection: connection.sql, slot: settings.slot).trust()
+    }
+    return facts
   }
 
   /// The order counts: the slot before the journal, and the journal before the end of the WAL, each of which
@@ -133,11 +138,9 @@ public enum PostgresSource {
     facts.slot = slot
     facts.transport = connection.sql.transport
     facts.journal = journal == .empty ? try keeper.withoutRow(identity.systemIdentifier) : journal
-    if settings.journal != .off { facts.journalTrust = try keeper.trust() }
     (facts.publication, facts.tables) = try inspector.outboxes(
       mappings, since: journal.row?.publication ?? known)
     facts.timeZone = try inspector.timeZone()
-    facts.role = try inspector.role()
     var timelines = resume.map { [$0.timeline] } ?? []
     if let row = facts.journal.row { timelines.append(row.checkpoint.timeline) }
     if timelines.contains(where: { $0 != identity.timeline }) {

@@ -21,21 +21,9 @@ public struct PostgresTransport: Equatable, Sendable {
   /// `sslmode` of libpq: disable, allow, prefer, require, verify-ca, verify-full.
   public var sslmode: String
   /// There is an authority to verify a certificate by: libpq does so even with `require`.
-  public var hasRootCertificate: Bool
+  public var hasRootCertificate = false
   /// `channel_binding=require`: the server has proven, by its verifier of the password, that it is the other end of TLS.
-  public var bindsChannel: Bool
-
-  public init(
-    host: String, address: String, encryption: Encryption, sslmode: String, hasRootCertificate: Bool = false,
-    bindsChannel: Bool = false
-  ) {
-    self.host = host
-    self.address = address
-    self.encryption = encryption
-    self.sslmode = sslmode
-    self.hasRootCertificate = hasRootCertificate
-    self.bindsChannel = bindsChannel
-  }
+  public var bindsChannel = false
 
   public var isLocal: Bool { address.isEmpty || LoopbackAddress.contains(address) }
 

@@ -80,7 +80,7 @@ extension PostgresSource {
       .failed,
       "the job's row in outboxd.job names the table \(name) (OID \(oid)), which neither has the name of an outbox, nor is "
         + "or was in publication \"\(settings.publication)\" as far as the journal knows; nothing was read",
-      remedy: "Start the job anew, without --resume.")
+      remedy: "Start the job again, without --resume.")
   }
 }
 

@@ -75,8 +75,7 @@ public final class SQLConnection {
     try query(
       "SELECT "
         + Self.sessionSettings.map { "pg_catalog.set_config('\($0.name)', '\($0.value)', false)" }
-        .joined(separator: ", "))
-    try query(Self.refusalOfViews)
+        .joined(separator: ", ") + "; " + Self.refusalOfViews)
     if !replication, let server = settings.server { try server.require(try identity(), at: reached) }
   }
 

@@ -45,13 +45,14 @@ public struct ServerFacts: Equatable, Sendable {
   /// The outbox tables that exist.
   public var tables: [TableFacts]
   public var journal: JournalFacts
-  /// Nil: the journal is switched off, and was not looked at.
+  /// Nil: the journal is switched off, or this was not read.
   public var journalTrust: JournalTrust?
   /// Where the earlier timelines ended. Nil: not asked for, or not to be had.
   public var timelineHistory: [TimelineSwitch]?
   /// The TimeZone that sessions of the role have by themselves.
   public var timeZone: String?
-  public var role = RoleFacts()
+  /// Nil: not read.
+  public var role: RoleFacts?
 
   public init(
     serverVersion: Int, systemIdentifier: UInt64, timeline: UInt32, walEnd: LSN, database: String,
@@ -265,7 +266,7 @@ public enum JournalFacts: Equatable, Sendable {
   case off
   /// There is no table `outboxd.checkpoint`.
   case absent
-  /// It is there and of no use, for this reason. Without a remedy: what init prints mends it.
+  /// It is there and of no use, for this reason. Without a remedy: what init prints corrects it.
   case unusable(String, remedy: String? = nil)
   /// It is there, and has never had a row for the slot.
   case empty

@@ -32,8 +32,17 @@ public enum SetupSQL {
     settings: PostgresSettings, mappings: [OutboxMapping], role: String, reader: String? = nil
   ) -> [SetupStatement] {
     let name = SQLText.literal(role)
-    var list = [slotOwner(settings), roleStatement(role)]
-    if let reader, reader != role { list.append(readerStatement(reader)) }
+    var list = [
+      slotOwner(settings),
+      roleStatement(
+        role, "LOGIN REPLICATION", "outboxd connects as",
+        needs: "a superuser (from PostgreSQL 16 on also a role with CREATEROLE and REPLICATION)"),
+    ]
+    if let reader, reader != role {
+      list.append(
+        roleStatement(
+          reader, "LOGIN", "reads the tables, and may do nothing else", needs: "a role with CREATEROLE"))
+    }
     list.append(PublicationSQL(settings, mappings, relay: name).statement)
     if settings.journal != .off { list.append(JournalSQL.statement(relay: name)) }
     list += grants(settings, mappings, role, reader: reader ?? role)
@@ -52,22 +61,14 @@ public enum SetupSQL {
     DO $outboxd$ BEGIN PERFORM pg_catalog.set_config(name, 'view, foreign-table', false) FROM pg_catalog.pg_settings WHERE name = 'restrict_nonsystem_relation_kind'; END $outboxd$;
     """
 
-  private static func roleStatement(_ role: String) -> SetupStatement {
+  private static func roleStatement(
+    _ role: String, _ attributes: String, _ purpose: String, needs: String
+  ) -> SetupStatement {
     let presence = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))"
     return SetupStatement(
-      comment: "The role that outboxd connects as; give it a password with \\password.",
-      sql: conditional(
-        "NOT \(presence)", "CREATE ROLE \(SQLText.identifier(role)) LOGIN REPLICATION;"),
-      presence: presence,
-      needs: "a superuser (from PostgreSQL 16 on also a role with CREATEROLE and REPLICATION)")
-  }
-
-  private static func readerStatement(_ role: String) -> SetupStatement {
-    let presence = "EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = \(SQLText.literal(role)))"
-    return SetupStatement(
-      comment: "The role that reads the tables, and may do nothing else; give it a password with \\password.",
-      sql: conditional("NOT \(presence)", "CREATE ROLE \(SQLText.identifier(role)) LOGIN;"),
-      presence: presence, needs: "a role with CREATEROLE")
+      comment: "The role that \(purpose); give it a password with \\password.",
+      sql: conditional("NOT \(presence)", "CREATE ROLE \(SQLText.identifier(role)) \(attributes);"),
+      presence: presence, needs: needs)
   }
 
   private static func grants(

@@ -60,8 +60,7 @@ extension PostgresSource {
       catalog: TableCatalog(connection: watcher, settings: settings, publication: publication))
     let source = TableSource(
       connection, watcher: watcher, access: access, server: server, shapes: shapes, range: range,
-      streamed: streamed,
-      tally: tally)
+      streamed: streamed, tally: tally)
     for count in tally.counts {
       log.notice("reading a table", ("table", count.table), ("order", count.order))
     }
@@ -163,8 +162,7 @@ public final class TableSource: BoundedSource {
 
   init(
     _ connection: SQLConnection, watcher: SQLConnection, access: TableAccess, server: TableCatalog.Server,
-    shapes: [TableShape],
-    range: TableRange, streamed: StreamedRows?, tally: TableTally
+    shapes: [TableShape], range: TableRange, streamed: StreamedRows?, tally: TableTally
   ) {
     self.connection = connection
     self.watcher = watcher

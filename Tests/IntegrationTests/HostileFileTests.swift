@@ -112,7 +112,8 @@ extension Integration {
         let result = try OutboxdProcess.command(resume + ["--to-file", own])
         #expect(result.status == 1, "\(change): \(result.errors)")
         #expect(
-          result.errors.contains("billing.secret (OID \(oid))") && result.errors.contains("anew"),
+          result.errors.contains("billing.secret (OID \(oid))")
+            && result.errors.contains("Start the job again"),
           "\(result.errors)")
         #expect(try !content(own).contains("secret"))
         try scene.server.sql(

@@ -76,7 +76,8 @@ enum JobResumption {
         "\(command) \(id) has a topic of its own, which must be named again: the database does not decide which topic "
           + "is written. Its row in outboxd.job says \(PrintableText.quoted(topic))",
         remedy:
-          "If that is the topic that you gave it: \(whole), with its name as TOPIC. If not, start it anew.")
+          "If that is the topic that you gave it: \(whole), with its name as TOPIC. If not, start the job again."
+      )
     }
     try ReplayOptions.check(topic: topic, mappings, invocation)
     guard let file else { return nil }

@@ -35,7 +35,11 @@ extension SecurityCheck {
 
   /// Loading has warned of those that everybody can read.
   private static func secretFiles(_ configuration: Configuration) -> [Finding] {
-    var files = configuration.postgres.passwordFile.map { [("postgres.password_file", $0)] } ?? []
+    let postgres = configuration.postgres
+    var files = [
+      ("postgres.password_file", postgres.passwordFile),
+      ("postgres.read_password_file", postgres.readPasswordFile),
+    ].compactMap { name, path in path.map { (name, $0) } }
     files += configuration.kafka.propertyFiles.sorted { $0.key < $1.key }
       .filter { Redaction.isSecret(property: $0.key) }
       .map { ("kafka.properties.\($0.key)\(ConfigurationLayer.fileSuffix)", $0.value) }
@@ -44,10 +48,15 @@ extension SecurityCheck {
 
   private static func tlsFiles(_ configuration: Configuration) -> [Finding] {
     let keys = ["sslkey", "passfile", "ssl.key.location", "ssl.keystore.location", "sasl.kerberos.keytab"]
-    let postgres = PostgresSettings.conninfoFiles(configuration.postgres.conninfo)
-      .map {
-        (name: "\($0.keyword) of postgres.conninfo", path: $0.path, isSecret: keys.contains($0.keyword))
+    let conninfos = [
+      ("postgres.conninfo", configuration.postgres.conninfo),
+      ("postgres.read_conninfo", configuration.postgres.readConninfo ?? ""),
+    ]
+    let postgres = conninfos.filter { !$0.1.isEmpty }.flatMap { key, conninfo in
+      PostgresSettings.conninfoFiles(conninfo).map {
+        (name: "\($0.keyword) of \(key)", path: $0.path, isSecret: keys.contains($0.keyword))
       }
+    }
     let kafka = KafkaProperties.tlsFiles(configuration.kafka)
       .map { (name: "kafka.properties.\($0.name)", path: $0.path, isSecret: keys.contains($0.name)) }
     return (postgres + kafka).map { describe($0.path, $0.name, isSecret: $0.isSecret) }

@@ -17,7 +17,7 @@ enum SecurityCheck {
         warning("the database was not examined, since it cannot be reached", "See the line postgres above.")
       ]
     }
-    return known + (facts.transport.map { [postgres($0)] } ?? []) + [role(facts.role)]
+    return known + (facts.transport.map { [postgres($0)] } ?? []) + (facts.role.map { [role($0)] } ?? [])
       + journal(facts.journalTrust) + publication(facts, configuration.postgres.publication)
       + tables(configuration, facts)
   }
