@@ -5,7 +5,7 @@
 // lead each connection elsewhere. An LSN, a snapshot or a transaction id of one server means another thing on the next,
 // and the journal of the next is another relay's. So whoever has found out which server it works with goes on with
 // settings that name it, and every connection made with these is refused before its first statement where it leads
-// elsewhere. A copy of a data folder cannot be told from its original by this: see `Origin`.
+// elsewhere. A copy of a data folder cannot be told from its original by this: see `ServerOrigin`.
 import CLibpq
 public import RelayCore
 

@@ -15,7 +15,7 @@ extension ServerFacts {
       // An outbox that is configured no more is read no more.
       guard
         let index = reads.firstIndex(where: { $0.oid == head && head != nil })
-          ?? reads.firstIndex(where: { $0.mapping.schema == name.schema && $0.mapping.table == name.name })
+          ?? reads.firstIndex(where: { $0.mapping.origin == name.origin })
       else { return }
       for relation in relations where !heads.contains(relation) { reads[index].others[relation] = name }
     }

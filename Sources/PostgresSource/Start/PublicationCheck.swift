@@ -99,7 +99,7 @@ struct PublicationCheck {
   }
 
   func table(of mapping: OutboxMapping) -> TableFacts? {
-    tables.first { $0.schema == mapping.schema && $0.name == mapping.table }
+    tables.first { $0.origin == mapping.origin }
   }
 
   private func flagFault(_ publication: PublicationFacts) -> RelayError? {
@@ -109,9 +109,7 @@ struct PublicationCheck {
         remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert'); then outboxd recover publishes "
           + "the rows inserted meanwhile.")
     }
-    let partitioned = mappings.first { mapping in
-      tables.contains { $0.schema == mapping.schema && $0.name == mapping.table && $0.kind == "p" }
-    }
+    let partitioned = mappings.first { table(of: $0)?.kind == "p" }
     if !publication.viaRoot, let partitioned {
       return RelayError(
         .publicationUnsuitable,
@@ -124,7 +122,7 @@ struct PublicationCheck {
 
   private func missingTableFault(_ publication: PublicationFacts) -> RelayError? {
     let missing = mappings.filter { mapping in
-      !publication.tables.contains { $0.schema == mapping.schema && $0.name == mapping.table }
+      !publication.tables.contains { $0.origin == mapping.origin }
     }
     guard let first = missing.first else { return nil }
     for mapping in missing {
@@ -145,9 +143,7 @@ struct PublicationCheck {
   }
 
   private func extraTableFault(_ publication: PublicationFacts) -> RelayError? {
-    let extra = publication.tables.filter { table in
-      !mappings.contains { $0.schema == table.schema && $0.table == table.name }
-    }
+    let extra = publication.tables.filter { mappings.mapping(of: $0.origin) == nil }
     guard let first = extra.first else { return nil }
     let shown = extra.prefix(3).map(\.qualifiedName).joined(separator: ", ")
     let more = extra.count > 3 ? " and \(extra.count - 3) more" : ""

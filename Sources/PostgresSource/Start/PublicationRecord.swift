@@ -14,6 +14,8 @@ public struct TableName: Hashable, Sendable {
 
   /// `schema.name`, as messages and the configuration write it.
   public var qualified: String { QualifiedName.text(schema, name) }
+  /// What an outbox of that name is mapped from.
+  var origin: Origin { .table(schema: schema, name: name) }
   /// Quoted, for SQL.
   var sql: String { SQLText.qualified(schema, name) }
 }

@@ -25,7 +25,7 @@ extension PublicationFacts {
   func publishes(_ column: TableFacts.Column, of table: TableFacts) -> Bool {
     publishes(
       column.name, generated: column.generated,
-      of: tables.first { $0.schema == table.schema && $0.name == table.name })
+      of: tables.first { $0.origin == table.origin })
   }
 
   func publishes(_ column: String, generated: String, of member: Table?) -> Bool {
@@ -68,11 +68,11 @@ extension PublicationCheck {
   /// Of each table the columns that the mapping uses, by default or by name, and that the stream does not have.
   func missingColumns(_ mapping: OutboxMapping) -> [MissingColumn] {
     guard let publication,
-      let table = tables.first(where: { $0.schema == mapping.schema && $0.name == mapping.table }),
+      let table = table(of: mapping),
       let whole = try? MappingCheck.inspect(mapping, relation: table.relation, database: "database")
     else { return [] }
     let isListed = publication.tables.contains {
-      $0.schema == table.schema && $0.name == table.name && $0.columns != nil
+      $0.origin == table.origin && $0.columns != nil
     }
     return whole.uses.compactMap { use in
       guard let column = table.columns.first(where: { $0.name == use.column }),
@@ -85,7 +85,7 @@ extension PublicationCheck {
   /// A mapping that the table would serve, and the published columns do not.
   func columnFault(_ publication: PublicationFacts) -> RelayError? {
     for mapping in mappings {
-      guard let table = tables.first(where: { $0.schema == mapping.schema && $0.name == mapping.table }),
+      guard let table = table(of: mapping),
         let first = missingColumns(mapping).first
       else { continue }
       let published = table.columns.filter { publication.publishes($0, of: table) }

@@ -148,6 +148,7 @@ public struct PublicationFacts: Equatable, Sendable {
     }
 
     public var qualifiedName: String { QualifiedName.text(schema, name) }
+    var origin: Origin { .table(schema: schema, name: name) }
   }
 
   public var oid: UInt32
@@ -224,6 +225,8 @@ public struct TableFacts: Equatable, Sendable {
     self.schema = schema
     self.name = name
   }
+
+  var origin: Origin { .table(schema: schema, name: name) }
 }
 
 /// The row of `outboxd.checkpoint` for a slot.

@@ -109,10 +109,7 @@ public final class ReplicationStream: ChangeSource {
   public var relation: Relation {
     var relation = decoder.relation
     let names = (keeper?.session?.publication ?? record)?.names(of: relation.id) ?? []
-    relation.outbox =
-      names.lazy.compactMap { name in
-        self.mappings.first { $0.schema == name.schema && $0.table == name.name }
-      }.first
+    relation.outbox = names.lazy.compactMap { self.mappings.mapping(of: $0.origin) }.first
     return relation
   }
 

@@ -45,10 +45,7 @@ struct EventEncoder: ~Copyable {
 
   private func compile(_ relation: Relation) -> Result<RowPlan, RelayError> {
     // By the name of that time, which redelivery finds again; a table that was renamed since has none of the names.
-    guard
-      let mapping = mappings.first(where: { $0.schema == relation.schema && $0.table == relation.table })
-        ?? relation.outbox
-    else {
+    guard let mapping = mappings.mapping(of: relation.origin) ?? relation.outbox else {
       return .failure(
         RelayError(
           .publicationUnsuitable,

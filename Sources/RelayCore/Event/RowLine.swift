@@ -42,8 +42,7 @@ public struct RowLine: ~Copyable {
   /// A table's shape has come.
   public mutating func prepare(_ relation: Relation) {
     encoder.prepare(relation)
-    let mapping =
-      mappings.first { $0.schema == relation.schema && $0.table == relation.table } ?? relation.outbox
+    let mapping = mappings.mapping(of: relation.origin) ?? relation.outbox
     let id = mapping?.columns.id ?? "id"
     tables[relation.id] = Table(
       relation: relation, name: QualifiedName.text(relation.schema, relation.table),

@@ -11,7 +11,7 @@ enum OriginWatch {
   ) -> OriginCheck {
     OriginCheck(settings: configuration.kafka, after: walEnd, metrics: metrics, log: log) {
       (events) throws(RelayError) in
-      let origin = try PostgresSource.origin(settings: configuration.postgres, stop: stop)
+      let origin = try PostgresSource.serverOrigin(settings: configuration.postgres, stop: stop)
       let strange = events.first { event in
         origin.isStrange(event.sequence.commitLSN, timestamp: time(event.timestamp))
       }

@@ -69,7 +69,7 @@ struct ReplayOptions: Equatable {
   ) throws(RelayError) -> String {
     do throws(ValueFault) {
       let (schema, table) = try ConfigurationValues.table(text)
-      if let found = mappings.first(where: { $0.schema == schema && $0.table == table }) {
+      if let found = mappings.mapping(of: .table(schema: schema, name: table)) {
         return found.qualifiedName
       }
     } catch {

@@ -4,23 +4,23 @@ import Testing
 
 @testable import PostgresSource
 
-@Suite struct OriginTests {
+@Suite struct ServerOriginTests {
   private let minute: PostgresMicroseconds = 60_000_000
 
   @Test func onlyAnEventBeyondTheWALIsStrange() {
-    let origin = Origin(walEnd: LSN(100))
+    let origin = ServerOrigin(walEnd: LSN(100))
     #expect(!origin.isStrange(LSN(99), timestamp: nil))
     #expect(origin.isStrange(LSN(100), timestamp: nil))
     #expect(origin.isStrange(LSN(101), timestamp: 5 * minute))
   }
 
   @Test func whatKafkaGotBeforeAnOperatorSaidSoIsOfAFormerHistory() {
-    let origin = Origin(walEnd: LSN(100), acceptedAt: 10 * minute)
+    let origin = ServerOrigin(walEnd: LSN(100), acceptedAt: 10 * minute)
     #expect(!origin.isStrange(LSN(200), timestamp: 10 * minute))
     // The clocks of two hosts differ a little.
     #expect(!origin.isStrange(LSN(200), timestamp: 11 * minute))
     #expect(origin.isStrange(LSN(200), timestamp: 11 * minute + 1))
     #expect(origin.isStrange(LSN(200), timestamp: nil))
-    #expect(!Origin(walEnd: LSN(100), acceptedAt: .max).isStrange(LSN(200), timestamp: .max))
+    #expect(!ServerOrigin(walEnd: LSN(100), acceptedAt: .max).isStrange(LSN(200), timestamp: .max))
   }
 }

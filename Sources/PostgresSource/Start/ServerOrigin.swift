@@ -12,7 +12,7 @@
 // began to keep this memory is no sign of a copy either: it may be of a history from before an earlier restore.
 public import RelayCore
 
-public struct Origin: Equatable, Sendable {
+public struct ServerOrigin: Equatable, Sendable {
   /// Everything that this server has committed lies before it.
   public var walEnd: LSN
   /// When an operator said last that this server is the original.
@@ -54,12 +54,14 @@ public struct Origin: Equatable, Sendable {
 
 extension PostgresSource {
   /// Reads it. The end of the WAL is that of now: ask after Kafka was looked at.
-  public static func origin(settings: PostgresSettings, stop: StopSignal) throws(RelayError) -> Origin {
+  public static func serverOrigin(
+    settings: PostgresSettings, stop: StopSignal
+  ) throws(RelayError) -> ServerOrigin {
     let connection = try SQLConnection(settings, applicationName: "outboxd origin", stop: stop)
     let end = try connection.query(
       "SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END AS wal_end"
     )
-    var origin = Origin(walEnd: end[0, "wal_end"].flatMap { LSN($0) } ?? .zero)
+    var origin = ServerOrigin(walEnd: end[0, "wal_end"].flatMap { LSN($0) } ?? .zero)
     guard
       try CheckpointJournal(connection: connection, slot: settings.slot).facts(mode: settings.journal).isInUse
     else {
