@@ -1,5 +1,5 @@
-// Owns: memory for the texts of one row: it is handed out in a row, stays where it is, and is taken back
-// as a whole. Must not know: what is written into it.
+// Owns: memory for the texts of one row: it is handed out in a row, stays where it is, and is taken back as a whole.
+// Must not know: what is written into it.
 
 /// Memory that lives until `reset`. What is handed out never moves.
 struct ByteArena: ~Copyable {
@@ -63,64 +63,5 @@ struct ByteArena: ~Copyable {
     if let source = bytes.baseAddress { target.copyMemory(from: source, byteCount: bytes.count) }
     target.storeBytes(of: 0, toByteOffset: bytes.count, as: UInt8.self)
     return LentBytes(start: target, count: bytes.count)
-  }
-}
-
-/// Memory that lives as long as its owner: literals and segments of a plan.
-final class Literals {
-  private var buffers: [UnsafeMutableRawBufferPointer] = []
-
-  deinit {
-    for buffer in buffers { buffer.deallocate() }
-  }
-
-  /// The UTF-8 of `text`, with a NUL byte behind that is not counted.
-  func lend(_ text: String) -> LentBytes {
-    Array(text.utf8).withUnsafeBytes(lend)
-  }
-
-  /// A copy of `bytes`, with a NUL byte behind that is not counted.
-  func lend(_ bytes: LentBytes) -> LentBytes {
-    let buffer = allocate(bytes.count + 1, alignment: 1)
-    // SAFETY: the buffer has one byte more than is copied; it is freed with this object, which the plan
-    // that uses the text owns.
-    buffer.copyMemory(from: bytes)
-    buffer[bytes.count] = 0
-    return LentBytes(rebasing: buffer[..<bytes.count])
-  }
-
-  func lend(_ segments: [RowPlan.Segment]) -> UnsafeBufferPointer<RowPlan.Segment> {
-    let buffer = allocate(
-      MemoryLayout<RowPlan.Segment>.stride * segments.count,
-      alignment: MemoryLayout<RowPlan.Segment>.alignment
-    ).bindMemory(to: RowPlan.Segment.self)
-    // SAFETY: the buffer has room for exactly these, which are trivial and need no end.
-    _ = buffer.initialize(from: segments)
-    return UnsafeBufferPointer(buffer)
-  }
-
-  func lend(_ offsets: [TimeZoneRules.Offset]) -> UnsafeBufferPointer<TimeZoneRules.Offset> {
-    let buffer = allocate(
-      MemoryLayout<TimeZoneRules.Offset>.stride * offsets.count,
-      alignment: MemoryLayout<TimeZoneRules.Offset>.alignment
-    ).bindMemory(to: TimeZoneRules.Offset.self)
-    // SAFETY: the buffer has room for exactly these, which are trivial and need no end.
-    _ = buffer.initialize(from: offsets)
-    return UnsafeBufferPointer(buffer)
-  }
-
-  func lendPieces(_ count: Int) -> UnsafeMutablePointer<LentBytes> {
-    let pieces = allocate(
-      MemoryLayout<LentBytes>.stride * max(1, count), alignment: MemoryLayout<LentBytes>.alignment
-    ).bindMemory(to: LentBytes.self)
-    pieces.initialize(repeating: LentBytes(start: nil, count: 0))
-    // SAFETY: the buffer is not empty, so it has an address.
-    return pieces.baseAddress.unsafelyUnwrapped
-  }
-
-  private func allocate(_ count: Int, alignment: Int) -> UnsafeMutableRawBufferPointer {
-    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: count, alignment: alignment)
-    buffers.append(buffer)
-    return buffer
   }
 }

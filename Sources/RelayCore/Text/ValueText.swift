@@ -1,20 +1,6 @@
 // Owns: the text form of a column's value, from Postgres' binary format (src/backend/utils/adt/*send).
 // Must not know: what the text is for.
 
-/// Why a row cannot become an event: the part concerned, and the reason. The encoder adds the place.
-struct RowFault: Error {
-  var part: String
-  var reason: String
-  /// What to do where it is not the mapping as such that is to be corrected.
-  var remedy: String?
-
-  init(_ part: String, _ reason: String, remedy: String? = nil) {
-    self.part = part
-    self.reason = reason
-    self.remedy = remedy
-  }
-}
-
 enum ValueText {
   /// True where a text of the type may hold anything a user wrote, and must be checked.
   static func isFree(_ form: ColumnType.Form) -> Bool {
