@@ -3,20 +3,6 @@
 import RelayCore
 import Synchronization
 
-struct AdminAnswer: Equatable, Sendable {
-  var status: UInt32
-  var contentType: String
-  var body: String
-
-  static func text(_ status: UInt32, _ body: String) -> AdminAnswer {
-    AdminAnswer(status: status, contentType: "text/plain; charset=utf-8", body: body + "\n")
-  }
-
-  static func json(_ status: UInt32, _ value: JSONValue) -> AdminAnswer {
-    AdminAnswer(status: status, contentType: "application/json", body: value.pretty)
-  }
-}
-
 final class AdminPages: Sendable {
   static let roles: [RelayMetrics.Role] = [.starting, .active, .standby, .stopping, .halted]
   /// In milliseconds: the relay's thread turns at least once a second, or says when it turns again.

@@ -5,15 +5,6 @@ import Glibc
 import RelayCore
 import Synchronization
 
-/// What the pages say that does not change while the process runs.
-struct AdminInfo: Sendable {
-  var slot: String
-  /// As far as the conninfo tells.
-  var database: String?
-  var version = Versions.outboxd
-  var libraries = Versions.libraries
-}
-
 final class AdminServer {
   private let stopSignal = StopSignal()
   private var thread: pthread_t?

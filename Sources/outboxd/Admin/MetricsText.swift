@@ -1,23 +1,6 @@
 // Owns: Prometheus' text format, version 0.0.4.
 // Must not know: which metrics there are.
 
-struct Metric: Sendable {
-  enum Kind: String, Sendable { case counter, gauge, histogram }
-
-  struct Sample: Sendable {
-    /// `_bucket`, `_sum`, `_count` of a histogram; else empty.
-    var suffix = ""
-    var labels: [(name: String, value: String)] = []
-    var value: String
-  }
-
-  let name: String
-  let kind: Kind
-  let help: String
-  /// No sample: the value is not known, and the metric is left out.
-  let samples: @Sendable (MetricSnapshot) -> [Sample]
-}
-
 enum MetricsText {
   static let contentType = "text/plain; version=0.0.4; charset=utf-8"
 

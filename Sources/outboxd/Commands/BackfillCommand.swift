@@ -64,14 +64,13 @@ enum BackfillCommand {
     request.tables = (acceptsDuplicates ? facts.reads(outboxes) : facts.backfillReads(outboxes))
       .map(TableRequest.Table.init)
     var notes = joined(request)
-    if case .start(let start) = plan {
+    if invocation.isSet("dry-run") {
+      request.start = expectedStart(plan, facts)
+      if plan == .createSlot {
+        notes.append("the slot does not exist yet: all rows that the tables have now were counted")
+      }
+    } else if case .start(let start) = plan {
       request.start = start
-    } else if plan == .joined, invocation.isSet("dry-run") {
-      request.start = facts.slotStart
-    } else if case .before(let place) = plan, invocation.isSet("dry-run") {
-      request.start = SlotStart(lsn: place, snapshot: nil)
-    } else if invocation.isSet("dry-run") {
-      notes.append("the slot does not exist yet: all rows that the tables have now were counted")
     } else {
       let begun = try Interruption.run(log: log) { (stop) throws(RelayError) in
         try PostgresSource.begin(plan, facts: facts, settings: settings, stop: stop, log: log)
@@ -83,11 +82,28 @@ enum BackfillCommand {
       notes.append(
         "outboxd runs meanwhile: an aggregate's events from before the slot arrive after its newer ones")
     }
+    announce(request, outboxes, notes, settings, log)
+    return (request, notes)
+  }
+
+  private static func announce(
+    _ request: TableRequest, _ outboxes: [OutboxMapping], _ notes: [String], _ settings: PostgresSettings,
+    _ log: Log
+  ) {
     log.notice(
       "backfill", ("slot", settings.slot), ("before", request.start?.lsn.description ?? "now"),
-      ("outboxes", request.mappings(mappings).map(\.qualifiedName).joined(separator: ",")))
+      ("outboxes", outboxes.map(\.qualifiedName).joined(separator: ",")))
     for note in notes { log.notice("backfill", ("note", note)) }
-    return (request, notes)
+  }
+
+  /// The start that a dry run goes by, which changes nothing on the server. Nil: there is no slot yet.
+  private static func expectedStart(_ plan: BackfillPlan, _ facts: ServerFacts) -> SlotStart? {
+    switch plan {
+    case .start(let start): start
+    case .joined: facts.slotStart
+    case .before(let place): SlotStart(lsn: place, snapshot: nil)
+    case .createSlot: nil
+    }
   }
 
   /// The tables that have a start of their own.

@@ -7,6 +7,36 @@ enum InitCommand {
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     let configuration = try invocation.loadConfiguration().configuration
     let settings = configuration.postgres
+    let (role, reader) = try roles(settings, invocation)
+    if invocation.isSet("remove") {
+      guard !invocation.isSet("apply") else {
+        throw invocation.usage("--remove prints SQL to read and run: it takes no --apply")
+      }
+      Terminal.printOutput(
+        "-- What removes this relay, for psql, when outboxd has stopped. It leaves what other relays use.\n"
+          + TeardownSQL.statements(
+            settings: settings, mappings: configuration.outboxes, role: role, reader: reader
+          ).script)
+      return 0
+    }
+    let statements = SetupSQL.statements(
+      settings: settings, mappings: configuration.outboxes, role: role, reader: reader)
+    guard invocation.isSet("apply") else {
+      Terminal.printOutput(script(statements))
+      return 0
+    }
+    let log = configuration.log.makeLog()
+    let administrator = try administrator(invocation, log)
+    return try Interruption.run(log: log) { (stop) throws(RelayError) in
+      try apply(statements, settings: settings, role: role, administrator: administrator, stop: stop)
+      return 0
+    }
+  }
+
+  /// The role of outboxd, and the one that reads the tables; nil where that is the same.
+  private static func roles(
+    _ settings: PostgresSettings, _ invocation: Invocation
+  ) throws(RelayError) -> (role: String, reader: String?) {
     var role = invocation.value("role")
     if role == nil { role = try conninfoUser(settings.conninfo) }
     guard let role else {
@@ -21,35 +51,20 @@ enum InitCommand {
         throw invocation.usage("the role of \(subject): \(error.message)")
       }
     }
-    let statements = SetupSQL.statements(
-      settings: settings, mappings: configuration.outboxes, role: role, reader: reader)
-    if invocation.isSet("remove") {
-      guard !invocation.isSet("apply") else {
-        throw invocation.usage("--remove prints SQL to read and run: it takes no --apply")
-      }
-      Terminal.printOutput(
-        "-- What removes this relay, for psql, when outboxd has stopped. It leaves what other relays use.\n"
-          + TeardownSQL.statements(
-            settings: settings, mappings: configuration.outboxes, role: role, reader: reader
-          ).script)
-      return 0
-    }
-    guard invocation.isSet("apply") else {
-      Terminal.printOutput(script(statements))
-      return 0
-    }
-    let administrator = invocation.value("as")
-    if let administrator, let problem = PostgresSettings.conninfoProblem(administrator, name: "--as") {
+    return (role, reader)
+  }
+
+  /// The conninfo of `--as`.
+  private static func administrator(_ invocation: Invocation, _ log: Log) throws(RelayError) -> String? {
+    guard let administrator = invocation.value("as") else { return nil }
+    if let problem = PostgresSettings.conninfoProblem(administrator, name: "--as") {
       throw RelayError(.configurationInvalid, problem.message, remedy: problem.suggestion)
     }
-    if let administrator, PostgresSettings.conninfoHasSecret(administrator) {
+    if PostgresSettings.conninfoHasSecret(administrator) {
       let warning = ConfigurationNames.visibleSecret(.flag("--as"), use: "PGPASSFILE or ~/.pgpass")
-      configuration.log.makeLog().warning("configuration", ("warning", warning.description))
+      log.warning("configuration", ("warning", warning.description))
     }
-    return try Interruption.run(log: configuration.log.makeLog()) { (stop) throws(RelayError) in
-      try apply(statements, settings: settings, role: role, administrator: administrator, stop: stop)
-      return 0
-    }
+    return administrator
   }
 
   private static func script(_ statements: [SetupStatement]) -> String {

@@ -9,7 +9,7 @@ enum SkipCommand {
     let request = try Request(invocation)
     let configuration = try invocation.loadConfiguration().configuration
     let outcome = try Interruption.run(log: configuration.log.makeLog()) {
-      (stop) throws(RelayError) -> Outcome in
+      (stop) throws(RelayError) -> SkipOutcome in
       try skip(request, configuration, stop)
     }
     Terminal.printOutput(
@@ -43,30 +43,18 @@ enum SkipCommand {
     }
   }
 
-  /// What came of it.
-  struct Outcome: Sendable {
-    var slot: String
-    var transaction: SkippedTransaction
-    var checkpoint: LSN
-    var isJournaled: Bool
-    /// Of the first rows.
-    var rows: [RowLine.Summary] = []
-    /// Rows by topic; "" is for those that make no event.
-    var topics: [String: UInt64] = [:]
-  }
-
   /// How many rows are named on the terminal; the file has all.
   private static let namedRows = 10
   private static let topicLimit = 1000
 
   private static func skip(
     _ request: Request, _ configuration: Configuration, _ stop: StopSignal
-  ) throws(RelayError) -> Outcome {
+  ) throws(RelayError) -> SkipOutcome {
     let skip = try TransactionSkip(
       settings: configuration.postgres, mappings: configuration.outboxes, lsn: request.lsn, stop: stop)
     defer { skip.release() }
     let file = request.isDryRun ? nil : try LinesFile(path: request.file)
-    var outcome: Outcome
+    var outcome: SkipOutcome
     do throws(RelayError) {
       outcome = try read(skip, configuration, file)
       if let fault = outcome.transaction.fault {
@@ -90,7 +78,7 @@ enum SkipCommand {
 
   private static func read(
     _ skip: TransactionSkip, _ configuration: Configuration, _ file: LinesFile?
-  ) throws(RelayError) -> Outcome {
+  ) throws(RelayError) -> SkipOutcome {
     var lines = RowLine(
       mappings: configuration.outboxes, database: skip.facts.database, isUTF8: skip.isUTF8)
     var rows: [RowLine.Summary] = []
@@ -107,7 +95,7 @@ enum SkipCommand {
         if topics[topic] != nil || topics.count < topicLimit { topics[topic, default: 0] += 1 }
       }
     }
-    return Outcome(
+    return SkipOutcome(
       slot: configuration.postgres.slot, transaction: transaction, checkpoint: skip.checkpoint,
       isJournaled: skip.facts.journal.isInUse, rows: rows, topics: topics)
   }
@@ -120,72 +108,5 @@ enum SkipCommand {
       .init("rows_before", .unsigned(UInt64(transaction.rows))),
     ])
     return Array((line.compact + "\n").utf8)
-  }
-}
-
-// In words.
-extension SkipCommand.Outcome {
-  func text(_ request: SkipCommand.Request, _ configuration: Configuration) -> String {
-    let what = request.isDryRun ? "would give up" : "gave up"
-    var lines: [(String, String)] = [
-      (
-        "transaction",
-        "\(transaction.commitLSN), committed at \(RFC3339.string(microseconds: transaction.commitTime)): \(what) \(count)"
-      )
-    ]
-    lines += rows.map { ("event", Self.line($0)) }
-    if rows.count < Int(transaction.rows) {
-      let rest = JobText.grouped(UInt64(transaction.rows) - UInt64(rows.count))
-      lines.append(("", "and \(rest) more" + (request.isDryRun ? "" : ", all of them in the file")))
-    }
-    for (topic, number) in topics.sorted(by: { $0.key < $1.key }) {
-      lines.append(
-        (topic.isEmpty ? "no event" : "topic", (topic.isEmpty ? "" : "\(topic): ") + JobText.grouped(number)))
-    }
-    if let fault = transaction.fault {
-      lines.append(("not read", "the server cannot send the rest of the transaction: \(fault.message)"))
-    }
-    guard !request.isDryRun else { return RelayStatus.columns(lines) + "Nothing was changed.\n" }
-    lines.append(("file", "\(request.file), readable by its owner only"))
-    lines.append(("checkpoint", "moved from \(checkpoint) to \(transaction.next)"))
-    lines.append(
-      (
-        "trace",
-        isJournaled ? "outboxd.job, command skip" : "none in the database: there is no journal; keep the file"
-      ))
-    return RelayStatus.columns(lines)
-      + "Kafka may have those of its events that were sent before the relay halted.\n"
-      + "Start outboxd run: it goes on after this transaction.\n"
-  }
-
-  private var count: String {
-    transaction.rows == 1 ? "1 event" : "\(JobText.grouped(UInt64(transaction.rows))) events"
-  }
-
-  private static func line(_ row: RowLine.Summary) -> String {
-    row.fault ?? "\(row.table) id \(row.id.map(PrintableText.quoted) ?? "NULL") to topic \(row.topic ?? "")"
-  }
-
-  func json(_ request: SkipCommand.Request) -> JSONValue {
-    .object(
-      [.init("command", .text("skip")), .init("dry_run", .boolean(request.isDryRun))] + members(request))
-  }
-
-  /// What `outboxd.job` keeps.
-  func trace(_ request: SkipCommand.Request) -> JSONValue { .object(members(request)) }
-
-  private func members(_ request: SkipCommand.Request) -> [JSONValue.Member] {
-    [
-      .init("slot", .text(slot)),
-      .init("lsn", .text("\(transaction.commitLSN)")),
-      .init("commit_time", .text(RFC3339.string(microseconds: transaction.commitTime))),
-      .init("reason", .text(request.reason)),
-      .init("events", .unsigned(UInt64(transaction.rows))),
-      .init("topics", .object(topics.sorted { $0.key < $1.key }.map { .init($0.key, .unsigned($0.value)) })),
-      .init("file", request.isDryRun ? .null : .text(LinesFile.absolute(request.file))),
-      .init("not_read", .optional(transaction.fault?.message)),
-      .init("from_lsn", .text("\(checkpoint)")),
-      .init("next_lsn", .text("\(transaction.next)")),
-    ]
   }
 }

@@ -2,21 +2,6 @@
 // Must not know: how a setting is read.
 import RelayCore
 
-/// A place in a file. Both count from 1.
-struct SourcePosition: Equatable, Sendable {
-  var line: Int
-  var column: Int
-}
-
-/// Where a setting comes from.
-enum SettingOrigin: Equatable, Sendable {
-  case file(String, SourcePosition)
-  /// The name of the environment variable.
-  case environment(String)
-  /// The flag as it was written, `--set postgres.slot`.
-  case flag(String)
-}
-
 struct ConfigurationFault: Equatable, Sendable {
   /// The file, or the environment variable, or the flag.
   var file: String
@@ -59,15 +44,5 @@ extension ConfigurationFault: CustomStringConvertible {
     let place = line > 0 ? "\(file):\(line):\(column)" : file
     let text = "\(place): \(message)" + (suggestion.map { "; \($0)" } ?? "")
     return PrintableText.escapingControls(text)
-  }
-}
-
-/// All faults of one configuration.
-struct ConfigurationInvalid: Error, Equatable, Sendable {
-  var faults: [ConfigurationFault]
-
-  /// One line for each fault. The command line prints them as they are, and exits with 78.
-  var relayError: RelayError {
-    RelayError(.configurationInvalid, faults.map(\.description).joined(separator: "\n"))
   }
 }

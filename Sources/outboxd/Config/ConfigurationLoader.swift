@@ -4,22 +4,6 @@ import KafkaSink
 import PostgresSource
 import RelayCore
 
-/// What there is to load from. Flags win over the environment, that over the file, that over the defaults.
-struct ConfigurationRequest: Sendable {
-  /// `--config`. Nil: the first of `searchPaths` that exists, or none.
-  var file: String?
-  var settings: [(key: String, value: String)] = []
-  var environment: [String: String] = [:]
-  var searchPaths = ["outboxd.yaml", "/etc/outboxd/outboxd.yaml"]
-}
-
-struct LoadedConfiguration: Equatable, Sendable {
-  var configuration: Configuration
-  /// The file that was read. Nil: none was found.
-  var file: String?
-  var warnings: [ConfigurationFault]
-}
-
 struct ConfigurationLoader {
   private let request: ConfigurationRequest
   private var faults: [ConfigurationFault] = []
@@ -203,7 +187,7 @@ struct ConfigurationLoader {
       if faults.count > before { faulty.insert(name) }
     }
     let servers = ["bootstrap.servers", "metadata.broker.list"]
-    for problem in kafkaPropertyFaults(settings) where !faulty.contains(problem.property) {
+    for problem in KafkaPropertyProblem.all(in: settings) where !faulty.contains(problem.property) {
       // What is missing is told where its absence matters.
       let place =
         servers.contains(problem.property) ? nil : origins["security.protocol"] ?? entries.first?.nameOrigin

@@ -30,44 +30,49 @@ enum ConfigurationSchema {
 
   private static func property(_ path: String) -> JSONValue {
     guard let key = ConfigurationKey.named(path) else { return .object(object(section: path)) }
-    var members: [JSONValue.Member] = [.init("description", .text(key.help))]
-    switch key.kind {
-    case .list:
-      members += [
-        .init("type", .text("array")), .init("minItems", .integer(1)),
-        .init("items", .object(object(section: path + "[]"))),
-      ]
-    case .map:
-      let value = JSONValue.object([
-        .init("type", .array([.text("string"), .text("number"), .text("boolean")]))
-      ])
-      members += [.init("type", .text("object")), .init("additionalProperties", value)]
-    case .texts:
-      members += [
-        .init("type", .array([.text("array"), .text("string")])),
-        .init("items", .object([.init("type", .text("string"))])),
-      ]
-    case .choice(let names):
-      members.append(.init("enum", .array(names.map { .text($0) })))
-    case .boolean:
-      members.append(.init("type", .text("boolean")))
-    case .duration:
-      members += [.init("type", .text("string")), .init("pattern", .text("^[0-9]+(ms|s|m)$"))]
-    case .durationOrOff:
-      members += [.init("type", .text("string")), .init("pattern", .text("^(off|[0-9]+(s|m|h|d))$"))]
-    case .size:
-      members += [
-        .init("type", .array([.text("string"), .text("integer")])),
-        .init("pattern", .text("^[0-9]+(KiB|MiB|GiB|TiB)?$")),
-      ]
-    case .slotName:
-      members += [.init("type", .text("string")), .init("pattern", .text("^[a-z0-9_]{1,63}$"))]
-    case .text, .file, .template, .templateOrNone, .address, .table, .name, .mediaType, .timeZone:
-      members.append(.init("type", .text("string")))
-    }
+    var members = [JSONValue.Member("description", .text(key.help))] + form(of: key)
     if let text = key.defaultText {
       members.append(.init("default", key.kind == .boolean ? .boolean(text == "true") : .text(text)))
     }
     return .object(members)
+  }
+
+  /// Which values the key takes.
+  private static func form(of key: ConfigurationKey) -> [JSONValue.Member] {
+    switch key.kind {
+    case .list:
+      [
+        .init("type", .text("array")), .init("minItems", .integer(1)),
+        .init("items", .object(object(section: key.path + "[]"))),
+      ]
+    case .map:
+      [
+        .init("type", .text("object")),
+        .init(
+          "additionalProperties",
+          .object([.init("type", .array([.text("string"), .text("number"), .text("boolean")]))])),
+      ]
+    case .texts:
+      [
+        .init("type", .array([.text("array"), .text("string")])),
+        .init("items", .object([.init("type", .text("string"))])),
+      ]
+    case .choice(let names): [.init("enum", .array(names.map { .text($0) }))]
+    case .boolean: [.init("type", .text("boolean"))]
+    case .duration: text(matching: "^[0-9]+(ms|s|m)$")
+    case .durationOrOff: text(matching: "^(off|[0-9]+(s|m|h|d))$")
+    case .size:
+      [
+        .init("type", .array([.text("string"), .text("integer")])),
+        .init("pattern", .text("^[0-9]+(KiB|MiB|GiB|TiB)?$")),
+      ]
+    case .slotName: text(matching: "^[a-z0-9_]{1,63}$")
+    case .text, .file, .template, .templateOrNone, .address, .table, .name, .mediaType, .timeZone:
+      [.init("type", .text("string"))]
+    }
+  }
+
+  private static func text(matching pattern: String) -> [JSONValue.Member] {
+    [.init("type", .text("string")), .init("pattern", .text(pattern))]
   }
 }

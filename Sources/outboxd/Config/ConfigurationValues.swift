@@ -3,17 +3,6 @@
 import PostgresSource
 import RelayCore
 
-/// Why a text is not a value. The place is added by whoever has it.
-struct ValueFault: Error, Equatable {
-  var message: String
-  var suggestion: String?
-
-  init(_ message: String, _ suggestion: String? = nil) {
-    self.message = message
-    self.suggestion = suggestion
-  }
-}
-
 enum ConfigurationValues {
   /// `500ms`, `25s`, `2m` as milliseconds.
   static func duration(_ text: String) throws(ValueFault) -> Int {

@@ -3,67 +3,61 @@
 import PostgresSource
 import RelayCore
 
-/// What the demo calls things, in a database of its own or in a given one.
-struct DemoNames: Sendable {
-  /// In front of each schema and topic: nothing in a database of the demo's own.
-  var schemaPrefix: String
-  var topicPrefix: String
-  /// In front of each source. In topics that outlive the demo the next one's must not look like the same source.
-  var sourcePrefix: String
-
-  static let slot = "outboxd_demo"
-  static let publication = "outboxd_demo"
-  static let services = ["orders", "payments", "inventory", "notifications"]
-
-  var schemas: [String] { Self.services.map { schemaPrefix + $0 } }
-
-  var topics: [String] {
-    ["order", "payment", "stock"].map { "\(topicPrefix)outbox.event.\($0)" } + [
-      "\(topicPrefix)notifications.v1"
-    ]
-  }
-
-  func schema(_ service: String) -> String { schemaPrefix + service }
-}
-
 enum DemoServices {
   /// Schemas and tables. Each outbox is made as `sql/` has it, in the forms that there are: plain,
   /// partitioned, structured mode, other column names.
   static func tables(_ names: DemoNames) -> [String] {
-    let orders = names.schema("orders")
-    let payments = names.schema("payments")
-    let inventory = names.schema("inventory")
-    let notifications = names.schema("notifications")
-    return names.schemas.map { "CREATE SCHEMA \($0)" } + [
+    names.schemas.map { "CREATE SCHEMA \($0)" }
+      + orders(names.schema("orders")) + payments(names.schema("payments"))
+      + inventory(names.schema("inventory")) + notifications(names.schema("notifications"))
+  }
+
+  private static func orders(_ schema: String) -> [String] {
+    [
       """
-      CREATE TABLE \(orders).orders (
+      CREATE TABLE \(schema).orders (
         id uuid PRIMARY KEY, customer text NOT NULL, total numeric(10,2) NOT NULL,
         placed_at timestamptz NOT NULL DEFAULT now())
       """,
-      "CREATE TABLE \(orders).outbox (id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, \(columns))",
+      "CREATE TABLE \(schema).outbox (id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, \(columns))",
+    ]
+  }
+
+  private static func payments(_ schema: String) -> [String] {
+    [
       """
-      CREATE TABLE \(payments).payments (
+      CREATE TABLE \(schema).payments (
         order_id uuid PRIMARY KEY, amount numeric(10,2) NOT NULL, method text NOT NULL)
       """,
       """
-      CREATE TABLE \(payments).outbox (
+      CREATE TABLE \(schema).outbox (
         id uuid NOT NULL DEFAULT gen_random_uuid(), \(columns), PRIMARY KEY (id, created_at)
       ) PARTITION BY RANGE (created_at)
       """,
-      "CREATE TABLE \(payments).outbox_default PARTITION OF \(payments).outbox DEFAULT",
+      "CREATE TABLE \(schema).outbox_default PARTITION OF \(schema).outbox DEFAULT",
       """
       DO $demo$ BEGIN EXECUTE format(
-        'CREATE TABLE \(payments).outbox_today PARTITION OF \(payments).outbox FOR VALUES FROM (%L) TO (%L)',
+        'CREATE TABLE \(schema).outbox_today PARTITION OF \(schema).outbox FOR VALUES FROM (%L) TO (%L)',
         current_date, current_date + 1); END $demo$
       """,
-      "CREATE TABLE \(inventory).stock (sku text PRIMARY KEY, reserved bigint NOT NULL)",
-      "CREATE TABLE \(inventory).outbox (id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, \(columns))",
+    ]
+  }
+
+  private static func inventory(_ schema: String) -> [String] {
+    [
+      "CREATE TABLE \(schema).stock (sku text PRIMARY KEY, reserved bigint NOT NULL)",
+      "CREATE TABLE \(schema).outbox (id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, \(columns))",
+    ]
+  }
+
+  private static func notifications(_ schema: String) -> [String] {
+    [
       """
-      CREATE TABLE \(notifications).messages (
+      CREATE TABLE \(schema).messages (
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, recipient text NOT NULL, body text NOT NULL)
       """,
       """
-      CREATE TABLE \(notifications).outbox (
+      CREATE TABLE \(schema).outbox (
         id uuid NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY, aggregate_type text NOT NULL,
         aggregate_id text NOT NULL, event_type text NOT NULL, payload text, headers jsonb,
         schemaversion integer NOT NULL DEFAULT 1, created_at timestamptz NOT NULL DEFAULT now())

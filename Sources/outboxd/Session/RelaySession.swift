@@ -188,7 +188,7 @@ final class RelaySession {
     case .halt, .applyPolicy:
       if metrics.role.load(ordering: .relaxed) != RelayMetrics.Role.stopping.rawValue { finish(nil) }
       metrics.role.store(RelayMetrics.Role.halted.rawValue, ordering: .relaxed)
-      return configuration.destined(error).withWayOut
+      return configuration.destined(error).withLastRemedy
     }
     return nil
   }
@@ -235,21 +235,5 @@ final class RelaySession {
       }
     }
     stop.wait(milliseconds: MonotonicTime.now().milliseconds(until: deadline, limit: milliseconds))
-  }
-}
-
-extension RelayError {
-  /// With what is left to an operator who can neither correct the mapping nor raise a limit.
-  var withWayOut: RelayError {
-    var error = self
-    if error.kind == .streamMalformed, error.remedy?.contains(PostgresSource.streamRemedy) != true {
-      error.remedy = (error.remedy.map { $0 + " " } ?? "") + PostgresSource.streamRemedy
-    }
-    guard let commitLSN = error.commitLSN else { return error }
-    error.remedy =
-      (error.remedy.map { $0 + ($0.hasSuffix(".") ? " " : ". ") } ?? "")
-      + "To give up this transaction with all its events, and go on after it: outboxd skip --lsn \(commitLSN) "
-      + "--reason '…'"
-    return error
   }
 }

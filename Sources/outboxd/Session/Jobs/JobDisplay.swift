@@ -4,57 +4,6 @@ import Glibc
 import RelayCore
 import Synchronization
 
-/// How far a job is, as numbers.
-struct JobProgress: Equatable {
-  var done: UInt64 = 0
-  /// 0: not known.
-  var total: UInt64 = 0
-  var read: UInt64 = 0
-  var sent: UInt64 = 0
-  /// Records a second, lately.
-  var rate: Double = 0
-  var milliseconds: UInt64 = 0
-  /// What records wait for.
-  var hold: String?
-
-  /// From 0 to 1; nil where the end is not known.
-  var fraction: Double? { total == 0 ? nil : min(1, Double(done) / Double(total)) }
-
-  /// By the pace from the beginning on. Nil where nothing can be said yet.
-  var secondsLeft: Int? {
-    guard let fraction, fraction > 0.001, milliseconds >= 1000 else { return nil }
-    return Int(Double(milliseconds) / 1000 * (1 - fraction) / fraction)
-  }
-
-  private var percent: String { fraction.map { "\(Int($0 * 100))%" } ?? "?" }
-
-  /// `replaying [#####-----] 50%  1,200 sent, 2,000 read  400/s  0:03 left`, or `replaying 50%  1,200 sent  waits: …`,
-  /// at most `width` characters.
-  func line(verb: String, width: Int) -> String {
-    let cells = 20
-    let filled = Int((fraction ?? 0) * Double(cells))
-    let bar = String(repeating: "#", count: filled) + String(repeating: "-", count: cells - filled)
-    let events = "\(JobText.grouped(sent)) sent" + (read > sent ? ", \(JobText.grouped(read)) read" : "")
-    var text: String
-    if let hold {
-      text = "\(verb) \(percent)  \(events)  waits: \(PrintableText.escapingControls(hold))"
-    } else {
-      text = "\(verb) [\(bar)] \(percent)  \(events)  \(JobText.grouped(UInt64(rate)))/s"
-      if let secondsLeft { text += "  \(JobText.duration(seconds: secondsLeft)) left" }
-    }
-    return text.count > width ? String(text.prefix(max(0, width - 1))) + "…" : text
-  }
-
-  var fields: [Log.Field] {
-    var fields: [Log.Field] = [
-      ("done", percent), ("read", String(read)), ("sent", String(sent)), ("rate", "\(Int(rate))/s"),
-    ]
-    if let hold { fields.append(("waits_for", hold)) }
-    if let secondsLeft { fields.append(("left", JobText.duration(seconds: secondsLeft))) }
-    return fields
-  }
-}
-
 /// Draws it. Confined to the main thread.
 struct JobDisplay: ~Copyable {
   /// Milliseconds between two looks.
@@ -119,23 +68,5 @@ struct JobDisplay: ~Copyable {
     let nanoseconds = now.nanoseconds - first.0.nanoseconds
     if nanoseconds > 0 { progress.rate = Double(sent &- first.1) * 1e9 / Double(nanoseconds) }
     return progress
-  }
-}
-
-/// Numbers for people.
-enum JobText {
-  /// `1,234,567`
-  static func grouped(_ number: UInt64) -> String {
-    let digits = Array(String(number))
-    return digits.indices.map { ($0 > 0 && (digits.count - $0) % 3 == 0 ? "," : "") + String(digits[$0]) }
-      .joined()
-  }
-
-  /// `0:07`, `12:03`, `3:00:07`
-  static func duration(seconds: Int) -> String {
-    func two(_ number: Int) -> String { number < 10 ? "0\(number)" : "\(number)" }
-    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60)
-    return hours > 0
-      ? "\(hours):\(two(minutes)):\(two(seconds % 60))" : "\(minutes):\(two(seconds % 60))"
   }
 }

@@ -19,16 +19,10 @@ enum JobRunner {
     let signals = try SignalWatch()
     let (metrics, meter) = (RelayMetrics(), JobMeter())
     let (stop, finished) = (StopSignal(), StopSignal())
-    var outcome = JobOutcome(sentBefore: job.resumed?.events ?? 0, isResumed: job.resumed != nil)
-    var keeper: JobKeeper?
-    if job.target.isResumable, job.resumeCommand != nil {
-      let new = JobKeeper(settings: job.configuration.postgres, log: log)
-      outcome.id = try new.start(job)
-      if outcome.id != nil { keeper = new }
-    }
+    let (keeper, id) = try enter(job, log)
     let result = Result()
     let start = MonotonicTime.now()
-    let thread = try RelayThread(name: "relay") { [keeper, id = outcome.id] in
+    let thread = try RelayThread(name: "relay") {
       let session = JobSession(
         job: job, id: id, keeper: keeper, metrics: metrics, meter: meter, stop: stop, log: log)
       let failure = session.run()
@@ -44,13 +38,31 @@ enum JobRunner {
     thread.join()
     display.clear()
     signals.end()
-    let isMarked: Bool
-    (outcome.failure, outcome.counts, isMarked) = result.value.withLock { $0 }
+    let (failure, counts, isMarked) = result.value.withLock { $0 }
+    var outcome = JobOutcome(
+      id: id, failure: failure, sentBefore: job.resumed?.events ?? 0, isResumed: job.resumed != nil,
+      counts: counts)
     outcome.note(
       metrics, milliseconds: Int((MonotonicTime.now().nanoseconds - start.nanoseconds) / 1_000_000))
+    close(keeper, job, &outcome, isMarked: isMarked, requestTime: stop.requestTime)
+    return outcome
+  }
+
+  /// Enters the job in `outboxd.job`, where an interrupted one could be resumed.
+  private static func enter(_ job: Job, _ log: Log) throws(RelayError) -> (keeper: JobKeeper?, id: Int64?) {
+    guard job.target.isResumable, job.resumeCommand != nil else { return (nil, nil) }
+    let keeper = JobKeeper(settings: job.configuration.postgres, log: log)
+    let id = try keeper.start(job)
+    return (id == nil ? nil : keeper, id)
+  }
+
+  /// Stores the last position, removes the mark of a job that is done, and adds to a failure what is left to do.
+  private static func close(
+    _ keeper: JobKeeper?, _ job: Job, _ outcome: inout JobOutcome, isMarked: Bool, requestTime: MonotonicTime
+  ) {
     // A server that is away does not come back for the job's last position.
     let drainTimeout = outcome.failure?.kind == .sourceUnavailable ? 0 : job.configuration.relay.drainTimeout
-    let deadline = min(MonotonicTime.now(), stop.requestTime).advanced(milliseconds: drainTimeout)
+    let deadline = min(MonotonicTime.now(), requestTime).advanced(milliseconds: drainTimeout)
     let hasBegun = outcome.isResumed || outcome.sent > 0 || keeper?.position != nil
     let isDone = keeper?.finish(
       isDone: outcome.isComplete || !hasBegun,
@@ -60,9 +72,8 @@ enum JobRunner {
       unlink(JobMark.path(of: path))
     }
     if let failure = outcome.failure {
-      outcome.failure = wayOn(failure, job, hasBegun ? outcome.id : nil, outcome)
+      outcome.failure = remedied(failure, job, hasBegun ? outcome.id : nil, outcome)
     }
-    return outcome
   }
 
   /// A place to go on from lies between transactions, and the last one may have been sent in part.
@@ -74,7 +85,7 @@ enum JobRunner {
   }
 
   /// The failure with what is left to do.
-  private static func wayOn(
+  private static func remedied(
     _ failure: RelayError, _ job: Job, _ id: Int64?, _ outcome: JobOutcome
   ) -> RelayError {
     var failure = failure
@@ -94,17 +105,5 @@ enum JobRunner {
       ?? "There is no place to go on from: start it again."
     failure.remedy = (failure.remedy.map { $0 + " " } ?? "") + way
     return failure
-  }
-}
-
-extension JobOutcome {
-  /// Takes the counts of the relay's thread, which has ended.
-  fileprivate mutating func note(_ metrics: RelayMetrics, milliseconds: Int) {
-    read = metrics.eventsReceived.load(ordering: .relaxed)
-    selected = read &- metrics.eventsUnselected.load(ordering: .relaxed)
-    sent = metrics.eventsDelivered.load(ordering: .relaxed)
-    settled = metrics.eventsSettled.load(ordering: .relaxed)
-    topics = counts?.topics ?? metrics.topics
-    self.milliseconds = milliseconds
   }
 }

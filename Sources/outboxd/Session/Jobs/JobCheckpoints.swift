@@ -3,13 +3,6 @@
 import RelayCore
 import Synchronization
 
-/// How far a job's source has been read, for the thread that draws it.
-final class JobMeter: Sendable {
-  let done = Atomic<UInt64>(0)
-  /// 0: not known.
-  let total = Atomic<UInt64>(0)
-}
-
 /// The checkpoint store of a job: about once a second it says from where the source goes on, once everything before
 /// is where it belongs. Confined to the relay's thread.
 final class JobCheckpoints: CheckpointStore {
