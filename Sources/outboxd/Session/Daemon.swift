@@ -35,10 +35,10 @@ enum Daemon {
       outboxes: ConfigurationPrinter.yaml(configuration.outboxes), log: log, metrics: metrics)
     try keeper.start()
     let relayThread = try RelayThread(name: "relay") {
-      let session = RelaySession(
-        configuration: configuration, metrics: metrics, stop: stop, log: log, keeper: keeper)
-      let failure = session.run()
-      outcome.failure.withLock { $0 = failure }
+      let use = DaemonUse(
+        configuration: configuration, keeper: keeper, metrics: metrics, stop: stop, log: log)
+      let end = Session(use, metrics: metrics, stop: stop, log: log).run()
+      if case .failed(let failure) = end { outcome.failure.withLock { $0 = failure } }
       finished.request()
     }
     signals.serve(

@@ -23,10 +23,10 @@ enum JobRunner {
     let result = Result()
     let start = MonotonicTime.now()
     let thread = try RelayThread(name: "relay") {
-      let session = JobSession(
+      let use = JobUse(
         job: job, id: id, keeper: keeper, metrics: metrics, meter: meter, stop: stop, log: log)
-      let failure = session.run()
-      result.value.withLock { $0 = (failure, session.counts, session.isMarked) }
+      let end = Session(use, metrics: metrics, stop: stop, log: log).run()
+      result.value.withLock { $0 = (end.failure, use.counts, use.isMarked) }
       finished.request()
     }
     var display = JobDisplay(

@@ -1,4 +1,4 @@
-// Owns: the life of a job over sources that break off, and over a stop, with scripted sources and a file.
+// Owns: the life of a session over sources that break off, and over a stop: a job with scripted sources and a file.
 import CSystem
 import Foundation
 import Glibc
@@ -106,7 +106,7 @@ private final class ScriptedSource: BoundedSource {
   func finish(flushed: LSN, deadline: MonotonicTime) {}
 }
 
-@Suite struct JobSessionTests {
+@Suite struct SessionTests {
   private static let sizes = [3, 1, 40, 2, 7, 1, 1, 20]
   private static let total = 75
 
@@ -141,10 +141,10 @@ private final class ScriptedSource: BoundedSource {
   }
 
   private func run(_ job: Job, keeper: JobKeeper) -> RelayError? {
-    JobSession(
-      job: job, id: 1, keeper: keeper, metrics: RelayMetrics(), meter: JobMeter(), stop: StopSignal(),
-      log: Log(level: .error)
-    ).run()
+    let (metrics, stop, log) = (RelayMetrics(), StopSignal(), Log(level: .error))
+    let use = JobUse(
+      job: job, id: 1, keeper: keeper, metrics: metrics, meter: JobMeter(), stop: stop, log: log)
+    return Session(use, metrics: metrics, stop: stop, log: log).run().failure
   }
 
   private func ids(_ path: String) throws -> [Int] {
@@ -204,11 +204,7 @@ private final class ScriptedSource: BoundedSource {
     for stopAt in [0, 2, 3, 10, 44, 54] {
       let path = folder.path + "/\(stopAt)"
       let keeper = keeper()
-      let stop = StopSignal()
-      let first = JobSession(
-        job: try job(to: path, synthetic: synthetic, stopAt: stopAt), id: 1, keeper: keeper,
-        metrics: RelayMetrics(), meter: JobMeter(), stop: stop, log: Log(level: .error))
-      let failure = first.run()
+      let failure = run(try job(to: path, synthetic: synthetic, stopAt: stopAt), keeper: keeper)
       #expect(failure?.kind == .interrupted)
       let before = try ids(path)
       let record = JobRecord(
