@@ -70,11 +70,11 @@ private func fault(_ words: String...) -> String {
     ).get()
     #expect(read.from == .lsn(LSN(0x10)) && read.to == .lsn(LSN(0x20)) && read.origin == .wal)
     #expect(
-      read.selection
+      read.events.selection
         == EventSelection(
           outboxes: ["public.outbox", "payments.events"], aggregatetypes: ["order"], subjects: ["4711"],
           types: ["Placed"], ids: ["x"]))
-    #expect(read.topic == "a.b" && read.rate == 5 && !read.isDryRun && read.file == nil)
+    #expect(read.events.topic == "a.b" && read.events.rate == 5 && !read.isDryRun && read.events.file == nil)
   }
 
   @Test func `what a replay cannot do is said on one line, before anything is connected to`() throws {
@@ -108,11 +108,11 @@ private func fault(_ words: String...) -> String {
       plan: ReplayPlan(
         origin: .table, from: LSN(0x10), through: LSN(0x1_0000_0000), fromTime: -5, toTime: .max,
         published: LSN(7), lowestTransaction: .max, endTransaction: 3, notes: ["a \"superset\""]))
-    request.selection = EventSelection(
+    request.events.selection = EventSelection(
       outboxes: ["public.\"a\""], aggregatetypes: ["é"], subjects: ["\u{1}"], types: ["t"], ids: ["1", "2"])
-    request.topic = "a.b"
-    request.file = "/tmp/x y"
-    request.rate = 9
+    request.events.topic = "a.b"
+    request.events.file = "/tmp/x y"
+    request.events.rate = 9
     #expect(ReplayRequest(json: request.json.compact) == request)
     let plain = ReplayRequest(
       plan: ReplayPlan(origin: .wal, from: LSN(1), through: LSN(2), published: LSN(3)))
@@ -132,7 +132,7 @@ private func fault(_ words: String...) -> String {
       ("t", 0, false), ("t", -1, false),
     ] {
       var request = plain
-      (request.topic, request.rate) = (topic, rate)
+      (request.events.topic, request.events.rate) = (topic, rate)
       #expect((ReplayRequest(json: request.json.compact) != nil) == isTaken, "\(topic) \(rate)")
       let tables = JSONValue.object([
         .init("start_lsn", .text("0/1")), .init("tables", .array([])), .init("topic", .text(topic)),
@@ -172,7 +172,7 @@ private func fault(_ words: String...) -> String {
     #expect(neither.contains("--to-file FILE --topic TOPIC"), "\(neither)")
     #expect(refusal(place(file: nil, topic: nil, "--topic", "a")).contains("takes no --topic"))
     #expect(refusal(place(file: nil, topic: nil, "--to-file", "/x")).contains("takes no --to-file"))
-    #expect(ReplayOptions.place(topic: nil, file: nil).map(\.1) == ["Kafka", "of each outbox"])
+    #expect(EventRequest().place.map(\.1) == ["Kafka", "of each outbox"])
   }
 
   // MARK: What is seen

@@ -25,6 +25,13 @@ enum JSONValue: Equatable, Sendable {
 
   static func optional(_ text: String?) -> JSONValue { text.map { .text($0) } ?? .null }
 
+  static func texts(_ texts: [String]) -> JSONValue { .array(texts.map { .text($0) }) }
+
+  var integer: Int64? { if case .integer(let number) = self { number } else { nil } }
+
+  /// Empty for what is no array.
+  var items: [JSONValue] { if case .array(let items) = self { items } else { [] } }
+
   /// On one line.
   var compact: String { render(indent: nil, depth: 0) }
 
@@ -60,4 +67,9 @@ enum JSONValue: Equatable, Sendable {
     let outer = "\n" + String(repeating: " ", count: indent * depth)
     return open + inner + items.joined(separator: "," + inner) + outer + close
   }
+}
+
+extension JSONValue? {
+  /// The texts of an array; empty for anything else.
+  var texts: [String] { self?.items.compactMap(\.string) ?? [] }
 }

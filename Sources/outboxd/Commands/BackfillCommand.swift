@@ -17,14 +17,12 @@ enum BackfillCommand {
       guard var resumed = TableRequest(json: record.request) else {
         throw JobResumption.unreadable(record)
       }
-      if let rate = try ReplayOptions.rate(invocation) { resumed.rate = rate }
-      resumed.file = try JobResumption.place(
-        file: resumed.file, topic: resumed.topic, "backfill", record.id, configuration.outboxes, invocation)
+      try JobResumption.take(&resumed.events, record, configuration.outboxes, invocation)
       try PostgresSource.requireOwn(
         try resumed.reads(configuration.outboxes), settings: configuration.postgres, stop: StopSignal())
       configuration.log.makeLog().write(
         .notice, "backfill goes on",
-        [("job", String(record.id)), ("sent_before", String(record.events))] + resumed.place)
+        [("job", String(record.id)), ("sent_before", String(record.events))] + resumed.events.place)
       request = resumed
       job = try self.job(request, tally, invocation, configuration)
       job.resumed = record
@@ -49,14 +47,14 @@ enum BackfillCommand {
   private static func begin(
     _ invocation: Invocation, _ configuration: inout Configuration
   ) throws(RelayError) -> (TableRequest, [String]) {
-    var request = try TableRequest(invocation, mappings: configuration.outboxes)
     let mappings = configuration.outboxes
+    var request = TableRequest(try EventRequest(invocation, mappings: mappings))
     let log = configuration.log.makeLog()
     let facts = try PostgresSource.inspect(
       settings: configuration.postgres, mappings: mappings, stop: StopSignal())
     let settings = configuration.postgres.on(facts.server)
     configuration.postgres = settings
-    let outboxes = request.mappings(mappings)
+    let outboxes = request.events.mappings(mappings)
     let acceptsDuplicates = invocation.isSet("accept-duplicates")
     let plan = try BackfillPlan.decide(
       facts, settings: settings, mappings: mappings, outboxes: outboxes, acceptsDuplicates: acceptsDuplicates)
@@ -149,9 +147,9 @@ enum BackfillCommand {
     let reads = try request.reads(configuration.outboxes)
     return Job(
       command: "backfill", verb: "backfilling", configuration: configuration, options: request.options,
-      target: request.target, rate: request.rate, request: request.json,
-      resumeCommand: { [file = request.file, topic = request.topic] in
-        JobResumption.command("backfill", $0, invocation, file: file, topic: topic)
+      target: request.events.target, rate: request.events.rate, request: request.json,
+      resumeCommand: { [events = request.events] in
+        JobResumption.command("backfill", $0, invocation, file: events.file, topic: events.topic)
       },
       open: { [range = request.range] (position, stop, log) throws(RelayError) -> any BoundedSource in
         try PostgresSource.openTables(

@@ -104,7 +104,7 @@ enum RecoverCommand {
       isDryRun = invocation.isSet("dry-run")
       isJSON = invocation.isSet("json")
       isOriginal = invocation.isSet("yes-this-is-the-original")
-      rate = try ReplayOptions.rate(invocation)
+      rate = try EventRequest.rate(invocation)
       if invocation.isSet("adopt"), invocation.isSet("tables") {
         throw invocation.usage("--adopt publishes nothing, and --tables publishes: choose one")
       }

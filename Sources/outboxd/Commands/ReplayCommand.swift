@@ -39,19 +39,8 @@ enum ReplayCommand {
       settings: configuration.postgres, mappings: configuration.outboxes, from: options.from, to: options.to,
       origin: options.origin, stop: StopSignal())
     var request = ReplayRequest(plan: plan)
-    request.selection = options.selection
-    request.topic = options.topic
-    request.rate = options.rate
-    var target = JobTarget.kafka
-    if options.isDryRun {
-      target = .count
-    } else if options.file == "-" {
-      target = .standardOutput
-    } else if let file = options.file {
-      let path = JobResumption.absolute(file)
-      request.file = path
-      target = .file(path)
-    }
+    request.events = options.events
+    let target = options.isDryRun ? JobTarget.count : request.events.target
     if target.isResumable { tellUnfinished(invocation, configuration) }
     return (job(request, target: target, tally, invocation, configuration), request)
   }
@@ -78,11 +67,8 @@ enum ReplayCommand {
     guard var request = ReplayRequest(json: record.request) else {
       throw JobResumption.unreadable(record)
     }
-    if let rate = try ReplayOptions.rate(invocation) { request.rate = rate }
-    request.file = try JobResumption.place(
-      file: request.file, topic: request.topic, "replay", record.id, configuration.outboxes, invocation)
-    let target = request.file.map { JobTarget.file($0) } ?? .kafka
-    var job = job(request, target: target, tally, invocation, configuration)
+    try JobResumption.take(&request.events, record, configuration.outboxes, invocation)
+    var job = job(request, target: request.events.target, tally, invocation, configuration)
     job.resumed = record
     return (job, request)
   }
@@ -94,15 +80,13 @@ enum ReplayCommand {
     _ configuration: Configuration
   ) -> Job {
     let (plan, settings) = (request.plan, configuration.postgres)
-    let wanted = request.selection.outboxes
     let mappings =
-      plan.origin == .wal || wanted.isEmpty
-      ? configuration.outboxes : configuration.outboxes.filter { wanted.contains($0.qualifiedName) }
+      plan.origin == .wal ? configuration.outboxes : request.events.mappings(configuration.outboxes)
     return Job(
       command: "replay", verb: "replaying", configuration: configuration, options: request.options,
-      target: target, rate: request.rate, request: request.json,
-      resumeCommand: { [file = request.file, topic = request.topic] in
-        JobResumption.command("replay", $0, invocation, file: file, topic: topic)
+      target: target, rate: request.events.rate, request: request.json,
+      resumeCommand: { [events = request.events] in
+        JobResumption.command("replay", $0, invocation, file: events.file, topic: events.topic)
       },
       open: { (position, stop, log) throws(RelayError) -> any BoundedSource in
         switch plan.origin {
@@ -134,7 +118,7 @@ enum ReplayCommand {
     if let time = plan.toTime { fields.append(("to_time", RFC3339.string(microseconds: time))) }
     if let record = job.resumed {
       fields += [("job", String(record.id)), ("sent_before", String(record.events))]
-      fields += request.place
+      fields += request.events.place
     }
     log.write(.notice, job.resumed == nil ? "replay" : "replay goes on", fields)
     for note in plan.notes { log.notice("replay", ("note", note)) }

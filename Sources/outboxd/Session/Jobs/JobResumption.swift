@@ -42,6 +42,16 @@ enum JobResumption {
     RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
   }
 
+  /// What the command line of a resumed job says of its events.
+  /// - Throws: as `place`.
+  static func take(
+    _ events: inout EventRequest, _ record: JobRecord, _ mappings: [OutboxMapping], _ invocation: Invocation
+  ) throws(RelayError) {
+    if let rate = try EventRequest.rate(invocation) { events.rate = rate }
+    events.file = try place(
+      file: events.file, topic: events.topic, record.command, record.id, mappings, invocation)
+  }
+
   /// Where an interrupted job goes on: only the command line says which file is written, and to which topic is sent in
   /// place of the outboxes' own.
   /// - Parameters:
@@ -79,7 +89,7 @@ enum JobResumption {
           "If that is the topic that you gave it: \(whole), with its name as TOPIC. If not, start the job again."
       )
     }
-    try ReplayOptions.check(topic: topic, mappings, invocation)
+    try EventRequest.check(topic: topic, mappings, invocation)
     guard let file else { return nil }
     guard !file.isEmpty, file != "-" else {
       throw invocation.usage("\(command) \(id) writes to a file: --to-file needs its path")
