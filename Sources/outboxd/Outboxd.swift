@@ -1,4 +1,5 @@
 // Owns: the entry point, and nothing else: what is written here is bound to the main actor.
+// Must not know: what a command does.
 import Glibc
 
 @main

@@ -1,6 +1,6 @@
 // Owns: what `outboxd check` says of files: who may read and write the configuration, secrets, keys and certificates,
 // and what of them runs code.
-// Must not know: Postgres, Kafka.
+// Must not know: servers, how a line is printed.
 import KafkaSink
 import PostgresSource
 import RelayCore

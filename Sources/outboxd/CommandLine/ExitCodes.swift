@@ -1,4 +1,5 @@
 // Owns: what each exit code means, in words. The numbers are `RelayError.Kind.exitCode`'s.
+// Must not know: why a process ends.
 
 enum ExitCodes {
   static let all: [(code: Int32, meaning: String)] = [

@@ -1,4 +1,5 @@
 // Owns: `outboxd completions`.
+// Must not know: how a script is written.
 import RelayCore
 
 enum CompletionsCommand {

@@ -1,4 +1,5 @@
 // Owns: `outboxd config`.
+// Must not know: any key by name.
 import RelayCore
 
 enum ConfigCommand {

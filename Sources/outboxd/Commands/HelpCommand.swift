@@ -1,4 +1,5 @@
 // Owns: `outboxd help`.
+// Must not know: how help is laid out.
 import Glibc
 import RelayCore
 

@@ -1,4 +1,5 @@
 // Owns: `outboxd mock-broker`: librdkafka's mock cluster in a process of its own.
+// Must not know: who connects.
 import Glibc
 import KafkaSink
 import RelayCore

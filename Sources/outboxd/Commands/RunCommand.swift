@@ -1,4 +1,5 @@
 // Owns: `outboxd run`.
+// Must not know: threads, signals.
 import RelayCore
 
 enum RunCommand {

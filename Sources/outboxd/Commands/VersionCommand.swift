@@ -1,4 +1,5 @@
 // Owns: `outboxd version`, and the versions of everything that the process is made of.
+// Must not know: where a version comes from.
 import CMicrohttpd
 import CYaml
 import KafkaSink

@@ -1,5 +1,5 @@
 // Owns: the process of `outboxd run`: threads, signals, exit code.
-// Must not know: Postgres, Kafka.
+// Must not know: how a row is relayed, how a failure is reacted to.
 import Glibc
 import KafkaSink
 import PostgresSource

@@ -1,5 +1,5 @@
 // Owns: the options of `outboxd replay`, checked before anything is connected to.
-// Must not know: Postgres, Kafka.
+// Must not know: SQL, Kafka, how a replay is carried out.
 import PostgresSource
 import RelayCore
 
