@@ -432,7 +432,7 @@ public final class Relay {
     error.commitLSN = commitLSN
     let topic = String(decoding: record.topic, as: UTF8.self)
     error.message =
-      "event \(RecordIdentity.id(of: record)) for topic \(topic), of the transaction that committed at "
+      "event \(EventShape.text(of: .id, in: record) ?? "unknown") for topic \(topic), of the transaction that committed at "
       + "\(commitLSN), was refused: \(error.message)"
     return error
   }

@@ -176,7 +176,7 @@ private func text(_ type: ColumnType, _ bytes: [UInt8], _ arena: inout ByteArena
   return try bytes.withUnsafeBytes { bytes in
     String(
       decoding: try ValueText.text(
-        of: ColumnValue(format: .binary, bytes: bytes), RowPlan.Source(index: 0, form: type.form), part: "x",
+        of: ColumnValue(format: .binary, bytes: bytes), ColumnSource(index: 0, form: type.form), part: "x",
         arena: &arena), as: UTF8.self)
   }
 }

@@ -296,7 +296,7 @@ private func structured() -> OutboxMapping {
       encoder.prepare(outboxRelation())
       let row = outboxRow()
       let record = try #require(try encoder.encode(row.view, commitLSN: LSN(1), commitTime: 0, index: 0))
-      #expect(RecordIdentity.id(of: record) == "01234567-89ab-cdef-1032-547698badcfe")
+      #expect(EventShape.text(of: .id, in: record) == "01234567-89ab-cdef-1032-547698badcfe")
     }
   }
 }

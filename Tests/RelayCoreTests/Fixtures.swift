@@ -116,3 +116,21 @@ func outboxRow(payload: Row.Value? = nil, extra: [Row.Value] = [], relationID: U
       payload ?? .bytes([1] + Array(#"{"n": 1.0}"#.utf8)),
     ] + extra, relationID: relationID)
 }
+
+/// A message that was written by hand, lent for the duration of `body`.
+func message<Result>(
+  _ headers: [(name: String, value: String)], _ value: String?, _ body: (Record) throws -> Result
+) rethrows -> Result {
+  var storage: [UnsafeMutableRawBufferPointer] = []
+  defer { for buffer in storage { buffer.deallocate() } }
+  func lend(_ text: String) -> LentBytes {
+    let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(1, text.utf8.count), alignment: 1)
+    buffer.copyBytes(from: Array(text.utf8))
+    storage.append(buffer)
+    return LentBytes(rebasing: buffer[..<text.utf8.count])
+  }
+  let list = headers.map { RecordHeader(name: lend($0.name), value: lend($0.value)) }
+  return try list.withUnsafeBufferPointer {
+    try body(Record(topic: lend("t"), key: nil, value: value.map(lend), headers: $0))
+  }
+}

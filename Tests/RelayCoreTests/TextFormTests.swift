@@ -119,6 +119,19 @@ import Testing
     }
   }
 
+  @Test(arguments: [0x22, 0x0A, 0x01] as [UInt8])
+  func `a string takes the room that it needs, however many escapes are in it`(byte: UInt8) {
+    for share in [1, 2, 100, 1_000_000] {
+      let bytes = (0..<1_000_000).map { ($0 + 1) % share == 0 ? byte : 0x61 }
+      var writer = JSONWriter()
+      bytes.withUnsafeBytes { writer.string($0) }
+      let escape = byte == 0x01 ? 6 : 2
+      #expect(writer.count == bytes.count + bytes.count / share * (escape - 1) + 2)
+      #expect(writer.capacity <= 2 * writer.count + 10_000, "\(writer.capacity) for \(writer.count)")
+      #expect(JSONScanner.isValid(writer.bytes))
+    }
+  }
+
   @Test func `the String rule of CloudEvents forbids control characters and noncharacters`() {
     func check(_ bytes: [UInt8]) -> Bool { bytes.withUnsafeBytes { CloudEventRules.isString($0) } }
     #expect(check(Array("grün 日本 🎉".utf8)))

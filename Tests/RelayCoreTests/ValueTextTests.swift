@@ -7,7 +7,7 @@ import Testing
 func text(_ type: ColumnType, _ bytes: [UInt8], zone: LocalTime? = nil) -> String {
   var arena = ByteArena()
   let row = Row([.bytes(bytes)])
-  let source = RowPlan.Source(index: 0, form: type.form, zone: zone)
+  let source = ColumnSource(index: 0, form: type.form, zone: zone)
   do throws(RowFault) {
     return String(
       decoding: try ValueText.text(of: row.view.values[0], source, part: "x", arena: &arena), as: UTF8.self)

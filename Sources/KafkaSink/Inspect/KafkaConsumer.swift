@@ -4,29 +4,6 @@ import CRdkafka
 import Glibc
 public import RelayCore
 
-/// A record as a consumer gets it. Owns its bytes.
-public struct ConsumedRecord: Sendable {
-  public struct Header: Sendable, Equatable {
-    public var name: String
-    /// Nil is a null value.
-    public var value: [UInt8]?
-  }
-
-  public var topic: String
-  public var partition: Int32
-  public var offset: Int64
-  /// Milliseconds since 1970; −1 when the broker gave none.
-  public var timestamp: Int64
-  public var key: [UInt8]?
-  public var value: [UInt8]?
-  public var headers: [Header]
-
-  /// The first header of that name, as text.
-  public func header(_ name: String) -> String? {
-    headers.first { $0.name == name }?.value.map { String(decoding: $0, as: UTF8.self) }
-  }
-}
-
 /// Reads all partitions of the topics that a test admits, new topics and partitions included.
 /// Confined to the thread that made it.
 public final class KafkaConsumer {

@@ -50,7 +50,7 @@ public final class OriginCheck: FirstLook {
 
   public func admits(_ record: Record) throws(RelayError) -> Bool {
     let topic = String(decoding: record.topic, as: UTF8.self)
-    guard let source = Self.source(of: record) else { return finish() }
+    guard let source = EventShape.bytes(of: .source, in: record).map(Array.init) else { return finish() }
     let found: [Event]
     do throws(TailReader.Failure) {
       guard let events = try read(topic, source) else { return finish() }
@@ -108,14 +108,14 @@ public final class OriginCheck: FirstLook {
         group.map { (partition: $0, start: max($0.low, $0.high - Self.depth)) }, of: topic, after: .zero,
         room: .max,
         until: deadline
-      ) { message, sequence in
-        guard sequence.commitLSN >= after, TailMessage.source(message)?.elementsEqual(source) == true else {
-          return
-        }
+      ) { record, sequence, timestamp in
+        guard sequence.commitLSN >= after,
+          EventShape.bytes(of: .source, in: record)?.elementsEqual(source) == true
+        else { return }
         events.append(
           Event(
             topic: topic, source: String(decoding: source, as: UTF8.self), sequence: sequence,
-            timestamp: rd_kafka_message_timestamp(message, nil)))
+            timestamp: timestamp))
       }
     }
     return events
@@ -131,12 +131,5 @@ public final class OriginCheck: FirstLook {
       tell(topic, error.message)
     }
     return reader
-  }
-
-  private static func source(of record: Record) -> [UInt8]? {
-    if let header = record.headers.first(where: { $0.name.elementsEqual(TailMessage.sourceHeader) }) {
-      return Array(header.value)
-    }
-    return record.value.flatMap { StructuredEvent.text("source", in: $0) }.map(Array.init)
   }
 }

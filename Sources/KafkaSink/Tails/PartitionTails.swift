@@ -58,7 +58,7 @@ public final class PartitionTails: DeliveredEvents {
   private var readers: (ends: TailReader, log: TailReader)?
   private var topics: [String: TopicTail] = [:]
   /// The topic that was asked about last, and its newest event.
-  private var lastTopic = TopicMemory()
+  private let lastTopic = TopicMemory()
   private var lastNewest: EventSequence?
   /// What is answered for an event behind it, once one was asked for.
   private var lastBeyond: Presence?
@@ -106,7 +106,7 @@ public final class PartitionTails: DeliveredEvents {
   public func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
     hasBlocked = false
     // Behind the newest event there is none: after a clean stop, all that was committed meanwhile.
-    if let lastBeyond, lastNewest.map({ sequence > $0 }) ?? true, lastTopic.holds(record.topic) {
+    if let lastBeyond, lastNewest.map({ sequence > $0 }) ?? true, lastTopic.topic(of: record.topic) != nil {
       return lastBeyond
     }
     let name = String(decoding: record.topic, as: UTF8.self)
@@ -118,7 +118,7 @@ public final class PartitionTails: DeliveredEvents {
       topics[name] = tail
     }
     let newest = topics[name]?.newest
-    lastTopic.remember(record.topic)
+    lastTopic.remember(record.topic, of: record.topic)
     lastNewest = newest
     guard let newest, sequence <= newest else {
       lastBeyond = answer(name, to: .beyond)

@@ -181,11 +181,12 @@ final class TailReader {
   /// Reads the ranges side by side, each from `start` to its partition's `high`.
   /// - Parameters:
   ///   - room: how many events may be kept.
-  ///   - observe: called with each message that has a sequence and is no replay.
+  ///   - observe: called with each message that has a sequence and is no replay, and its time in milliseconds since
+  ///     1970, or -1.
   func read(
     _ ranges: [(partition: Partition, start: Int64)], of name: String, after: LSN, room: Int,
     until deadline: MonotonicTime,
-    observe: (UnsafePointer<rd_kafka_message_t>, EventSequence) -> Void = { _, _ in }
+    observe: (Record, EventSequence, _ timestamp: Int64) -> Void = { _, _, _ in }
   ) -> [Reading] {
     var readings = ranges.map {
       Reading(
@@ -225,16 +226,17 @@ final class TailReader {
 
   private static func take(
     _ message: UnsafeMutablePointer<rd_kafka_message_t>, _ reading: inout Reading, kept: inout Int,
-    _ observe: (UnsafePointer<rd_kafka_message_t>, EventSequence) -> Void
+    _ observe: (Record, EventSequence, _ timestamp: Int64) -> Void
   ) {
     switch message.pointee.err {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
       if message.pointee.offset < reading.partition.high {
         reading.messages += 1
-        if let (event, key) = TailMessage.read(message) {
+        TailMessage.withRecord(message) { record in
+          guard let (event, key) = TailMessage.read(record) else { return }
           let before = reading.tail.count
           reading.tail.add(event, key: key)
-          observe(message, event.sequence)
+          observe(record, event.sequence, rd_kafka_message_timestamp(message, nil))
           kept += reading.tail.count - before
         }
       }

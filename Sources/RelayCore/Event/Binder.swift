@@ -9,8 +9,8 @@ struct Binder {
     var name: String
     var zone: LocalTime?
 
-    var source: RowPlan.Source {
-      RowPlan.Source(index: index, form: type.form, zone: type == .timestamp ? zone : nil)
+    var source: ColumnSource {
+      ColumnSource(index: index, form: type.form, zone: type == .timestamp ? zone : nil)
     }
   }
 
@@ -18,7 +18,15 @@ struct Binder {
   let relation: Relation
   let database: String
   let literals: Literals
-  let zone: LocalTime?
+  private let zone: LocalTime?
+
+  init(mapping: OutboxMapping, relation: Relation, database: String, literals: Literals) {
+    self.mapping = mapping
+    self.relation = relation
+    self.database = database
+    self.literals = literals
+    zone = mapping.columns.timeZone.map { LocalTime(offsets: literals.lend($0.offsets)) }
+  }
 
   func unsuitable(_ reason: String, remedy: String? = nil) -> RelayError {
     RelayError(
@@ -115,31 +123,67 @@ struct Binder {
     return literals.lend(mediaType)
   }
 
+  /// - Throws: where the source is the same for every row, and none.
+  func source() throws(RelayError) -> BoundTemplate {
+    let source = try bind(mapping.source, part: "source", isURI: true)
+    if let text = source.constant, !CloudEventRules.isURIReference(text) {
+      throw invalid("source", text, "is not a URI reference (RFC 3986)")
+    }
+    return source
+  }
+
+  /// - Throws: where the dataschema is the same for every row, and none.
+  func dataschema() throws(RelayError) -> BoundTemplate? {
+    guard let template = mapping.dataschema else { return nil }
+    let dataschema = try bind(template, part: "dataschema", isURI: true)
+    if let text = dataschema.constant, !CloudEventRules.isURI(text) {
+      throw invalid("dataschema", text, "is not an absolute URI (RFC 3986)")
+    }
+    return dataschema
+  }
+
+  func key() throws(RelayError) -> BoundTemplate? {
+    guard let template = mapping.key else { return nil }
+    return try bind(template, part: "key")
+  }
+
+  func extensions(_ shape: EventShape) throws(RelayError) -> [RowPlan.Extension] {
+    var extensions: [RowPlan.Extension] = []
+    var arena = ByteArena()
+    for item in mapping.extensions {
+      let column = try text(column(item.column, for: "extension \(item.name)"))
+      let name = literals.lend(item.name)
+      extensions.append(
+        RowPlan.Extension(
+          source: column.source, column: column.name, name: name,
+          nameInMessage: literals.lend(shape.name(ofExtension: name, &arena))))
+    }
+    return extensions
+  }
+
   /// A placeholder is, in this order: database, schema or table; a column; a role or attribute; an
   /// extension's name.
   /// - Parameter isURI: constants become segments of a path.
-  func bind(_ template: Template, part: String, isURI: Bool = false) throws(RelayError) -> RowPlan.Text {
-    var segments: [RowPlan.Segment] = []
-    var constant = ""
+  func bind(_ template: Template, part: String, isURI: Bool = false) throws(RelayError) -> BoundTemplate {
+    var segments: [BoundTemplate.Segment] = []
+    var constant: String? = ""
+    func add(_ literal: String) {
+      constant?.append(literal)
+      segments.append(.literal(literals.lend(literal)))
+    }
     for item in template.parts {
       switch item {
-      case .literal(let text):
-        constant += text
-        segments.append(.literal(literals.lend(text)))
+      case .literal(let text): add(text)
       case .placeholder(let name):
-        if let name = constantPlaceholder(name) {
-          let text = isURI ? PercentEncoding.segment(name) : name
-          constant += text
-          segments.append(.literal(literals.lend(text)))
+        if let text = constantPlaceholder(name) {
+          add(isURI ? PercentEncoding.segment(text) : text)
         } else {
+          constant = nil
           segments.append(.column(try placeholder(name, part: part).source))
         }
       }
     }
-    let isConstant = segments.allSatisfy { if case .literal = $0 { true } else { false } }
-    return RowPlan.Text(
-      segments: literals.lend(segments), constant: isConstant ? literals.lend(constant) : nil,
-      pieces: literals.lendPieces(segments.count))
+    return BoundTemplate(segments, constant: constant, literals)
   }
 
   private func constantPlaceholder(_ name: String) -> String? {
@@ -172,20 +216,6 @@ struct Binder {
       "has no column for {\(name)} in \(part) (it has: \(names))",
       remedy: "Correct `\(part)` of the outbox \(mapping.qualifiedName) in the configuration, or name the "
         + "column under `columns`.")
-  }
-
-  func checkConstants(
-    source: RowPlan.Text, topic: RowPlan.Text, dataschema: RowPlan.Text?
-  ) throws(RelayError) {
-    if let text = source.constant, !CloudEventRules.isURIReference(text) {
-      throw invalid("source", text, "is not a URI reference (RFC 3986)")
-    }
-    if let text = topic.constant, let fault = mapping.allowedTopics.fault(text) {
-      throw invalid("topic", text, fault.reason)
-    }
-    if let text = dataschema?.constant, !CloudEventRules.isURI(text) {
-      throw invalid("dataschema", text, "is not an absolute URI (RFC 3986)")
-    }
   }
 
   private func invalid(_ part: String, _ text: LentBytes, _ reason: String) -> RelayError {

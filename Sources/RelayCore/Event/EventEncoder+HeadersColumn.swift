@@ -96,27 +96,14 @@ extension EventEncoder {
     _ member: ColumnHeaders.Member, _ plan: RowPlan
   ) throws(RowFault) {
     let (key, value) = (member.name, member.value)
-    guard isFreeExtensionName(key, plan) else { return try add(name: key, value: value) }
+    guard isFreeExtensionName(key, plan) else { return try message.add(name: key, value: value) }
     guard CloudEventRules.isString(value) else {
       omitted(.attribute, plan, key)
-      return try add(name: key, value: value)
+      return try message.add(name: key, value: value)
     }
-    if plan.isStructured {
-      writer.raw(",")
-      writer.string(key)
-      writer.raw(":")
-      if member.kind == .boolean || (member.kind == .number && isInteger32(value)) {
-        writer.raw(value)
-      } else {
-        writer.string(value)
-      }
-      return
-    }
-    // SAFETY: three bytes for the prefix, and the key's own.
-    let name = arena.reserve(key.count + 3)
-    name.copyMemory(from: ValueText.staticText("ce_").baseAddress.unsafelyUnwrapped, byteCount: 3)
-    if let start = key.baseAddress { (name + 3).copyMemory(from: start, byteCount: key.count) }
-    try add(name: LentBytes(start: name, count: key.count + 3), value: value)
+    try plan.shape.put(
+      extension: plan.shape.name(ofExtension: key, &arena), value,
+      isLiteral: member.kind == .boolean || (member.kind == .number && isInteger32(value)), &message)
   }
 
   /// True for a name that an extension may have and that nothing of the mapping has taken.

@@ -21,7 +21,7 @@ extension EventEncoder {
   }
 
   private mutating func matches(
-    _ row: RowView, _ column: RowPlan.Source?, _ wanted: [String], _ part: String
+    _ row: RowView, _ column: ColumnSource?, _ wanted: [String], _ part: String
   ) throws(RowFault) -> Bool {
     guard let column else { return false }
     let value = row.values[column.index]

@@ -1,27 +1,22 @@
-// Owns: row to record: CloudEvents 1.0.2 in the binary and structured modes of its Kafka binding.
-// Must not know: where rows come from and records go to.
-import Glibc
+// Owns: row to record: a CloudEvents 1.0.2 event in a Kafka message.
+// Must not know: where rows come from and records go to, what stands where in a message.
 
 /// Turns rows into records. All texts of a record are lent from the row, the plan, or the encoder's own
 /// buffers, and stand until the following `encode` or `prepare`.
 struct EventEncoder: ~Copyable {
-  /// The most headers a record may have, the mark of a replay not counted: ten of attributes, those of the headers
-  /// column, and the mapping's extensions.
-  static let maximumHeaders = 128
+  /// Plans that are kept beside those of the outboxes.
+  private static let planLimit = 1_000
 
   private let mappings: [OutboxMapping]
   private let database: String
   let options: RelayOptions
   private let literals = Literals()
   private let replayMark: LentBytes?
-  private let fixedTopic: LentBytes?
-  private var plans: [UInt32: Result<RowPlan, RelayError>] = [:]
+  private(set) var plans: PlanCache
   private var plan: RowPlan?
   var arena = ByteArena()
-  var writer = JSONWriter()
+  var message = EventMessage()
   var transaction = TransactionTexts()
-  let headers: UnsafeMutablePointer<RecordHeader>
-  var headerCount = 0
   /// What events go without, since it was last taken.
   var omissions = Omissions()
   var columnHeaders = ColumnHeaders()
@@ -31,16 +26,13 @@ struct EventEncoder: ~Copyable {
     self.database = database
     self.options = options
     replayMark = options.replayMark.map(literals.lend)
-    fixedTopic = options.topic.map(literals.lend)
-    headers = .allocate(capacity: Self.maximumHeaders + 1)
+    plans = PlanCache(limit: mappings.count * 2 + Self.planLimit)
   }
-
-  deinit { headers.deallocate() }
 
   /// A table's shape has come. A shape that does not serve is reported when its first row comes.
   mutating func prepare(_ relation: Relation) {
     plan = nil
-    plans[relation.id] = compile(relation)
+    plans.insert(compile(relation), for: relation.id)
   }
 
   private func compile(_ relation: Relation) -> Result<RowPlan, RelayError> {
@@ -53,12 +45,8 @@ struct EventEncoder: ~Copyable {
           remedy: "Add the table under `outboxes`, or take it out of the publication."))
     }
     do throws(RelayError) {
-      if let topic = options.topic, let fault = mapping.allowedTopics.fault(topic) {
-        throw RelayError(
-          .configurationInvalid, "the topic \(PrintableText.quoted(topic)) of the job \(fault.reason)",
-          remedy: "Begin the job again with another --topic, or add the topic to kafka.allowed_topics.")
-      }
-      return .success(try RowPlan(mapping: mapping, relation: relation, database: database))
+      return .success(
+        try RowPlan(mapping: mapping, relation: relation, database: database, topic: options.topic))
     } catch {
       return .failure(error)
     }
@@ -68,19 +56,12 @@ struct EventEncoder: ~Copyable {
   ///   - commitLSN: of the row's transaction.
   ///   - index: of the row among its transaction's inserted rows, from 0.
   /// - Returns: nil for an event that was not selected.
-  /// - Throws: `tableUnsuitable`, `publicationUnsuitable`; `rowRejected` with the row's id and the reason.
+  /// - Throws: `tableUnsuitable`, `publicationUnsuitable`; `rowRejected` with the row's id and the reason;
+  ///   `sourceUnavailable` where the table's shape is no longer kept.
   mutating func encode(
     _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RelayError) -> Record? {
-    if plan?.relation.id != row.relationID {
-      switch plans[row.relationID] {
-      case .success(let found): plan = found
-      case .failure(let error): throw error
-      case nil:
-        throw RelayError(
-          .streamMalformed, "a row came for relation \(row.relationID), whose shape has not come")
-      }
-    }
+    if plan?.relation.id != row.relationID { plan = try plans.plan(of: row.relationID) }
     // Taken out and put back: two counts of references for each row less.
     guard let plan = self.plan.take() else { throw RelayError(.failed, "no plan") }
     defer { self.plan = plan }
@@ -91,7 +72,6 @@ struct EventEncoder: ~Copyable {
           + "its relation has \(plan.relation.columns.count) columns")
     }
     arena.reset()
-    headerCount = 0
     do throws(RowFault) {
       if let selection = options.selection, try !isSelected(row, plan, selection) { return nil }
       return try record(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
@@ -104,112 +84,32 @@ struct EventEncoder: ~Copyable {
   private mutating func record(
     _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RowFault) -> Record {
-    let topic = try topic(row, plan)
-    var key: LentBytes?
-    if let text = plan.key {
-      key = try render(text, row, "key", keepsBytes: true)
-      if key == nil {
-        guard plan.isKeyOptional else { throw keyless(plan) }
-        omitted(.key, plan)
-      }
-    }
+    let topic = try plan.topic.topic(row, &arena)
+    let key = try key(row, plan)
     let payload = row.values[plan.payload.index]
+    let hasData = payload.format != .null
     var contentType: LentBytes?
     if let column = plan.datacontenttype { contentType = try self.contentType(row, plan, column) }
-    begin(plan, contentType: contentType, hasData: payload.format != .null)
+    plan.shape.begin(contentType ?? plan.contentType.value, hasData: hasData, &message)
     try putAttributes(row, plan, commitLSN: commitLSN, commitTime: commitTime, index: index)
-    if plan.isStructured, payload.format != .null { putContentType(contentType, plan) }
+    if hasData { plan.shape.putContentType(contentType, plan.contentType, &message) }
     if plan.hasRareAttributes { try putRareAttributes(row, plan, key: key) }
-    var value: LentBytes?
-    if payload.format != .null {
-      let data = try payloadBytes(payload, plan.payload)
-      if plan.isStructured { try putData(data, plan, contentType: contentType) } else { value = data }
-    }
-    if plan.isStructured {
-      writer.raw("}")
-      value = writer.bytes
-    }
-    if let replayMark { add("outboxd-replay", replayMark) }
-    return Record(
-      topic: topic, key: key, value: value, headers: UnsafeBufferPointer(start: headers, count: headerCount))
+    let value = try plan.shape.end(
+      hasData ? payloadBytes(payload, plan.payload) : nil, plan.payload.form,
+      isJSON: contentType.map(CloudEventRules.isJSON) ?? plan.isJSON, &message)
+    if let replayMark { message.add("outboxd-replay", replayMark) }
+    return Record(topic: topic, key: key, value: value, headers: message.headers)
   }
-
-  private mutating func topic(_ row: RowView, _ plan: RowPlan) throws(RowFault) -> LentBytes {
-    if let fixedTopic { return fixedTopic }
-    if let constant = plan.topic.constant { return constant }
-    let value = plan.topicColumn.map { row.values[$0.index] }
-    if let value, value.format == .binary, let topic = plan.lastTopic.topic(of: value.bytes) { return topic }
-    guard let topic = try render(plan.topic, row, "topic") else {
-      throw RowFault("topic", "a column in it is NULL")
-    }
-    if let fault = plan.mapping.allowedTopics.fault(topic) { throw rejection(of: topic, fault, plan) }
-    if let value, value.format == .binary { plan.lastTopic.remember(topic, of: value.bytes) }
-    return topic
-  }
-
-  // MARK: Texts
-
-  /// A template's text; nil if a column in it is NULL.
-  /// - Parameter keepsBytes: a template that is nothing but a bytea stays as it is, and is no base64.
-  @inline(__always)
-  mutating func render(
-    _ text: RowPlan.Text, _ row: RowView, _ part: String, keepsBytes: Bool = false
-  ) throws(RowFault) -> LentBytes? {
-    if let constant = text.constant { return constant }
-    if text.segments.count == 1, case .column(let column) = text.segments[0] {
-      let value = row.values[column.index]
-      if value.format == .null { return nil }
-      if keepsBytes, column.form == .bytea { return value.bytes }
-      return try ValueText.text(of: value, column, part: part, arena: &arena)
-    }
-    return try joined(text, row, part)
-  }
-
-  private mutating func joined(
-    _ text: RowPlan.Text, _ row: RowView, _ part: String
-  ) throws(RowFault) -> LentBytes? {
-    var total = 0
-    for index in 0..<text.segments.count {
-      let piece: LentBytes
-      switch text.segments[index] {
-      case .literal(let bytes): piece = bytes
-      case .column(let column):
-        let value = row.values[column.index]
-        if value.format == .null { return nil }
-        piece = try ValueText.text(of: value, column, part: part, arena: &arena)
-      }
-      // SAFETY: there is room for as many pieces as segments.
-      text.pieces[index] = piece
-      total += piece.count
-    }
-    let target = arena.reserve(total)
-    var position = 0
-    for index in 0..<text.segments.count {
-      let piece = text.pieces[index]
-      // SAFETY: the pieces have the lengths that were summed up above, so all of them fit into `total`.
-      if let start = piece.baseAddress { memcpy(target + position, start, piece.count) }
-      position += piece.count
-    }
-    return LentBytes(start: target, count: total)
-  }
-
-  // MARK: Headers
 
   @inline(__always)
-  mutating func add(_ name: StaticString, _ value: LentBytes) {
-    // SAFETY: at most ten fixed headers come before any other, the replay's mark comes last, and there is room for
-    // one more than `maximumHeaders`.
-    (headers + headerCount).initialize(to: RecordHeader(name: ValueText.staticText(name), value: value))
-    headerCount += 1
-  }
-
-  mutating func add(name: LentBytes, value: LentBytes) throws(RowFault) {
-    guard headerCount < Self.maximumHeaders else {
-      throw RowFault("extensions", "there are more than \(Self.maximumHeaders) headers")
+  private mutating func key(_ row: RowView, _ plan: RowPlan) throws(RowFault) -> LentBytes? {
+    guard let template = plan.key else { return nil }
+    let key = try template.text(row, "key", keepsBytes: true, &arena)
+    if key == nil {
+      guard plan.isKeyOptional else { throw keyless(plan) }
+      omitted(.key, plan)
     }
-    // SAFETY: the count is below the capacity.
-    (headers + headerCount).initialize(to: RecordHeader(name: name, value: value))
-    headerCount += 1
+    return key
   }
 
   // MARK: Omissions
@@ -219,19 +119,11 @@ struct EventEncoder: ~Copyable {
     omissions.count(omission)
     guard plan.toldOmissions.insert(omission).inserted else { return }
     var note = Omissions.Note(omission: omission, table: plan.mapping.qualifiedName)
-    if let detail { note.detail = quoted(detail) }
+    if let detail { note.detail = RowFault.quoted(detail) }
     omissions.notes.append(note)
   }
 
   // MARK: Rejection
-
-  private func rejection(of topic: LentBytes, _ fault: TopicFault, _ plan: RowPlan) -> RowFault {
-    RowFault(
-      "topic", "\(quoted(topic)) \(fault.reason)",
-      remedy: fault == .notAllowed
-        ? "Add the topic to kafka.allowed_topics, or correct `topic` of the outbox \(plan.mapping.qualifiedName), and "
-          + "start again; the relay goes on at this row." : nil)
-  }
 
   private func keyless(_ plan: RowPlan) -> RowFault {
     let text = plan.mapping.key?.description ?? ""
@@ -241,10 +133,6 @@ struct EventEncoder: ~Copyable {
         "Set `key` of the outbox \(plan.mapping.qualifiedName) to columns that are never NULL, or to none for "
         + "records without a key, which have no order, and start again; the relay goes on at this row. To keep "
         + "others out, make the column NOT NULL.")
-  }
-
-  func quoted(_ bytes: LentBytes) -> String {
-    PrintableText.quoted(String(decoding: bytes.prefix(80), as: UTF8.self))
   }
 
   private mutating func rejection(

@@ -1,4 +1,4 @@
-// Owns: reading the attribute `sequence` back from a message as the encoder has written it.
+// Owns: the place of an event in the WAL, and reading it back from the attribute `sequence`.
 // Must not know: where messages are read from.
 
 /// The place of an event: commit LSN and index in the transaction.
@@ -23,9 +23,9 @@ public struct EventSequence: Hashable, Comparable, Sendable {
     self.init(commitLSN: LSN(commitLSN), index: UInt32(truncatingIfNeeded: index))
   }
 
-  /// Reads the member `sequence` of a CloudEvent in JSON. Nil where there is none, or it has another form.
-  public init?(structured value: LentBytes) {
-    guard let text = StructuredEvent.text("sequence", in: value) else { return nil }
+  /// Reads the `sequence` of the event that is a message. Nil where there is none, or it has another form.
+  public init?(of record: Record) {
+    guard let text = EventShape.bytes(of: .sequence, in: record) else { return nil }
     self.init(text)
   }
 

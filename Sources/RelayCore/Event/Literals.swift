@@ -24,11 +24,11 @@ final class Literals {
     return LentBytes(rebasing: buffer[..<bytes.count])
   }
 
-  func lend(_ segments: [RowPlan.Segment]) -> UnsafeBufferPointer<RowPlan.Segment> {
+  func lend(_ segments: [BoundTemplate.Segment]) -> UnsafeBufferPointer<BoundTemplate.Segment> {
     let buffer = allocate(
-      MemoryLayout<RowPlan.Segment>.stride * segments.count,
-      alignment: MemoryLayout<RowPlan.Segment>.alignment
-    ).bindMemory(to: RowPlan.Segment.self)
+      MemoryLayout<BoundTemplate.Segment>.stride * segments.count,
+      alignment: MemoryLayout<BoundTemplate.Segment>.alignment
+    ).bindMemory(to: BoundTemplate.Segment.self)
     // SAFETY: the buffer has room for exactly these, which are trivial and need no end.
     _ = buffer.initialize(from: segments)
     return UnsafeBufferPointer(buffer)

@@ -33,29 +33,25 @@ public enum MappingCheck {
 
   private static func uses(_ plan: RowPlan) -> [ColumnUse] {
     var uses: [ColumnUse] = []
-    func add(_ part: String, _ source: RowPlan.Source?, isRequired: Bool = false) {
-      guard let source else { return }
-      uses.append(
-        ColumnUse(part: part, column: plan.relation.columns[source.index].name, isRequired: isRequired))
-    }
-    func add(_ part: String, _ text: RowPlan.Text?, isRequired: Bool) {
-      for case .column(let source) in text?.segments ?? UnsafeBufferPointer(start: nil, count: 0) {
-        add(part, source, isRequired: isRequired)
+    func add(_ part: String, _ columns: [ColumnSource?], isRequired: Bool = false) {
+      for case let column? in columns {
+        uses.append(
+          ColumnUse(part: part, column: plan.relation.columns[column.index].name, isRequired: isRequired))
       }
     }
-    add("id", plan.id, isRequired: true)
-    add("type", plan.type, isRequired: true)
-    add("payload", plan.payload)
-    add("source", plan.source, isRequired: true)
-    add("topic", plan.topic, isRequired: true)
-    add("key", plan.key, isRequired: !plan.isKeyOptional)
-    add("subject", plan.subject)
-    add("time", plan.time)
-    add("headers", plan.headers)
-    add("datacontenttype", plan.datacontenttype)
-    add("dataschema", plan.dataschema, isRequired: false)
-    add("aggregatetype", plan.aggregatetype)
-    for item in plan.extensions { add("extension", item.source) }
+    add("id", [plan.id], isRequired: true)
+    add("type", [plan.type], isRequired: true)
+    add("payload", [plan.payload])
+    add("source", plan.source.columns, isRequired: true)
+    add("topic", plan.topic.columns, isRequired: true)
+    add("key", plan.key?.columns ?? [], isRequired: !plan.isKeyOptional)
+    add("subject", [plan.subject])
+    add("time", [plan.time])
+    add("headers", [plan.headers])
+    add("datacontenttype", [plan.datacontenttype])
+    add("dataschema", plan.dataschema?.columns ?? [])
+    add("aggregatetype", [plan.aggregatetype])
+    for item in plan.extensions { add("extension", [item.source]) }
     return uses
   }
 }

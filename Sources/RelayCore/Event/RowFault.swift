@@ -13,4 +13,9 @@ struct RowFault: Error {
     self.reason = reason
     self.remedy = remedy
   }
+
+  /// The beginning of a value, 80 bytes of it at most, as a reason shows it.
+  static func quoted(_ bytes: LentBytes) -> String {
+    PrintableText.quoted(String(decoding: bytes.prefix(80), as: UTF8.self))
+  }
 }

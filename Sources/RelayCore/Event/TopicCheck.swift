@@ -4,27 +4,24 @@
 /// The topics that the relay would send the rows of a table to.
 public struct TopicCheck: ~Copyable {
   private let plan: RowPlan
-  private var encoder: EventEncoder
+  private var arena = ByteArena()
   /// Indexes of the relation's columns that a topic is made of.
   public let columns: [Int]
 
   /// - Throws: as `MappingCheck.inspect`.
   public init(mapping: OutboxMapping, relation: Relation, database: String) throws(RelayError) {
     plan = try RowPlan(mapping: mapping, relation: relation, database: database)
-    encoder = EventEncoder(mappings: [mapping], database: database)
-    columns = plan.topic.segments.compactMap {
-      if case .column(let source) = $0 { source.index } else { nil }
-    }
+    columns = plan.topic.columns.map(\.index)
   }
 
   /// - Parameter values: one for each column of the relation; those that are not among `columns` are not read.
   /// - Returns: nil where a column is NULL. It need not be a topic's name.
   /// - Throws: `rowRejected` where a value has no text.
   public mutating func topic(_ values: [ColumnValue]) throws(RelayError) -> String? {
-    encoder.arena.reset()
+    arena.reset()
     do throws(RowFault) {
       return try values.withUnsafeBufferPointer { (values) throws(RowFault) -> String? in
-        try encoder.render(plan.topic, RowView(relationID: 0, values: values), "topic")
+        try plan.topic.text(RowView(relationID: plan.relation.id, values: values), &arena)
           .map { String(decoding: $0, as: UTF8.self) }
       }
     } catch {

@@ -75,14 +75,32 @@ struct JSONWriter: ~Copyable {
     position += bytes.count &+ 2
   }
 
+  /// Bytes that are escaped at a time: beyond what it needs, a string takes room for the escapes of so many.
+  private static let escapedAtATime = 1024
+
   @inline(never)
   private mutating func escapedString(_ bytes: LentBytes, plain: Int) {
-    // SAFETY: every byte becomes six at most, and two are for the quotes: all writes stay within.
-    let target = room(bytes.count * 6 + 2).assumingMemoryBound(to: UInt8.self)
-    target[0] = 0x22
-    if let source = bytes.baseAddress { memcpy(target + 1, source, plain) }
-    var written = plain + 1
-    for byte in bytes[plain...] {
+    // Few bytes of a long text need an escape; where more do, the buffer grows.
+    _ = room(bytes.count + bytes.count / 8 + 6 * min(bytes.count, Self.escapedAtATime))
+    raw("\"")
+    raw(LentBytes(rebasing: bytes[..<plain]))
+    var start = plain
+    while start < bytes.count {
+      let end = min(start + Self.escapedAtATime, bytes.count)
+      // SAFETY: every byte becomes six at most.
+      let target = room(6 * (end - start)).assumingMemoryBound(to: UInt8.self)
+      position += Self.escape(LentBytes(rebasing: bytes[start..<end]), to: target)
+      start = end
+    }
+    raw("\"")
+  }
+
+  /// - Returns: how many bytes were written: six for each at most, which is what `target` must have room for.
+  @inline(__always)
+  private static func escape(_ bytes: LentBytes, to target: UnsafeMutablePointer<UInt8>) -> Int {
+    // SAFETY: the caller has made that room.
+    var written = 0
+    for byte in bytes {
       if byte >= 0x20 && byte != 0x22 && byte != 0x5C {
         target[written] = byte
         written += 1
@@ -105,8 +123,7 @@ struct JSONWriter: ~Copyable {
       }
       written += 1
     }
-    target[written] = 0x22
-    position += written + 1
+    return written
   }
 
   /// How many bytes there are before the first that needs an escape. Eight at a time; most texts need none.

@@ -1,4 +1,4 @@
-// Owns: integers, numeric and uuid as text, from Postgres' binary format.
+// Owns: numbers and uuid as text, from Postgres' binary format.
 // Must not know: what the text is for.
 
 enum NumberText {
@@ -43,14 +43,24 @@ enum NumberText {
     return LentBytes(start: target + position, count: 20 - position)
   }
 
-  /// numeric_send: digits, weight, sign, scale (16 bits each), then digits of base 10,000.
+  /// A float4 or float8. Nil where the bytes are none.
+  static func float(_ bytes: LentBytes, form: ColumnType.Form, arena: inout ByteArena) -> LentBytes? {
+    guard bytes.count == (form == .float4 ? 4 : 8) else { return nil }
+    let target = arena.reserve(FloatText.maximumCount)
+    let count =
+      form == .float4
+      ? FloatText.write(Float(bitPattern: bytes.bigEndian(UInt32.self, at: 0)), to: target)
+      : FloatText.write(Double(bitPattern: bytes.bigEndian(UInt64.self, at: 0)), to: target)
+    return LentBytes(start: target, count: count)
+  }
+
+  /// numeric_send: digits, weight, sign, scale (16 bits each), then digits of base 10,000. Nil where the bytes are none.
   static func numeric(_ bytes: LentBytes, arena: inout ByteArena) -> LentBytes? {
     guard bytes.count >= 8 else { return nil }
     let digitCount = Int(bytes.bigEndian(UInt16.self, at: 0))
-    let weight = Int(Int16(bitPattern: bytes.bigEndian(UInt16.self, at: 2)))
-    let sign = bytes.bigEndian(UInt16.self, at: 4)
     let scale = Int(bytes.bigEndian(UInt16.self, at: 6))
     guard bytes.count == 8 + digitCount * 2, scale <= 0x3FFF else { return nil }
+    let sign = bytes.bigEndian(UInt16.self, at: 4)
     switch sign {
     case 0xC000: return ValueText.staticText("NaN")
     case 0xD000: return ValueText.staticText("Infinity")
@@ -58,41 +68,43 @@ enum NumberText {
     case 0, 0x4000: break
     default: return nil
     }
-    let capacity = 1 + max(1, weight + 1) * 4 + 1 + scale + 4
+    return digits(
+      LentBytes(rebasing: bytes[8...]), weight: Int(Int16(bitPattern: bytes.bigEndian(UInt16.self, at: 2))),
+      isNegative: sign == 0x4000, scale: scale, arena: &arena)
+  }
+
+  /// - Parameters:
+  ///   - groups: four decimal digits in each two bytes.
+  ///   - weight: how many groups stand before the point, less one.
+  ///   - scale: how many digits stand behind it.
+  private static func digits(
+    _ groups: LentBytes, weight: Int, isNegative: Bool, scale: Int, arena: inout ByteArena
+  ) -> LentBytes {
     // SAFETY: a sign, four digits for each group before the point, the point, and `scale` digits (written
     // in groups, so up to three more) are all that is written.
-    let target = arena.reserve(capacity).assumingMemoryBound(to: UInt8.self)
+    let target = arena.reserve(1 + max(1, weight + 1) * 4 + 1 + scale + 4).assumingMemoryBound(to: UInt8.self)
     var count = 0
-    func group(_ index: Int) -> Int {
-      index >= 0 && index < digitCount ? Int(bytes.bigEndian(UInt16.self, at: 8 + index * 2)) % 10_000 : 0
-    }
-    func put(_ digit: Int) {
-      target[count] = UInt8(truncatingIfNeeded: 0x30 + digit)
+    func put(_ byte: Int) {
+      target[count] = UInt8(truncatingIfNeeded: byte)
       count += 1
     }
-    if sign == 0x4000 { target[count] = 0x2D; count += 1 }
-    if weight < 0 {
-      put(0)
-    } else {
-      for index in 0...weight {
-        let value = group(index)
-        if index > 0 || value >= 1000 { put(value / 1000) }
-        if index > 0 || value >= 100 { put(value / 100 % 10) }
-        if index > 0 || value >= 10 { put(value / 10 % 10) }
-        put(value % 10)
-      }
+    func put(group index: Int, isFirst: Bool = false) {
+      let isThere = index >= 0 && index < groups.count / 2
+      let value = isThere ? Int(groups.bigEndian(UInt16.self, at: index * 2)) % 10_000 : 0
+      if !isFirst || value >= 1000 { put(0x30 + value / 1000) }
+      if !isFirst || value >= 100 { put(0x30 + value / 100 % 10) }
+      if !isFirst || value >= 10 { put(0x30 + value / 10 % 10) }
+      put(0x30 + value % 10)
     }
+    if isNegative { put(0x2D) }
+    if weight < 0 { put(0x30) }
+    for index in 0..<max(0, weight + 1) { put(group: index, isFirst: index == 0) }
     if scale > 0 {
-      target[count] = 0x2E
-      count += 1
+      put(0x2E)
       let end = count + scale
       var index = weight + 1
       while count < end {
-        let value = group(index)
-        put(value / 1000)
-        put(value / 100 % 10)
-        put(value / 10 % 10)
-        put(value % 10)
+        put(group: index)
         index += 1
       }
       count = end

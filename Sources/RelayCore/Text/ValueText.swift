@@ -15,7 +15,7 @@ enum ValueText {
   /// - Throws: where the bytes are not of the type.
   @inline(__always)
   static func text(
-    of value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
+    of value: ColumnValue, _ source: ColumnSource, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     if value.format == .binary {
       if source.form == .text { return value.bytes }
@@ -25,7 +25,7 @@ enum ValueText {
   }
 
   private static func rendered(
-    _ value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
+    _ value: ColumnValue, _ source: ColumnSource, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     let (bytes, form) = (value.bytes, source.form)
     guard value.format == .binary else {
@@ -46,16 +46,11 @@ enum ValueText {
     case .int2, .int4, .int8:
       guard let number = integer(bytes, form: form) else { throw wrongSize(part, form, bytes) }
       return NumberText.decimal(number, arena: &arena)
-    case .float4:
-      guard bytes.count == 4 else { throw wrongSize(part, form, bytes) }
-      let target = arena.reserve(FloatText.maximumCount)
-      let number = Float(bitPattern: bytes.bigEndian(UInt32.self, at: 0))
-      return LentBytes(start: target, count: FloatText.write(number, to: target))
-    case .float8:
-      guard bytes.count == 8 else { throw wrongSize(part, form, bytes) }
-      let target = arena.reserve(FloatText.maximumCount)
-      let number = Double(bitPattern: bytes.bigEndian(UInt64.self, at: 0))
-      return LentBytes(start: target, count: FloatText.write(number, to: target))
+    case .float4, .float8:
+      guard let text = NumberText.float(bytes, form: form, arena: &arena) else {
+        throw wrongSize(part, form, bytes)
+      }
+      return text
     case .numeric:
       guard let text = NumberText.numeric(bytes, arena: &arena) else { throw wrongSize(part, form, bytes) }
       return text
@@ -63,10 +58,8 @@ enum ValueText {
       guard let moment = moment(bytes, source) else { throw wrongSize(part, form, bytes) }
       return time(moment, isZoned: form == .timestamptz || source.zone != nil, arena: &arena)
     case .date:
-      guard bytes.count == 4 else { throw wrongSize(part, form, bytes) }
-      let target = arena.reserve(DateTimeText.maximumCount)
-      let days = Int32(bitPattern: bytes.bigEndian(UInt32.self, at: 0))
-      return LentBytes(start: target, count: DateTimeText.write(days: days, to: target))
+      guard let text = date(bytes, arena: &arena) else { throw wrongSize(part, form, bytes) }
+      return text
     case .uuid: throw wrongSize(part, form, bytes)
     }
   }
@@ -74,7 +67,7 @@ enum ValueText {
   /// The few types that have no binary form arrive as text; so do all, where a session asks for it. Every session has
   /// DateStyle ISO and TimeZone UTC.
   private static func textFormat(
-    _ value: ColumnValue, _ source: RowPlan.Source, part: String, arena: inout ByteArena
+    _ value: ColumnValue, _ source: ColumnSource, part: String, arena: inout ByteArena
   ) throws(RowFault) -> LentBytes {
     switch source.form {
     case .bool: return value.bytes.first == 0x74 ? staticText("true") : staticText("false")
@@ -115,7 +108,7 @@ enum ValueText {
   }
 
   /// The moment of a timestamp or timestamptz. Nil where the bytes are none.
-  static func moment(_ bytes: LentBytes, _ source: RowPlan.Source) -> PostgresMicroseconds? {
+  static func moment(_ bytes: LentBytes, _ source: ColumnSource) -> PostgresMicroseconds? {
     guard bytes.count == 8 else { return nil }
     let time = Int64(bitPattern: bytes.bigEndian(UInt64.self, at: 0))
     return source.zone?.moment(local: time) ?? time
@@ -128,6 +121,13 @@ enum ValueText {
     let target = arena.reserve(max(RFC3339.maximumCount, DateTimeText.maximumCount))
     let count = RFC3339.write(time, to: target) ?? DateTimeText.write(time, isZoned: isZoned, to: target)
     return LentBytes(start: target, count: count)
+  }
+
+  private static func date(_ bytes: LentBytes, arena: inout ByteArena) -> LentBytes? {
+    guard bytes.count == 4 else { return nil }
+    let target = arena.reserve(DateTimeText.maximumCount)
+    let days = Int32(bitPattern: bytes.bigEndian(UInt32.self, at: 0))
+    return LentBytes(start: target, count: DateTimeText.write(days: days, to: target))
   }
 
   /// The bytes of a literal; they never go away.

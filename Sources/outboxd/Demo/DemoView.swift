@@ -1,4 +1,4 @@
-// Owns: what the demo prints, and what of an event it shows.
+// Owns: what the demo prints.
 // Must not know: servers and processes.
 import KafkaSink
 import RelayCore

@@ -20,14 +20,13 @@ struct EventCounts: Equatable, Sendable {
     records += 1
     bytes += UInt64((record.key?.count ?? 0) + (record.value?.count ?? 0))
     topics[String(decoding: record.topic, as: UTF8.self), default: 0] += 1
-    let attributes = RecordAttributes(of: record)
-    sources[attributes.source ?? "unknown", default: 0] += 1
-    types[attributes.type ?? "unknown", default: 0] += 1
-    if let text = attributes.time, let time = try? RFC3339.parse(text) {
+    sources[EventShape.text(of: .source, in: record) ?? "unknown", default: 0] += 1
+    types[EventShape.text(of: .type, in: record) ?? "unknown", default: 0] += 1
+    if let text = EventShape.text(of: .time, in: record), let time = try? RFC3339.parse(text) {
       firstTime = min(firstTime ?? time, time)
       lastTime = max(lastTime ?? time, time)
     }
-    if let lsn = attributes.sequence.flatMap(ReplayPlaceText.commitLSN(ofSequence:)) {
+    if let lsn = EventSequence(of: record)?.commitLSN {
       firstLSN = min(firstLSN ?? lsn, lsn)
       lastLSN = max(lastLSN ?? lsn, lsn)
     }
