@@ -58,7 +58,7 @@ private func unescaped(_ text: String) throws -> String {
     mapping.topic = try Template("orders")
     var encoder = EventEncoder(mappings: [mapping], database: "shop")
     encoder.prepare(shape)
-    for _ in 0..<2_000 {
+    for _ in 0..<500 {
       let values = Values(&random)
       let row = values.row
       let place = EventSequence(
