@@ -106,6 +106,58 @@ private final class ScriptedSource: BoundedSource {
   func finish(flushed: LSN, deadline: MonotonicTime) {}
 }
 
+/// A use that notes what a session asks of it.
+private final class ScriptedUse: SessionUse {
+  var configuration = Configuration()
+  let options = RelayOptions()
+  let store: any CheckpointStore
+  let reactions = ReactionTable.daemon
+  let readingLimit = 1_000
+  /// What each opening throws, or breaks off with before the row of number 4; nil: neither.
+  private var failures: [(opening: RelayError?, row: RelayError?)]
+  private var sinkFailures: [RelayError]
+
+  private(set) var examinations: [Bool] = []
+  private(set) var finishes: [Bool] = []
+  private(set) var explanations: [Bool] = []
+  private(set) var checkpoints: [LSN] = []
+
+  init(_ failures: [(opening: RelayError?, row: RelayError?)], sinkFailures: [RelayError] = []) {
+    self.failures = failures
+    self.sinkFailures = sinkFailures
+    store = JobCheckpoints(keeper: nil, metrics: RelayMetrics(), meter: JobMeter(), sentBefore: 0)
+    var mapping = OutboxMapping()
+    mapping.topic = (try? Template("t")) ?? mapping.topic
+    configuration.outboxes = [mapping]
+  }
+
+  func open(after relay: Relay?) throws(RelayError) -> SessionSource {
+    if let relay { checkpoints.append(relay.checkpoint) }
+    let (opening, row) = failures.removeFirst()
+    if let opening { throw opening }
+    let source = ScriptedSource(
+      sizes: [3, 2, 2], first: 0, isSynthetic: false, breakingAt: row == nil ? nil : 4)
+    source.failure = row ?? source.failure
+    return SessionSource(changes: source, database: "shop")
+  }
+
+  func examine(_ relay: Relay) { examinations.append(relay.hasSink) }
+
+  func makeSink() throws(RelayError) -> any RecordSink {
+    if let failure = sinkFailures.popLast() { throw failure }
+    return try CountingSink()
+  }
+
+  func sourceLost(_ error: RelayError, _ relay: Relay?) -> RelayError? { nil }
+
+  func finished(_ relay: Relay, isDrained: Bool, deadline: MonotonicTime) { finishes.append(isDrained) }
+
+  func explained(_ error: RelayError, isOfRow: Bool) -> RelayError {
+    explanations.append(isOfRow)
+    return error
+  }
+}
+
 @Suite struct SessionTests {
   private static let sizes = [3, 1, 40, 2, 7, 1, 1, 20]
   private static let total = 75
@@ -286,5 +338,38 @@ private final class ScriptedSource: BoundedSource {
     }
     #expect(run(job, keeper: keeper())?.kind == .sourceUnavailable)
     #expect(access(folder.path + "/f", F_OK) != 0)
+  }
+
+  // MARK: Any use
+
+  private func run(_ use: ScriptedUse) -> Session.End {
+    Session(use, metrics: RelayMetrics(), stop: StopSignal(), log: Log(level: .error)).run()
+  }
+
+  @Test func `a row that is refused ends the session once, after what precedes it is acknowledged`() {
+    let use = ScriptedUse([(nil, RelayError(.rowRejected, "no event"))])
+    #expect(run(use).failure?.kind == .rowRejected)
+    #expect(use.finishes == [true] && use.explanations == [true])
+  }
+
+  @Test func `a source that can never be opened ends the session, and no row is to blame`() {
+    let use = ScriptedUse([(RelayError(.slotLost, "gone"), nil)])
+    #expect(run(use).failure?.kind == .slotLost)
+    #expect(use.finishes.isEmpty && use.explanations == [false])
+  }
+
+  @Test func `a lost source is followed by another one behind what is acknowledged`() {
+    let use = ScriptedUse([(nil, RelayError(.sourceUnavailable, "lost")), (nil, nil)])
+    #expect(run(use).failure == nil)
+    #expect(use.checkpoints == [LSN(15)] && use.examinations == [false, true])
+  }
+
+  @Test func `a producer that could not be made is made again, with everything to be asked before it sends`()
+  {
+    var failure = RelayError(.sinkFailed, "no thread")
+    failure.isRemedied = true
+    let use = ScriptedUse([(nil, nil), (nil, nil)], sinkFailures: [failure])
+    #expect(run(use).failure == nil)
+    #expect(use.examinations == [false, false] && use.finishes == [true])
   }
 }
