@@ -49,7 +49,7 @@ public struct Delivery {
 /// Why a record was not delivered.
 public final class DeliveryFailure {
   /// `rowOrRecordRejected`: the record itself was refused for good. Anything else: the session must
-  /// be built anew, and the record will be sent again.
+  /// be rebuilt, and the record will be sent again.
   public let error: RelayError
   /// True where Kafka refuses a whole batch for one of its records, so that this one may be innocent.
   public let mayBeNeighbour: Bool
@@ -68,7 +68,6 @@ public enum SendOutcome {
   case accepted
   /// The queue is full. Send the same record again after deliveries have been drained.
   case full
-  /// The topic does not exist, or may not be written, or is not known yet. Send the same record again
-  /// when `RecordSink.retryTime` has come. The reason stands in `RelayMetrics.hold`.
-  case held
+  /// Its topic, which the sink had let pass, takes no records any more. The sink has the reason: ask it again.
+  case notAdmitted
 }

@@ -73,6 +73,7 @@ public final class RelayMetrics: Sendable {
 
   private struct Shared {
     var hold: String?
+    var sinkFault: String?
     var fault: RelayError?
     var busyWith: String?
     var watchFault: String?
@@ -90,10 +91,23 @@ public final class RelayMetrics: Sendable {
     latency = LatencyHistogram()
   }
 
-  /// Why records wait although the stream runs: a missing topic, a broker that is away. Nil: they do not.
+  /// Why a record waits at a gate although the stream runs: a topic is missing, or Kafka is compared with. Nil: none does.
   public var hold: String? {
     get { shared.withLock { $0.hold } }
     set { shared.withLock { $0.hold = newValue } }
+  }
+
+  /// Why records that were sent wait, and those that come would: no broker is reachable, none acknowledges. Nil: they do
+  /// not.
+  public var sinkFault: String? {
+    get { shared.withLock { $0.sinkFault } }
+    set { shared.withLock { $0.sinkFault = newValue } }
+  }
+
+  /// Why events do not flow although the stream runs, the next obstacle first. Empty: they do.
+  public var waits: [String] {
+    let (hold, sinkFault) = shared.withLock { ($0.hold, $0.sinkFault) }
+    return [hold, sinkFault == hold ? nil : sinkFault].compactMap(\.self)
   }
 
   /// Why there is no stream now. Nil: there is one.
@@ -102,7 +116,7 @@ public final class RelayMetrics: Sendable {
     set { shared.withLock { $0.fault = newValue } }
   }
 
-  /// What the relay's thread does before it relays: "comparing with Kafka what was sent before". Nil: nothing.
+  /// What is waited for before there is a stream: "the slot is being created". Nil: nothing.
   public var busyWith: String? {
     get { shared.withLock { $0.busyWith } }
     set { shared.withLock { $0.busyWith = newValue } }

@@ -11,14 +11,17 @@ public struct RelayOptions: Equatable, Sendable {
   public var selection: EventSelection?
   /// False where rows come from a table, which knows no commit LSN: events then have no `sequence`.
   public var hasPositions = true
+  /// Events a second, from 1 to 10⁹. Nil: as fast as it goes.
+  public var rate: Int?
 
   public init(
     replayMark: String? = nil, topic: String? = nil, selection: EventSelection? = nil,
-    hasPositions: Bool = true
+    hasPositions: Bool = true, rate: Int? = nil
   ) {
     self.replayMark = replayMark
     self.topic = topic
     self.selection = selection
     self.hasPositions = hasPositions
+    self.rate = rate
   }
 }

@@ -1,4 +1,4 @@
-// Owns: the three seams of the loop. Everything behind them is replaceable in a test.
+// Owns: the seams of the loop. Everything behind them is replaceable in a test.
 // Must not know: Postgres, Kafka.
 import Glibc
 
@@ -7,8 +7,6 @@ import Glibc
 public protocol ChangeSource: AnyObject {
   /// A descriptor for `poll(2)`: readable when `next()` may have more.
   var descriptor: Int32 { get }
-  /// True while the next change waits for something else than the server: then `descriptor` is of that.
-  var waitsForLook: Bool { get }
   /// True while bytes to the server wait in a buffer: poll for writability too, then call `report`.
   var wantsWrite: Bool { get }
   /// Bytes received so far. The loop paces its reading by it.
@@ -20,6 +18,12 @@ public protocol ChangeSource: AnyObject {
   func next() throws(RelayError) -> Change?
   /// The shape that came with the last `.relation`.
   var relation: Relation { get }
+  /// Whether rows of that shape may go out: nil where they may. Asked after each `.relation`, and again when the wait
+  /// says so; nothing is read meanwhile.
+  /// - Throws: what forbids it.
+  func shapeWait() throws(RelayError) -> GateWait?
+  /// What was found beside the stream that ends it; once. Asked once a turn.
+  func takeFault() -> RelayError?
   /// Tells the source that everything up to `flushed` may be let go. Sends only when there is news, when
   /// the server asked, or when `reportTime` has come. `flushed` is clamped: monotone, never beyond
   /// what was received.
@@ -32,7 +36,8 @@ public protocol ChangeSource: AnyObject {
 
 extension ChangeSource {
   public var isAtEnd: Bool { false }
-  public var waitsForLook: Bool { false }
+  public func shapeWait() throws(RelayError) -> GateWait? { nil }
+  public func takeFault() -> RelayError? { nil }
 }
 
 /// A source with an end: a range of WAL, or the rows of tables.
@@ -46,54 +51,40 @@ public protocol BoundedSource: ChangeSource {
 }
 
 /// What is known of an event that a process or a producer before this one may have sent.
-public enum Presence: Equatable, Sendable {
+public enum Recognition: Equatable, Sendable {
   /// Kafka holds it, byte for byte, with its `sequence`: it is not sent.
   case there
   /// Its topic does not hold it: it is sent, and comes once.
   case absent
   /// Neither is proved: it is sent, and may come twice.
   case unknown
+  /// Kafka does not answer now.
+  indirect case wait(GateWait)
 }
 
 /// What Kafka holds already, for the time after an unclean stop. Confined to the relay's thread.
 public protocol DeliveredEvents: AnyObject {
-  /// Nil where Kafka does not answer now: to be asked again at `retryTime`. May block for seconds, though only for a
-  /// topic seen for the first time.
-  func presence(of record: Record, _ sequence: EventSequence) -> Presence?
-  var retryTime: MonotonicTime { get }
-  /// The last answer may have taken long.
-  var hasBlocked: Bool { get }
+  /// May block for seconds, though only for a topic seen for the first time.
+  func recognize(_ record: Record, _ place: EventSequence) -> Recognition
 }
 
-/// Where no former process can have sent anything.
-final class NothingDelivered: DeliveredEvents {
-  let retryTime = MonotonicTime(nanoseconds: 0)
-  let hasBlocked = false
-  func presence(of record: Record, _ sequence: EventSequence) -> Presence? { .absent }
-}
-
-/// Where nobody looks at what Kafka holds.
+/// Where nobody compares with what Kafka holds.
 public final class UnexaminedEvents: DeliveredEvents {
-  public let retryTime = MonotonicTime(nanoseconds: 0)
-  public let hasBlocked = false
   private var tell: (() -> Void)?
 
   /// - Parameter tell: called with the first event that is asked for.
   public init(tell: @escaping () -> Void) { self.tell = tell }
 
-  public func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
+  public func recognize(_ record: Record, _ place: EventSequence) -> Recognition {
     tell?()
     tell = nil
     return .unknown
   }
 }
 
-/// A look at where records go, before the first of them is sent. Confined to the relay's thread.
-public protocol FirstLook: AnyObject {
-  /// False where it cannot be said now: to be asked again at `retryTime`. May block for a second.
-  /// - Throws: what forbids to send.
-  func admits(_ record: Record) throws(RelayError) -> Bool
-  var retryTime: MonotonicTime { get }
+/// A gate that examines where events go before the first of them is sent, and then passes all.
+public protocol FirstSight: Gate {
+  var isDone: Bool { get }
 }
 
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.
@@ -105,27 +96,25 @@ public protocol CheckpointStore: AnyObject {
   func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN
 }
 
-/// Where records go. Confined to the relay's thread.
-public protocol RecordSink: AnyObject {
+/// Where records go: the last gate, and what is behind it. Confined to the relay's thread.
+public protocol RecordSink: Gate {
   /// A descriptor for `poll(2)`: readable when `drain` has something.
   var descriptor: Int32 { get }
-  /// When a held record is worth another try.
-  var retryTime: MonotonicTime { get }
 
-  /// Takes the record (its bytes are copied) or says why not. Never blocks for long: half a second at most,
-  /// and only for a topic seen for the first time.
+  /// Takes a record that has passed the gate (its bytes are copied), or says why not. Never blocks.
   /// - Throws: `recordRejected` where the record can never be sent, `sinkFailed` where the sink must be
-  ///   built anew.
+  ///   rebuilt.
   func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome
   /// Hands every delivery that has come to `settle`, and clears the descriptor. Never blocks.
-  /// - Throws: `sinkFailed` where the sink must be built anew.
+  /// - Throws: `sinkFailed` where the sink must be rebuilt.
   func drain(_ settle: (Delivery) -> Void) throws(RelayError)
   /// Sends at once what it would hold back for company, and sleeps for so many microseconds.
-  func hasten(sleeping microseconds: UInt32)
+  func flush(sleeping microseconds: UInt32)
   /// Lets go of everything that is queued, without waiting for it.
   func abandon()
 }
 
 extension RecordSink {
-  public func hasten(sleeping microseconds: UInt32) { usleep(microseconds) }
+  public func answer(_ event: GateEvent) throws(RelayError) -> GateAnswer { .pass }
+  public func flush(sleeping microseconds: UInt32) { usleep(microseconds) }
 }

@@ -37,9 +37,9 @@ struct Case: Sendable {
       try compare(
         workload, rows: rows,
         [
-          .receiver, .floor(.structured), .outboxd(.structured), .floor(.binary), .outboxd(.binary),
-          .sink(.structured), .sink(.binary),
-        ], bench, report)
+          .receiver, .floor(.structured), .reference(.structured), .outboxd(.structured), .floor(.binary),
+          .reference(.binary), .outboxd(.binary), .sink(.structured), .sink(.binary),
+        ].filter { bench.servers.reference != nil || !$0.isReference }, bench, report)
     }
   }
 

@@ -12,6 +12,8 @@ enum Contender: Equatable {
   case sink(ContentMode)
   case floor(ContentMode)
   case outboxd(ContentMode)
+  /// Another outboxd, the one of before a change.
+  case reference(ContentMode)
   case debezium
 
   var name: String {
@@ -20,6 +22,7 @@ enum Contender: Equatable {
     case .sink(let mode): "librdkafka alone, \(mode)"
     case .floor(let mode): "C floor, \(mode)"
     case .outboxd(let mode): "outboxd, \(mode)"
+    case .reference(let mode): "reference, \(mode)"
     case .debezium: "Debezium"
     }
   }
@@ -28,6 +31,9 @@ enum Contender: Equatable {
   var publishes: Bool { self != .receiver }
   /// The floor that it is compared with.
   var yardstick: Contender? { if case .outboxd(let mode) = self { .floor(mode) } else { nil } }
+  var isReference: Bool { if case .reference = self { true } else { false } }
+  /// What it is compared with to see what a change costs.
+  var reference: Contender? { if case .outboxd(let mode) = self { .reference(mode) } else { nil } }
 }
 
 /// What a contender is to drain.
@@ -58,6 +64,7 @@ extension Contender {
     case .sink(let mode): try FloorProgram(assignment, "sink", mode)
     case .floor(let mode): try FloorProgram(assignment, "relay", mode)
     case .outboxd(let mode): try OutboxdRelay(assignment, mode)
+    case .reference(let mode): try OutboxdRelay(assignment, mode, binary: assignment.servers.reference)
     case .debezium:
       try DebeziumRelay(
         assignment.servers, tables: assignment.backlog.tables, slot: assignment.slot,
@@ -153,11 +160,12 @@ final class FloorProgram: Drainer {
 final class OutboxdRelay: Drainer {
   private let relay: OutboxdProcess
 
-  init(_ assignment: Assignment, _ mode: ContentMode) throws {
+  /// - Parameter binary: nil: the one that is measured.
+  init(_ assignment: Assignment, _ mode: ContentMode, binary: String? = nil) throws {
     relay = try OutboxdProcess(
       Self.configuration(
         assignment.servers, tables: assignment.backlog.tables, slot: assignment.slot,
-        prefix: assignment.prefix, mode: mode, journal: false))
+        prefix: assignment.prefix, mode: mode, journal: false), binary: binary)
   }
 
   static func configuration(

@@ -47,12 +47,16 @@ struct Drain {
       if let receiver = figures(of: .receiver)?[.rowsPerSecond] {
         runs[index].figures[.toReceiver] = rate / receiver
       }
-      guard let yardstick = figures(of: runs[index].contender.yardstick),
-        let floorRate = yardstick[.rowsPerSecond], let floorCPU = yardstick[.cpuPerMillion],
-        let cpu = runs[index].figures[.cpuPerMillion]
-      else { continue }
-      runs[index].figures[.toFloor] = rate / floorRate
-      runs[index].figures[.cpuToFloor] = cpu / floorCPU
+      guard let cpu = runs[index].figures[.cpuPerMillion] else { continue }
+      func relate(_ other: Contender?, _ throughput: Figure, _ usage: Figure) {
+        guard let other = figures(of: other), let otherRate = other[.rowsPerSecond],
+          let otherCPU = other[.cpuPerMillion]
+        else { return }
+        runs[index].figures[throughput] = rate / otherRate
+        runs[index].figures[usage] = cpu / otherCPU
+      }
+      relate(runs[index].contender.yardstick, .toFloor, .cpuToFloor)
+      relate(runs[index].contender.reference, .toReference, .cpuToReference)
     }
   }
 

@@ -30,6 +30,7 @@ struct Options {
       librdkafka alone     the sink's limit: the same messages, without Postgres
       C floor              receives in outboxd's reading pattern, builds the same messages, produces with the
                            same settings, confirms as late; nothing else. With the best setting of glibc's malloc
+      reference            the outboxd of OUTBOXD_BENCH_REFERENCE, started alike
       outboxd              the release binary, started bare, default configuration but for slot and topic
       Debezium             its outbox event router on Kafka Connect, counted once its JVM is warm
 
@@ -44,6 +45,7 @@ struct Options {
 
     Environment:
       OUTBOXD_BINARY           the outboxd to measure; default: the one beside this program
+      OUTBOXD_BENCH_REFERENCE  another outboxd that drains the same, to see what a change costs
       OUTBOXD_TEST_KAFKA       a program like ../shared/kafka/kafka that starts brokers; without one, outboxd's
                                embedded broker is used, which has no disk and no replication
       OUTBOXD_BENCH_DEBEZIUM   a program like ../shared/debezium/start; without one, Debezium is left out

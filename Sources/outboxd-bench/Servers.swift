@@ -10,6 +10,8 @@ final class Servers {
   let database: Database
   let outboxd: String
   let floor: String
+  /// An outboxd to compare with. Nil: none.
+  let reference: String?
   /// The broker's process, where this run has started it.
   let brokerID: pid_t?
 
@@ -18,6 +20,7 @@ final class Servers {
   init() throws {
     outboxd = try Self.program("outboxd", variable: "OUTBOXD_BINARY")
     floor = try Self.program("outboxd-bench-floor", variable: "OUTBOXD_BENCH_FLOOR")
+    reference = getenv("OUTBOXD_BENCH_REFERENCE").map { String(cString: $0) }
     // OutboxdProcess starts the same one.
     setenv("OUTBOXD_BINARY", outboxd, 1)
     let oneHour = "1h"

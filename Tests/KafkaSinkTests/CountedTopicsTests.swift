@@ -1,4 +1,5 @@
-// How many topics the metrics name, however many rows name.
+// How many topics the metrics name and a producer holds, however many rows name.
+import RelayCore
 import Testing
 
 @testable import KafkaSink
@@ -12,5 +13,19 @@ import Testing
       #expect(counts["topic-200"] == UInt64(turn) && counts["topic-201"] == nil)
       #expect(counts["other"] == UInt64(60 * turn))
     }
+  }
+
+  @Test func `a producer that has met as many topics as it may is replaced, and every record arrives`() throws
+  {
+    let broker = try MockBroker()
+    let driver = try SinkDriver(["bootstrap.servers": broker.bootstrapServers], topicLimit: 5)
+    for number in 0..<40 {
+      try driver.deliver(Content(topic: "topic.\(number % 12)", value: "\(number)"), tag: UInt64(number))
+      #expect(driver.sink.topics.entries.count <= 5)
+    }
+    try driver.awaitSettled(40)
+    #expect(driver.settled.map(\.tag).sorted() == (0..<40).map { UInt64($0) })
+    driver.sink.publishTopics()
+    #expect(driver.metrics.topics.values.reduce(0, +) == 40)
   }
 }

@@ -65,18 +65,16 @@ private final class Tails {
 
   /// As the loop asks: again, where there is no answer yet.
   func contains(_ content: Content, _ commit: UInt64, _ index: UInt32 = 0) throws -> Bool {
-    try presence(of: content, commit, index) == .there
+    try recognize(content, commit, index) == .there
   }
 
-  func presence(of content: Content, _ commit: UInt64, _ index: UInt32 = 0) throws -> Presence {
+  func recognize(_ content: Content, _ commit: UInt64, _ index: UInt32 = 0) throws -> Recognition {
     let deadline = Date().addingTimeInterval(30)
     while true {
-      let answer = content.lend {
-        tails.presence(of: $0, EventSequence(commitLSN: LSN(commit), index: index))
-      }
-      if let answer { return answer }
+      let answer = content.lend { tails.recognize($0, EventSequence(commitLSN: LSN(commit), index: index)) }
+      guard case .wait(let wait) = answer else { return answer }
       guard Date() < deadline else { throw TimedOut(description: "no answer about \(content.topic)") }
-      usleep(UInt32(MonotonicTime.now().milliseconds(until: tails.retryTime, limit: 500)) * 1000)
+      usleep(UInt32(MonotonicTime.now().milliseconds(until: wait.until, limit: 500)) * 1000)
     }
   }
 }
@@ -164,7 +162,7 @@ struct PartitionTailsTests {
     for number in 0..<20 {
       let content = binary("tails.absent.\(number)", 5000)
       let answer = content.lend {
-        tails.tails.presence(of: $0, EventSequence(commitLSN: LSN(5000), index: 0))
+        tails.tails.recognize($0, EventSequence(commitLSN: LSN(5000), index: 0))
       }
       #expect(answer == .absent)
     }
@@ -227,7 +225,7 @@ struct PartitionTailsTests {
     try publish([binary("tails.open", 6001, key: "b")])
     let tails = Tails(properties, after: 6000)
     for commit in UInt64(6000)...6002 {
-      #expect(try tails.presence(of: binary("tails.open", commit, key: "a"), commit) == .unknown)
+      #expect(try tails.recognize(binary("tails.open", commit, key: "a"), commit) == .unknown)
     }
     #expect(tails.notices().count == 1)
     let notice = try #require(tails.notices().first)
@@ -239,7 +237,7 @@ struct PartitionTailsTests {
     let after = Tails(properties, after: 6000)
     #expect(try after.contains(binary("tails.open", 6000, key: "a"), 6000))
     #expect(try after.contains(binary("tails.open", 6001, key: "b"), 6001))
-    #expect(try after.presence(of: binary("tails.open", 6002, key: "a"), 6002) == .absent)
+    #expect(try after.recognize(binary("tails.open", 6002, key: "a"), 6002) == .absent)
     #expect(after.notices().isEmpty)
   }
 
@@ -254,11 +252,11 @@ struct PartitionTailsTests {
     let tails = Tails(properties, after: 6000)
     for topic in topics {
       let structured = structured(topic, 6000)
-      #expect(try tails.presence(of: structured, 6000) == .unknown)
-      #expect(try tails.presence(of: binary(topic, 6001, key: "b", more: [("x", "y")]), 6001) == .unknown)
+      #expect(try tails.recognize(structured, 6000) == .unknown)
+      #expect(try tails.recognize(binary(topic, 6001, key: "b", more: [("x", "y")]), 6001) == .unknown)
       // One that never came is no duplicate.
-      #expect(try tails.presence(of: binary(topic, 6002, key: "d"), 6002) == .absent)
-      #expect(try tails.presence(of: binary(topic, 6004, key: "d"), 6004) == .absent)
+      #expect(try tails.recognize(binary(topic, 6002, key: "d"), 6002) == .absent)
+      #expect(try tails.recognize(binary(topic, 6004, key: "d"), 6004) == .absent)
     }
     #expect(tails.notices().count == topics.count)
     #expect(tails.notices().allSatisfy { $0.contains("other bytes") })
@@ -270,11 +268,11 @@ struct PartitionTailsTests {
   {
     try create("tails.moved", partitions: 1)
     let tails = Tails(properties, after: 6000, doubt: "other outboxes")
-    #expect(try tails.presence(of: binary("tails.moved", 6000), 6000) == .unknown)
-    #expect(try tails.presence(of: binary("tails.moved", 6001), 6001) == .unknown)
+    #expect(try tails.recognize(binary("tails.moved", 6000), 6000) == .unknown)
+    #expect(try tails.recognize(binary("tails.moved", 6001), 6001) == .unknown)
     #expect(tails.notices().count == 1 && tails.notices().first?.contains("other outboxes") == true)
     let settled = Tails(properties, after: 6000, isSettled: true, doubt: "other outboxes")
-    #expect(try settled.presence(of: binary("tails.moved", 6000), 6000) == .absent)
+    #expect(try settled.recognize(binary("tails.moved", 6000), 6000) == .absent)
     #expect(settled.notices().isEmpty)
   }
 
@@ -283,7 +281,7 @@ struct PartitionTailsTests {
     try publish([binary("tails.junk", 6000)])
     try publish((0..<8_100).map { Content(topic: "tails.junk", value: "junk \($0)") })
     let tails = Tails(properties, after: 6000)
-    #expect(try tails.presence(of: binary("tails.junk", 6000), 6000) == .unknown)
+    #expect(try tails.recognize(binary("tails.junk", 6000), 6000) == .unknown)
     #expect(tails.notices().count == 1 && tails.notices().first?.contains("another producer's") == true)
   }
 
@@ -346,11 +344,11 @@ struct PartitionTailsTests {
     for _ in 0..<3 {
       let begin = MonotonicTime.now()
       let answer = binary("tails.away", 1).lend {
-        tails.tails.presence(of: $0, EventSequence(commitLSN: LSN(1), index: 0))
+        tails.tails.recognize($0, EventSequence(commitLSN: LSN(1), index: 0))
       }
-      #expect(answer == nil)
+      guard case .wait(let wait) = answer else { throw TimedOut(description: "\(answer)") }
       #expect(MonotonicTime.now() < begin.advanced(milliseconds: 2000))
-      #expect(tails.tails.retryTime > begin)
+      #expect(wait.until > begin)
     }
     #expect(tails.notices().isEmpty)
   }
@@ -365,9 +363,9 @@ struct PartitionTailsTests {
     #expect(tails.tails.knowsTopics)
     broker.takeDown()
     let answer = binary("tails.second", 1).lend {
-      tails.tails.presence(of: $0, EventSequence(commitLSN: LSN(1), index: 0))
+      tails.tails.recognize($0, EventSequence(commitLSN: LSN(1), index: 0))
     }
-    #expect(answer == nil)
+    guard case .wait = answer else { throw TimedOut(description: "\(answer)") }
     #expect(!tails.tails.knowsTopics)
     broker.setUp()
     #expect(try !tails.contains(binary("tails.second", 1), 1))

@@ -79,11 +79,11 @@ struct RealKafkaTests {
     #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
     for _ in 0..<5 { try driver.turn() }
     #expect(try driver.send(Content(topic: "by.hand"), tag: 1) == .held)
-    #expect(driver.metrics.hold?.contains("\"by.hand\" does not exist") == true)
+    #expect(driver.hold?.contains("\"by.hand\" does not exist") == true)
     try kafka.tool(["topics", "--create", "--topic", "by.hand", "--partitions", "2"])
     try driver.deliver(Content(topic: "by.hand"), tag: 1)
     try driver.awaitSettled(1)
-    #expect(driver.metrics.hold == nil)
+    #expect(driver.hold == nil)
   }
 
   @Test func aTopicThatMayNotBeCreatedStaysMissingWhereOutboxdRefuses() throws {
@@ -200,7 +200,7 @@ struct RealKafkaTests {
     try driver.awaitSettled(50)
     try kafka.control("stop")
     for tag in 50..<100 { try driver.deliver(Content(topic: "restart", value: "\(tag)"), tag: UInt64(tag)) }
-    try driver.wait("the hold", seconds: 15) { driver.metrics.hold != nil }
+    try driver.wait("the hold", seconds: 15) { driver.hold != nil }
     try kafka.start()
     try driver.awaitSettled(100, seconds: 30)
     #expect(driver.settled.allSatisfy { $0.error == nil })
@@ -223,8 +223,8 @@ struct RealKafkaTests {
     ])
     let denied = try SinkDriver(properties)
     #expect(try denied.send(topic, tag: 1) == .held)
-    #expect(denied.metrics.hold?.contains("may not be written") == true)
-    #expect(denied.metrics.hold?.contains("kafka-acls.sh") == true)
+    #expect(denied.hold?.contains("may not be written") == true)
+    #expect(denied.hold?.contains("kafka-acls.sh") == true)
     try kafka.tool([
       "acls", "--add", "--allow-principal", "User:outboxd", "--operation", "Write", "--operation", "Describe",
       "--topic", topic.topic,
@@ -298,7 +298,7 @@ struct RealKafkaTests {
     #expect(try driver.send(Content(), tag: 1) == .held)
     try driver.wait("the reason") {
       _ = try? driver.send(Content(), tag: 1)
-      return driver.metrics.hold?.contains("security.protocol") == true
+      return driver.hold?.contains("security.protocol") == true
     }
   }
 }

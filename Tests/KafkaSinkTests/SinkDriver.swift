@@ -65,11 +65,17 @@ final class SinkDriver {
   let sink: KafkaSink
   let metrics: RelayMetrics
   private(set) var settled: [Settled] = []
+  /// Why the record that was sent last is held.
+  private(set) var wait: GateWait?
+  /// Why records wait.
+  var hold: String? { wait?.reason ?? metrics.sinkFault }
+
+  enum Outcome: Equatable { case accepted, full, held }
 
   init(
     _ properties: [String: String], files: [String: String] = [:],
     missingTopic: KafkaSettings.MissingTopic = .hold, metrics: RelayMetrics = RelayMetrics(),
-    batchLimit: BatchLimit = BatchLimit()
+    batchLimit: BatchLimit = BatchLimit(), topicLimit: Int = 10_000
   ) throws {
     var settings = KafkaSettings()
     settings.properties = properties
@@ -77,11 +83,28 @@ final class SinkDriver {
     settings.missingTopic = missingTopic
     self.metrics = metrics
     sink = try KafkaSink(
-      settings: settings, metrics: metrics, log: Log(level: .error), batchLimit: batchLimit)
+      settings: settings, metrics: metrics, log: Log(level: .error), batchLimit: batchLimit,
+      topicLimit: topicLimit)
   }
 
-  func send(_ content: Content, tag: UInt64) throws -> SendOutcome {
-    try content.lend { try sink.send($0, tag: tag) }
+  /// Asks the gate, and sends where it lets the record pass.
+  func send(_ content: Content, tag: UInt64) throws -> Outcome {
+    try content.lend { record in
+      let event = GateEvent(record: record, place: EventSequence(commitLSN: .zero, index: 0), outstanding: 0)
+      wait = nil
+      switch try sink.answer(event) {
+      case .pass: break
+      case .wait(let wait):
+        self.wait = wait
+        return .held
+      case .skip, .divert: throw TimedOut(description: "the sink neither passes the record nor holds it")
+      }
+      switch try sink.send(record, tag: tag) {
+      case .accepted: return .accepted
+      case .full: return .full
+      case .notAdmitted: return .held
+      }
+    }
   }
 
   /// Sends, and while the sink says no, drains and tries again.
@@ -91,10 +114,11 @@ final class SinkDriver {
       switch try send(content, tag: tag) {
       case .accepted: return
       case .full: try turn()
-      case .held: try turn(milliseconds: MonotonicTime.now().milliseconds(until: sink.retryTime, limit: 200))
+      case .held:
+        try turn(milliseconds: MonotonicTime.now().milliseconds(until: wait?.until ?? .never, limit: 200))
       }
       if Date() > deadline {
-        throw TimedOut(description: "record \(tag) was not accepted: \(metrics.hold ?? "no hold")")
+        throw TimedOut(description: "record \(tag) was not accepted: \(hold ?? "no hold")")
       }
     }
   }

@@ -13,7 +13,7 @@ private func simulate(_ world: World) throws {
       mappings: [OutboxMapping()], database: "db", store: SimulatedStore(world), metrics: metrics, stop: stop,
       log: log)
     relay.reset(to: LSN(world.journal))
-    relay.examine(with: SimulatedLook(world))
+    relay.examine(with: SimulatedSight(world))
     return relay
   }
   var current = relay()

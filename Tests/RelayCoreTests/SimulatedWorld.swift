@@ -227,11 +227,15 @@ final class SimulatedSink: RecordSink {
   }
 
   var descriptor: Int32 { ready.value }
-  var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
+  /// The topic is now and then held.
+  func answer(_ event: GateEvent) -> GateAnswer {
+    guard world.random.chance(40) else { return .pass }
+    return .wait(world.wait)
+  }
 
   func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
-    if !world.isAdmitted { world.faults.append("a record is sent before the first look") }
-    if world.random.chance(40) { return .held }
+    if !world.isAdmitted { world.faults.append("a record is sent before the first sight") }
+    if world.random.chance(40) { return .notAdmitted }
     if partitions.reduce(0, { $0 + $1.count }) >= capacity { return .full }
     let copy = CopiedRecord(record)
     let key = copy.keyText ?? ""
@@ -266,20 +270,19 @@ final class SimulatedSink: RecordSink {
 }
 
 /// Often has no answer at once.
-final class SimulatedLook: FirstLook {
+final class SimulatedSight: FirstSight {
   private let world: World
+  private(set) var isDone = false
   init(_ world: World) {
     self.world = world
     world.isAdmitted = false
   }
 
-  var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
-
-  func admits(_ record: Record) -> Bool {
+  func answer(_ event: GateEvent) -> GateAnswer {
     world.steps += 1
-    if world.isAdmitted { world.faults.append("a second look") }
-    world.isAdmitted = world.random.chance(3)
-    return world.isAdmitted
+    isDone = isDone || world.random.chance(3)
+    world.isAdmitted = isDone
+    return isDone ? .pass : .wait(world.wait)
   }
 }
 
@@ -288,23 +291,24 @@ final class SimulatedTails: DeliveredEvents {
   private let world: World
   init(_ world: World) { self.world = world }
 
-  var retryTime: MonotonicTime { MonotonicTime(nanoseconds: 0) }
-  private(set) var hasBlocked = false
-
-  func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
+  func recognize(_ record: Record, _ place: EventSequence) -> Recognition {
     world.steps += 1
-    hasBlocked = world.random.chance(10)
-    if world.random.chance(5) { return nil }
+    if world.random.chance(5) { return .wait(world.wait) }
     let id = CopiedRecord(record).header("ce_id") ?? ""
-    if sequence.commitLSN.rawValue > world.recognizedThrough {
+    if place.commitLSN.rawValue > world.recognizedThrough {
       world.faults.append("\(id) is asked for, which nothing can have delivered before")
     }
-    // The sequence must be that of this event.
-    let transaction = world.transactions.first { $0.commitLSN == sequence.commitLSN.rawValue }
-    if transaction?.events[Int(sequence.index)].id != id {
-      world.faults.append("\(id) is asked for as \(sequence)")
+    // The place must be that of this event.
+    let transaction = world.transactions.first { $0.commitLSN == place.commitLSN.rawValue }
+    if transaction?.events[Int(place.index)].id != id {
+      world.faults.append("\(id) is asked for as \(place)")
     }
     if world.doubts, world.random.chance(3) { return .unknown }
     return world.delivered.contains(id) ? .there : .absent
   }
+}
+
+extension World {
+  /// A wait that is over at once.
+  var wait: GateWait { GateWait(for: "an answer", "there is none yet", until: MonotonicTime(nanoseconds: 0)) }
 }

@@ -8,10 +8,13 @@ public final class OutboxdProcess {
   public let process: ChildProcess
 
   /// Writes the configuration and starts `outboxd run`.
-  public init(_ configuration: RelayConfiguration, environment: [String: String] = [:]) throws {
+  /// - Parameter binary: nil: the one under test.
+  public init(
+    _ configuration: RelayConfiguration, environment: [String: String] = [:], binary: String? = nil
+  ) throws {
     configurationPath = try configuration.write()
     process = try ChildProcess(
-      [try Self.binary(), "run", "--config", configurationPath], environment: environment,
+      [try binary ?? Self.binary(), "run", "--config", configurationPath], environment: environment,
       folder: TestFolder.make("outboxd"))
   }
 

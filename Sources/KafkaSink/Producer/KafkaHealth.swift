@@ -1,6 +1,6 @@
 // Owns: what is known of the connection to Kafka, and what of it stands in the metrics: brokers up, the
-// reason why records wait, the reason why Kafka refuses outboxd.
-// Must not know: records and topics; a missing topic's text is handed to it.
+// reason why what was sent waits, the reason why Kafka refuses outboxd.
+// Must not know: records and topics.
 import CRdkafka
 import RelayCore
 import Synchronization
@@ -22,9 +22,7 @@ struct KafkaHealth {
   private var transport: String?
   private var certificate: String?
   private var denial: (error: RelayError, since: MonotonicTime)?
-  /// Why a record for a topic waits. Nil: none does.
-  var topicHold: String?
-  private var publishedHold: String?
+  private var publishedFault: String?
   /// Records in flight, and for how many seconds none was acknowledged. Nil: that is not long.
   private var stall: (events: Int, seconds: Int)?
 
@@ -116,14 +114,13 @@ struct KafkaHealth {
     if up == 0, brokersUp > 0, metrics.hasReachedSink.exchange(true, ordering: .relaxed) {
       metrics.sinkReconnects.wrappingAdd(1, ordering: .relaxed)
     }
-    var hold = topicHold
-    if hold == nil, brokersUp == 0 { hold = Self.awayText(reason) }
-    if hold == nil, let stall {
-      hold = Self.stallText(events: stall.events, seconds: stall.seconds, brokers: brokersUp)
-    }
-    guard hold != publishedHold else { return }
-    publishedHold = hold
-    metrics.hold = hold
+    let fault =
+      brokersUp == 0
+      ? Self.awayText(reason)
+      : stall.map { Self.stallText(events: $0.events, seconds: $0.seconds, brokers: brokersUp) }
+    guard fault != publishedFault else { return }
+    publishedFault = fault
+    metrics.sinkFault = fault
   }
 
   static func stallText(events: Int, seconds: Int, brokers: Int) -> String {
@@ -142,6 +139,6 @@ struct KafkaHealth {
   /// The producer is gone.
   func withdraw() {
     metrics.kafkaBrokersUp.store(0, ordering: .relaxed)
-    if publishedHold != nil { metrics.hold = nil }
+    if publishedFault != nil { metrics.sinkFault = nil }
   }
 }

@@ -17,12 +17,15 @@ public final class KafkaSink: RecordSink {
   /// Topics beyond this are summed as `other` in the metrics.
   static let countedTopics = 200
 
-  let handle: ProducerHandle
-  private let metrics: RelayMetrics
+  private(set) var handle: ProducerHandle
+  private let settings: KafkaSettings
+  /// Topics of a producer until it is replaced.
+  let topicLimit: Int
+  let metrics: RelayMetrics
   let log: Log
   let missingTopic: KafkaSettings.MissingTopic
   private let messageLimit: Int
-  private let batchLimit: BatchLimit
+  let batchLimit: BatchLimit
   /// For commands in a remedy.
   let broker: String
   /// What may be queued and in flight, headers and bookkeeping included. librdkafka's own limit counts payloads.
@@ -30,34 +33,32 @@ public final class KafkaSink: RecordSink {
   var topics: TopicTable
   var survey = TopicSurvey()
   var window: InFlightWindow
-  /// Microseconds that the last `hasten` was too short.
+  /// Microseconds that the last `flush` was too short.
   private var unslept: UInt32 = 0
   var health: KafkaHealth
-  private let arguments: ProduceArguments
+  let arguments: ProduceArguments
   /// False where the operator has set how long to linger.
-  private let isHastened: Bool
+  private let flushesEarly: Bool
   /// Counts of the producers before this one.
-  private let earlierTopics: [String: UInt64]
+  private var earlierTopics: [String: UInt64]
   private var publishedTopics: UInt64 = 0
-  private var publishTime = MonotonicTime(nanoseconds: 0)
-  private var delivered: UInt64 = 0
-  private var inFlight = 0
-  private var inFlightBytes = 0
-  private var lastTag: UInt64 = 0
+  var publishTime = MonotonicTime(nanoseconds: 0)
+  var delivered: UInt64 = 0
+  var inFlight = 0
+  var inFlightBytes = 0
+  var lastTag: UInt64 = 0
   /// Seen in the deliveries since the producer became fatal, or just before.
-  private var sawRejection = false
-  private var isFatal = false
+  var sawRejection = false
+  var isFatal = false
   /// Undelivered without a fault of their own, and the events that they live in. Empty between drains.
-  private var consequences: [(message: UnsafePointer<rd_kafka_message_t>, tag: UInt64)] = []
-  private var keptEvents: [OpaquePointer] = []
+  var consequences: [(message: UnsafePointer<rd_kafka_message_t>, tag: UInt64)] = []
+  var keptEvents: [OpaquePointer] = []
   /// A batch of several records that a topic found too large.
-  private var refusedBatch: RefusedBatch?
+  var refusedBatch: RefusedBatch?
   /// Since when nothing was delivered although records are in flight.
-  private var stall = (delivered: UInt64(0), since: MonotonicTime.now())
-  private var hasToldStall = false
+  var stall = (delivered: UInt64(0), since: MonotonicTime.now())
+  var hasToldStall = false
   private var isAbandoned = false
-
-  public internal(set) var retryTime = MonotonicTime(nanoseconds: 0)
 
   public var descriptor: Int32 { handle.descriptor }
   /// For tests that provoke what a broker cannot.
@@ -68,8 +69,15 @@ public final class KafkaSink: RecordSink {
   /// - Throws: `configurationInvalid` with all faults of the properties; `sinkDenied` where a file with a
   ///   secret, certificate or key cannot be used.
   /// - Parameter batchLimit: what the producers before this one have learnt.
-  public init(
+  public convenience init(
     settings: KafkaSettings, metrics: RelayMetrics, log: Log, batchLimit: BatchLimit = BatchLimit()
+  ) throws(RelayError) {
+    try self.init(
+      settings: settings, metrics: metrics, log: log, batchLimit: batchLimit, topicLimit: 10_000)
+  }
+
+  init(
+    settings: KafkaSettings, metrics: RelayMetrics, log: Log, batchLimit: BatchLimit, topicLimit: Int
   ) throws(RelayError) {
     let faults = KafkaProperties.faults(settings)
     if !faults.isEmpty {
@@ -77,8 +85,9 @@ public final class KafkaSink: RecordSink {
         faults.allSatisfy(\.isFile) ? .sinkDenied : .configurationInvalid,
         faults.map { "kafka.properties: \($0.property) \($0.reason)" }.joined(separator: "; "))
     }
-    handle = try ProducerHandle(
-      settings, overriding: batchLimit.bytes.map { [("batch.size", String($0))] } ?? [])
+    handle = try Self.makeHandle(settings, batchLimit)
+    self.settings = settings
+    self.topicLimit = topicLimit
     self.batchLimit = batchLimit
     self.metrics = metrics
     self.log = log
@@ -90,13 +99,30 @@ public final class KafkaSink: RecordSink {
     topics = TopicTable(client: handle.client)
     health = KafkaHealth(metrics: metrics, mechanism: KafkaProperties.mechanism(settings) ?? "")
     arguments = ProduceArguments()
-    isHastened = KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
+    flushesEarly = KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
     earlierTopics = metrics.topics
     if let cluster = rd_kafka_clusterid(handle.client, Self.patience) {
       rd_kafka_mem_free(handle.client, cluster)
       health.noteAnswer()
     }
     health.publish()
+  }
+
+  private static func makeHandle(
+    _ settings: KafkaSettings, _ batchLimit: BatchLimit
+  ) throws(RelayError) -> ProducerHandle {
+    try ProducerHandle(settings, overriding: batchLimit.bytes.map { [("batch.size", String($0))] } ?? [])
+  }
+
+  /// Replaces the producer by one that has met no topic. Nothing may be in flight.
+  func renew() throws(RelayError) {
+    let next = try Self.makeHandle(settings, batchLimit)
+    publishTopics()
+    earlierTopics = metrics.topics
+    topics.destroy()
+    handle = next
+    topics = TopicTable(client: handle.client)
+    log.info("the producer is replaced, as it has met \(topicLimit) topics")
   }
 
   deinit {
@@ -112,7 +138,7 @@ public final class KafkaSink: RecordSink {
 
   public func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
     let index = try topics.index(of: record.topic)
-    if !topics.exists(index), try !admit(index) { return .held }
+    guard topics.exists(index) else { return .notAdmitted }
     if window.holdsBack(inFlight) { return .full }
     // Built before it is known whether there is room: to go through the headers once more would cost each record, and
     // there is no room only once a turn.
@@ -166,11 +192,11 @@ public final class KafkaSink: RecordSink {
     if isFull { return .full }
     switch KafkaFailure(code) {
     case .right:
-      hold(index, reason: deniedText(topics.name(index)), milliseconds: 100)
-      return .held
+      topics.hold(index, reason: deniedText(topics.name(index)), milliseconds: 100)
+      return .notAdmitted
     case .topicMissing, .passing:
-      hold(index, reason: Self.missingText(topics.name(index)), milliseconds: 100)
-      return .held
+      topics.hold(index, reason: Self.missingText(topics.name(index)), milliseconds: 100)
+      return .notAdmitted
     case .size:
       throw KafkaFailure.tooLarge(topic: topics.name(index), sizes: record.sizes, limit: messageLimit)
     default:
@@ -179,172 +205,10 @@ public final class KafkaSink: RecordSink {
     }
   }
 
-  // MARK: Deliveries
-
-  public func drain(_ settle: (Delivery) -> Void) throws(RelayError) {
-    handle.clearDescriptor()
-    while let event = handle.nextEvent() { take(event, settle) }
-    if isFatal { awaitCulprit(settle) }
-    if !consequences.isEmpty { settleConsequences(settle) }
-    arguments.setTime()
-    let now = MonotonicTime.now()
-    window.observe(delivered: delivered, now: now)
-    metrics.inFlightBytes.store(inFlightBytes, ordering: .relaxed)
-    health.note(connected: handle.brokers.count, now: now)
-    observeStall(now)
-    health.publish()
-    if now >= publishTime {
-      publishTime = now.advanced(milliseconds: 1000)
-      publishTopics()
-    }
-    if isFatal, let (code, reason) = handle.fatalError {
-      throw KafkaFailure.fatal(code, reason: reason, broker: broker)
-    }
-    if let refusal = health.refusal(now: now) { throw refusal }
-  }
-
-  private func observeStall(_ now: MonotonicTime) {
-    if delivered != stall.delivered || inFlight == 0 { stall = (delivered, now) }
-    health.note(unacknowledged: inFlight, since: stall.since, now: now)
-    guard health.isStalled != hasToldStall else { return }
-    hasToldStall = health.isStalled
-    if hasToldStall {
-      log.warning(
-        "Kafka does not acknowledge what it was sent", ("events", String(inFlight)),
-        ("seconds", String(KafkaHealth.acknowledgementTime / 1000)),
-        ("brokers_connected", String(health.brokersUp)))
-    } else {
-      log.notice("Kafka acknowledges again, or is not connected any more")
-    }
-  }
-
-  /// Handles the event and destroys it, or keeps it for `settleConsequences`.
-  private func take(_ event: OpaquePointer, _ settle: (Delivery) -> Void) {
-    let known = consequences.count
-    switch rd_kafka_event_type(event) {
-    case RD_KAFKA_EVENT_DR:
-      // librdkafka tells of a refused batch as a whole.
-      let count = rd_kafka_event_message_count(event)
-      while let message = rd_kafka_event_message_next(event) { self.settle(message, ofBatch: count, settle) }
-    case RD_KAFKA_EVENT_ERROR:
-      takeError(event)
-    case RD_KAFKA_EVENT_LOG:
-      if let line = handle.logLine(event) {
-        health.note(logLine: line.text)
-        // A refusal is told once for each attempt, with its remedy, by whoever takes `sinkDenied`.
-        let level = KafkaHealth.isRefusal(logLine: line.text) ? min(line.level, .debug) : line.level
-        log.write(level, "Kafka client: \(line.facility)", [("text", line.text)])
-      }
-    default:
-      break
-    }
-    if consequences.count == known { rd_kafka_event_destroy(event) } else { keptEvents.append(event) }
-  }
-
-  @inline(__always)
-  private func settle(
-    _ message: UnsafePointer<rd_kafka_message_t>, ofBatch count: Int, _ settle: (Delivery) -> Void
-  ) {
-    // SAFETY: the message lives until its event is destroyed, after this call.
-    let (tag, bytes) = RecordCost.unpack(UInt64(UInt(bitPattern: message.pointee._private)), lastTag: lastTag)
-    inFlight -= 1
-    inFlightBytes -= bytes
-    guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR else {
-      settleFailure(message, tag: tag, ofBatch: count, settle)
-      return
-    }
-    delivered &+= 1
-    TopicTable.countDelivery(to: message.pointee.rkt)
-    health.noteAnswer()
-    settle(Delivery(tag: tag, failure: nil))
-  }
-
-  private func settleFailure(
-    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, ofBatch count: Int,
-    _ settle: (Delivery) -> Void
-  ) {
-    let failure = KafkaFailure(message.pointee.err)
-    switch failure {
-    case .size where count > 1:
-      sawRejection = true
-      refusedBatch = refusedBatch ?? RefusedBatch(code: message.pointee.err, records: count)
-      refusedBatch?.add(message)
-      consequences.append((message, tag))
-    case .topicMissing, .unreachable, .passing, .producer:
-      consequences.append((message, tag))
-    default:
-      sawRejection = true
-      tell(message, tag: tag, settle, mayBeNeighbour: failure.kind == .recordRejected && count > 1)
-    }
-  }
-
-  private func tell(
-    _ message: UnsafePointer<rd_kafka_message_t>, tag: UInt64, _ settle: (Delivery) -> Void,
-    mayBeNeighbour: Bool = false, because cause: RelayError? = nil
-  ) {
-    UndeliveredRecord.read(message) { record, topic in
-      let error =
-        cause
-        ?? KafkaFailure.record(
-          message.pointee.err, topic: topic, partition: message.pointee.partition, sizes: record.sizes,
-          broker: broker)
-      settle(
-        Delivery(
-          tag: tag, failure: DeliveryFailure(error: error, mayBeNeighbour: mayBeNeighbour, record: record)))
-    }
-  }
-
-  /// A fatal error takes many records down that nothing is wrong with, and their reports may come before
-  /// that of the one which caused it. They are told last.
-  private func settleConsequences(_ settle: (Delivery) -> Void) {
-    let cause = refusedBatch.map { reduceBatches($0) }
-    // SAFETY: a message lives until its event, which was kept, is destroyed below.
-    for (message, tag) in consequences { tell(message, tag: tag, settle, because: cause) }
-    consequences.removeAll()
-    for event in keptEvents { rd_kafka_event_destroy(event) }
-    keptEvents.removeAll()
-    refusedBatch = nil
-  }
-
-  /// What comes of a batch that was too large: the next producer has smaller ones.
-  private func reduceBatches(_ batch: RefusedBatch) -> RelayError {
-    let topicLimit = handle.configuration(
-      of: RD_KAFKA_RESOURCE_TOPIC, batch.topic, milliseconds: Self.patience)?["max.message.bytes"].flatMap {
-        Int($0)
-      }
-    let limit = batchLimit.shrink(handle.number("batch.size"), batch: batch.bytes, topicLimit: topicLimit)
-    return KafkaFailure.batchTooLarge(
-      batch.code, topic: batch.topic, topicLimit: topicLimit, records: batch.records, limit: limit,
-      broker: broker)
-  }
-
-  private func takeError(_ event: OpaquePointer) {
-    let code = rd_kafka_event_error(event)
-    if code == RD_KAFKA_RESP_ERR__FATAL || rd_kafka_event_error_is_fatal(event) != 0 {
-      isFatal = true
-      return
-    }
-    // SAFETY: the text lives until the event is destroyed, and is copied here.
-    let reason = rd_kafka_event_error_string(event).map { String(cString: $0) } ?? KafkaFailure.text(code)
-    health.note(code, reason: reason, now: .now())
-  }
-
-  /// The fatal error is told before the delivery of the record that caused it. Without that delivery the
-  /// next producer would fail on the same record, for ever.
-  private func awaitCulprit(_ settle: (Delivery) -> Void) {
-    guard handle.fatalError?.code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE else { return }
-    let deadline = MonotonicTime.now().advanced(milliseconds: Self.fatalPatience)
-    while !sawRejection, inFlight > 0, MonotonicTime.now() < deadline {
-      if let event = handle.nextEvent(milliseconds: 10) { take(event, settle) }
-    }
-    // The rest of the same batch comes in the same event, or in those that already wait.
-    while let event = handle.nextEvent() { take(event, settle) }
-  }
-
   /// While `rd_kafka_flush` waits, librdkafka does not linger; it waits for its time in full, because deliveries
   /// count as outstanding until `drain` has taken them.
-  public func hasten(sleeping microseconds: UInt32) {
-    guard isHastened, inFlight > 0 else {
+  public func flush(sleeping microseconds: UInt32) {
+    guard flushesEarly, inFlight > 0 else {
       usleep(microseconds)
       return
     }
@@ -364,7 +228,7 @@ public final class KafkaSink: RecordSink {
     metrics.inFlightBytes.store(0, ordering: .relaxed)
   }
 
-  private func publishTopics() {
+  func publishTopics() {
     guard delivered != publishedTopics else { return }
     publishedTopics = delivered
     var counts = earlierTopics

@@ -4,7 +4,7 @@ import CRdkafka
 import Glibc
 import RelayCore
 
-/// Topic bytes to an index, by open addressing. Topics are never removed.
+/// Topic bytes to an index, by open addressing. Topics go with their client: librdkafka itself lets go of none.
 struct TopicTable {
   enum State: Equatable {
     /// Not asked yet, or no longer sure.
@@ -35,6 +35,8 @@ struct TopicTable {
   private let client: OpaquePointer
   private let seed = UInt64.random(in: .min ... .max)
   private(set) var entries: [Entry] = []
+  /// By index: why records of a topic are held.
+  private(set) var reasons: [Int: String] = [:]
   /// Of all topics that exist.
   private(set) var partitions = 0
   /// Index + 1 of an entry, 0 where free. A power of two, at most half full.
@@ -58,8 +60,20 @@ struct TopicTable {
   /// The topic's index; the topic is added when it is new.
   /// - Throws: `recordRejected` where librdkafka does not take the name.
   mutating func index(of name: LentBytes) throws(RelayError) -> Int {
+    if let index = find(name) { return index }
+    last = try add(name, hash: Self.hash(name, seed: seed))
+    return last
+  }
+
+  /// Nil for a topic that is new.
+  @inline(__always)
+  mutating func find(_ name: LentBytes) -> Int? {
     // Rows of one table mostly go to one topic.
     if last >= 0, matches(entries[last], name) { return last }
+    return search(name)
+  }
+
+  private mutating func search(_ name: LentBytes) -> Int? {
     let hash = Self.hash(name, seed: seed)
     var slot = Int(truncatingIfNeeded: hash) & (slots.count - 1)
     while slots[slot] != 0 {
@@ -70,8 +84,7 @@ struct TopicTable {
       }
       slot = (slot + 1) & (slots.count - 1)
     }
-    last = try add(name, hash: hash)
-    return last
+    return nil
   }
 
   @inline(__always)
@@ -173,13 +186,15 @@ struct TopicTable {
     entries[index].partitions = count
     entries[index].state = .exists
     entries[index].attempts = 0
+    reasons[index] = nil
   }
 
-  /// The topic is asked for again at `retryTime`.
-  mutating func markUnknown(_ index: Int, retryTime: MonotonicTime) {
+  /// Records of the topic wait, and it is asked for again after so many milliseconds.
+  mutating func hold(_ index: Int, reason: String, milliseconds: Int) {
     entries[index].state = .unknown
     entries[index].attempts += 1
-    entries[index].retryTime = retryTime
+    entries[index].retryTime = MonotonicTime.now().advanced(milliseconds: milliseconds)
+    reasons[index] = reason
   }
 
   /// Counts an acknowledged record.

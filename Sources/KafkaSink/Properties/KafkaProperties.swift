@@ -57,7 +57,7 @@ public enum KafkaProperties {
       ("partitioner", "murmur2_random"),
       ("compression.codec", "lz4"),
       // For a backlog, whose requests are the larger and the fewer. Events that come singly do not wait for it:
-      // see `KafkaSink.hasten`.
+      // see `KafkaSink.flush`.
       ("queue.buffering.max.ms", "3"),
       ("queue.buffering.max.messages", String(queueMessages)),
       ("queue.buffering.max.kbytes", String(queueKilobytes(settings))),

@@ -7,7 +7,7 @@ import Synchronization
 
 /// Reads a few messages from the end of each partition of the first record's topic, before that record is sent. Where
 /// the topic cannot be read, nothing is known, and the record is sent.
-public final class OriginCheck: FirstLook {
+public final class OriginCheck: FirstSight {
   /// An event that Kafka holds under the source of the record.
   public struct Event: Sendable {
     public var topic: String
@@ -30,8 +30,7 @@ public final class OriginCheck: FirstLook {
   private let judge: ([Event]) throws(RelayError) -> Void
   private var reader: TailReader?
   private var attempts = 0
-  public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
-  /// True once the look was taken, or cannot be.
+  /// True once the topic was examined, or cannot be.
   public private(set) var isDone = false
 
   /// - Parameters:
@@ -48,7 +47,9 @@ public final class OriginCheck: FirstLook {
     self.judge = judge
   }
 
-  public func admits(_ record: Record) throws(RelayError) -> Bool {
+  public func answer(_ event: GateEvent) throws(RelayError) -> GateAnswer {
+    if isDone { return .pass }
+    let record = event.record
     let topic = String(decoding: record.topic, as: UTF8.self)
     guard let source = EventShape.bytes(of: .source, in: record).map(Array.init) else { return finish() }
     let found: [Event]
@@ -56,32 +57,34 @@ public final class OriginCheck: FirstLook {
       guard let events = try read(topic, source) else { return finish() }
       found = events
     } catch {
-      return isUnknown(topic, error)
+      return unknown(topic, error)
     }
     if !found.isEmpty { try judge(found) }
     return finish()
   }
 
-  private func finish() -> Bool {
+  private func finish() -> GateAnswer {
     isDone = true
     reader = nil
-    metrics.busyWith = nil
-    return true
+    return .pass
   }
 
-  private func isUnknown(_ topic: String, _ failure: TailReader.Failure) -> Bool {
+  private func unknown(_ topic: String, _ failure: TailReader.Failure) -> GateAnswer {
     switch failure {
     case .missing: return finish()
     case .refused(let code): tell(topic, KafkaFailure.text(code))
     case .notNow(let code):
-      retryTime = MonotonicTime.now().advanced(milliseconds: 500)
-      metrics.busyWith =
-        "looking for events of another server in topic \"\(topic)\": the consumer has no answer: \(KafkaFailure.text(code))"
       // A broker that takes longer than the first question waited would else never be heard.
       reader?.patience = KafkaSink.patience(attempts: 1)
       // While the producer has no connection either, nothing can be sent.
       if metrics.kafkaBrokersUp.load(ordering: .relaxed) > 0 { attempts += 1 }
-      guard attempts > Self.attemptLimit else { return false }
+      guard attempts > Self.attemptLimit else {
+        return .wait(
+          GateWait(
+            for: "the search for events of another server",
+            "looking for events of another server in topic \"\(topic)\": the consumer has no answer: "
+              + KafkaFailure.text(code), until: MonotonicTime.now().advanced(milliseconds: 500)))
+      }
       tell(topic, KafkaFailure.text(code))
     }
     return finish()

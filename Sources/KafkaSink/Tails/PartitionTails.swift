@@ -61,7 +61,7 @@ public final class PartitionTails: DeliveredEvents {
   private let lastTopic = TopicMemory()
   private var lastNewest: EventSequence?
   /// What is answered for an event behind it, once one was asked for.
-  private var lastBeyond: Presence?
+  private var lastBeyond: Recognition?
   private var attempts: [String: Int] = [:]
   private var spent = 0
   private var kept = 0
@@ -72,9 +72,6 @@ public final class PartitionTails: DeliveredEvents {
   private(set) var knowsTopics = false
   /// Topics that were told of.
   private var told: Set<String> = []
-
-  public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
-  public private(set) var hasBlocked = false
 
   /// - Parameters:
   ///   - after: where the stream starts. Events of transactions that committed before it are of no interest.
@@ -96,33 +93,34 @@ public final class PartitionTails: DeliveredEvents {
     self.log = log
   }
 
-  deinit { metrics.busyWith = nil }
-
   /// Whether a consumer was made.
   var hasLooked: Bool { readers != nil }
   /// Topics that the consumer holds.
   var heldTopics: Int { readers?.ends.topicCount ?? 0 }
 
-  public func presence(of record: Record, _ sequence: EventSequence) -> Presence? {
-    hasBlocked = false
+  public func recognize(_ record: Record, _ sequence: EventSequence) -> Recognition {
     // Behind the newest event there is none: after a clean stop, all that was committed meanwhile.
     if let lastBeyond, lastNewest.map({ sequence > $0 }) ?? true, lastTopic.topic(of: record.topic) != nil {
       return lastBeyond
     }
     let name = String(decoding: record.topic, as: UTF8.self)
     if topics[name] == nil {
-      hasBlocked = true
-      metrics.busyWith = metrics.busyWith ?? Self.comparing(name)
-      guard let tail = look(name) else { return nil }
-      metrics.busyWith = nil
-      topics[name] = tail
+      switch examine(name) {
+      case .tail(let tail): topics[name] = tail
+      case .later(let reason):
+        return .wait(
+          GateWait(
+            for: "the comparison with Kafka", reason,
+            until: MonotonicTime.now().advanced(milliseconds: Self.interval)))
+      }
     }
     let newest = topics[name]?.newest
     lastTopic.remember(record.topic, of: record.topic)
     lastNewest = newest
     guard let newest, sequence <= newest else {
-      lastBeyond = answer(name, to: .beyond)
-      return lastBeyond
+      let answer = answer(name, to: .beyond)
+      lastBeyond = answer
+      return answer
     }
     lastBeyond = nil
     let event = TailEvent(sequence, content: TailMessage.content(of: record))
@@ -130,7 +128,7 @@ public final class PartitionTails: DeliveredEvents {
   }
 
   /// What follows from a finding. The first event of a topic that may come twice is told of.
-  private func answer(_ name: String, to finding: TopicTail.Finding) -> Presence {
+  private func answer(_ name: String, to finding: TopicTail.Finding) -> Recognition {
     let topic = topics[name]
     switch finding {
     case .there: return .there
@@ -157,8 +155,21 @@ public final class PartitionTails: DeliveredEvents {
 
   // MARK: The first sight of a topic
 
-  /// Nil: ask again at `retryTime`.
-  private func look(_ name: String) -> TopicTail? {
+  private enum Examination {
+    case tail(TopicTail)
+    /// Kafka does not answer now; the reason.
+    case later(String)
+  }
+
+  /// The reason is shown while this blocks.
+  private func examine(_ name: String) -> Examination {
+    let shown = metrics.hold
+    metrics.hold = shown ?? Self.comparing(name)
+    defer { metrics.hold = shown }
+    return look(name)
+  }
+
+  private func look(_ name: String) -> Examination {
     guard spent < totalPatience else {
       return unclear("\(totalPatience / 1000) s were spent on it and on other topics")
     }
@@ -174,7 +185,7 @@ public final class PartitionTails: DeliveredEvents {
       try awaitStillness(&partitions, of: name, readers.ends)
       let tail = read(name, partitions, readers.log, since: start)
       spent += start.milliseconds(until: .now(), limit: .max)
-      return tail
+      return .tail(tail)
     } catch {
       return failed(name, error, readers.ends, since: start)
     }
@@ -214,24 +225,23 @@ public final class PartitionTails: DeliveredEvents {
 
   private func failed(
     _ name: String, _ failure: TailReader.Failure, _ reader: TailReader, since start: MonotonicTime
-  ) -> TopicTail? {
+  ) -> Examination {
     let attempt = attempts[name, default: 0] + 1
     attempts[name] = attempt
-    retryTime = MonotonicTime.now().advanced(milliseconds: Self.interval)
     switch failure {
     case .missing:
       if attempt > 1 { knowsTopics = true }
-      return knowsTopics ? TopicTail(doubt: doubt) : nil
+      return knowsTopics ? .tail(TopicTail(doubt: doubt)) : .later(Self.comparing(name))
     case .notNow(let code):
       let reason = reader.trouble.map { "\(KafkaFailure.text(code)) (\($0))" } ?? KafkaFailure.text(code)
-      metrics.busyWith = "\(Self.comparing(name)): the consumer has no answer: \(reason)"
+      let wait = "\(Self.comparing(name)): the consumer has no answer: \(reason)"
       // A broker that takes longer than the first question waited would else never be heard.
       reader.patience = KafkaSink.patience(attempts: 1)
       // While the producer has no connection either, nothing can be sent, and the time does not count.
       guard metrics.kafkaBrokersUp.load(ordering: .relaxed) > 0 else {
         attempts[name] = attempt - 1
         knowsTopics = false
-        return nil
+        return .later(wait)
       }
       if attempt == Self.loudAttempt {
         log.warning(
@@ -240,9 +250,9 @@ public final class PartitionTails: DeliveredEvents {
           ("waits_at_most_seconds", String(totalPatience / 1000)))
       }
       spent += start.milliseconds(until: .now(), limit: .max) + Self.interval
-      return spent >= totalPatience ? unclear(reason) : nil
+      return spent >= totalPatience ? unclear(reason) : .later(wait)
     case .refused(let code):
-      return TopicTail(doubt: refusal(name, code))
+      return .tail(TopicTail(doubt: refusal(name, code)))
     }
   }
 
@@ -326,8 +336,8 @@ public final class PartitionTails: DeliveredEvents {
 
   // MARK: What is not clear
 
-  private func unclear(_ reason: String, remedy: String? = nil) -> TopicTail {
-    TopicTail(doubt: .init(reason: reason, remedy: remedy))
+  private func unclear(_ reason: String, remedy: String? = nil) -> Examination {
+    .tail(TopicTail(doubt: .init(reason: reason, remedy: remedy)))
   }
 
   private func refusal(_ name: String, _ code: rd_kafka_resp_err_t) -> TopicTail.Doubt {

@@ -97,13 +97,8 @@ public final class ReplicationStream: ChangeSource {
     Checkpoint(lsn: lsn, systemIdentifier: systemIdentifier, timeline: timeline)
   }
 
-  public var descriptor: Int32 {
-    if awaitedLook != nil, let keeper { return keeper.lookDescriptor }
-    return connection.descriptor
-  }
-  public var waitsForLook: Bool { awaitedLook != nil }
-  // The descriptor of a look is always writable.
-  public var wantsWrite: Bool { awaitedLook == nil && connection.wantsWrite }
+  public var descriptor: Int32 { connection.descriptor }
+  public var wantsWrite: Bool { connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
   /// As it was when the row was committed: a table that was renamed since is known by its OID.
   public var relation: Relation {
@@ -116,7 +111,6 @@ public final class ReplicationStream: ChangeSource {
   /// - Throws: `sourceUnavailable` when the connection is gone; `slotLost`, `slotMissing`,
   ///   `publicationMissing`, `serverUnsuitable`, `sourceDenied` as the server says; `streamMalformed`.
   public func next() throws(RelayError) -> Change? {
-    if let look = awaitedLook, let keeper { return try relation(after: look, keeper) }
     guard let bytes = try connection.receive() else { return nil }
     switch try CopyMessage.decode(bytes) {
     case .walData(let payload):
@@ -126,16 +120,6 @@ public final class ReplicationStream: ChangeSource {
       case .commit(_, let endLSN, _):
         connection.transaction = nil
         seenLSN = max(seenLSN, endLSN)
-      case .relation:
-        // A table's shape comes again after each change of the publication, before the next row. Rows may have been
-        // left out before it, so none goes out before the publication has been looked at. One look serves for all
-        // shapes that had come when it was asked for.
-        if let keeper, readsBeforeLook != connection.socketReads {
-          awaitedLook = keeper.askForLook()
-          readsBeforeLook = connection.socketReads
-          lookDeadline = MonotonicTime.now().advanced(milliseconds: Self.lookLimit)
-          return try next()
-        }
       default: break
       }
       return change
@@ -150,27 +134,49 @@ public final class ReplicationStream: ChangeSource {
   }
 }
 
+// What is found beside the stream.
 extension ReplicationStream {
-  /// The shape that waits for a look at the publication. Nil: it goes on waiting. Where the second connection is away
-  /// the stream does not wait for it for ever: the watch finds later what there is to find.
-  private func relation(after look: UInt64, _ keeper: JournalKeeper) throws(RelayError) -> Change? {
+  /// A table's shape comes again after each change of the publication, before the next row. Rows may have been left out
+  /// before it, so none goes out before the publication has been checked. One check serves for all shapes that had come
+  /// when it was requested. Where the second connection is away the stream does not wait for it indefinitely: the watch
+  /// finds later what there is to find.
+  public func shapeWait() throws(RelayError) -> GateWait? {
+    guard let keeper else { return nil }
+    guard let look = awaitedLook ?? requestLook(keeper) else { return nil }
     if !keeper.hasLooked(look) {
-      guard MonotonicTime.now() >= lookDeadline else { return nil }
+      guard MonotonicTime.now() >= lookDeadline else {
+        return GateWait(
+          for: "the check of the publication",
+          "a table's shape has come: its rows wait until the publication has been checked",
+          until: lookDeadline,
+          descriptor: keeper.lookDescriptor, patience: 1_000)
+      }
       readsBeforeLook = nil
     }
     awaitedLook = nil
     if let fault = keeper.takeFault() { throw fault }
-    return .relation
+    return nil
   }
+
+  /// Nil: the last check serves for this shape, too.
+  private func requestLook(_ keeper: JournalKeeper) -> UInt64? {
+    guard readsBeforeLook != connection.socketReads else { return nil }
+    let look = keeper.askForLook()
+    awaitedLook = look
+    readsBeforeLook = connection.socketReads
+    lookDeadline = MonotonicTime.now().advanced(milliseconds: Self.lookLimit)
+    return look
+  }
+
+  /// What the watch on the database has found: `publicationMissing`, `publicationUnsuitable`, `journalUnusable`,
+  /// `sourceUnavailable`.
+  public func takeFault() -> RelayError? { keeper?.takeFault() }
 }
 
 // What the server is told.
 extension ReplicationStream {
-  /// - Throws: `sourceUnavailable` when the connection is gone or the server is silent; and what the watch on
-  ///   the database has found (`publicationMissing`, `publicationUnsuitable`, `journalUnusable`,
-  ///   `sourceUnavailable`).
+  /// - Throws: `sourceUnavailable` when the connection is gone or the server is silent.
   public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
-    if let fault = keeper?.takeFault() { throw fault }
     connection.adaptReceiveBuffer(now)
     if connection.wantsWrite {
       readsBeforeLook = nil

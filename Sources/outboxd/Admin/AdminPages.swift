@@ -81,7 +81,7 @@ final class AdminPages: Sendable {
     {
       reasons.append("Postgres is not connected")
     }
-    if let hold = metrics.hold { reasons.append(hold) }
+    reasons += metrics.waits
     if let busyWith = metrics.busyWith { reasons.append(busyWith) }
     if let fault, role != .standby { reasons.append(fault.description) }
     if role == .active { reasons += staleReasons(now) }
@@ -118,7 +118,7 @@ final class AdminPages: Sendable {
       .init("role", .text("\(role)")),
       .init("ready", .boolean(reasons.isEmpty)),
       .init("reasons", .array(reasons.map { .text($0) })),
-      .init("hold", .optional(metrics.hold)),
+      .init("hold", .optional(metrics.waits.first)),
       .init("fault", fault),
       .init("postgres", postgres(snapshot)),
       .init(

@@ -24,7 +24,7 @@ enum MetricTable {
       return AdminPages.roles.map { .init(labels: [("role", "\($0)")], value: $0 == role ? "1" : "0") }
     },
     gauge("outboxd_held", "1 while events wait for a topic or a broker.") {
-      $0.metrics.hold == nil ? 0 : 1
+      $0.metrics.waits.isEmpty ? 0 : 1
     },
     Metric(
       name: "outboxd_reconnects_total", kind: .counter,

@@ -63,7 +63,7 @@ struct JobDisplay: ~Copyable {
     var progress = JobProgress(
       done: meter.done.load(ordering: .relaxed), total: meter.total.load(ordering: .relaxed),
       read: metrics.eventsReceived.load(ordering: .relaxed), sent: sent,
-      milliseconds: (now.nanoseconds - start.nanoseconds) / 1_000_000, hold: metrics.hold)
+      milliseconds: (now.nanoseconds - start.nanoseconds) / 1_000_000, hold: metrics.waits.first)
     let first = samples.first.map { ($0.time, $0.sent) } ?? (now, sent)
     let nanoseconds = now.nanoseconds - first.0.nanoseconds
     if nanoseconds > 0 { progress.rate = Double(sent &- first.1) * 1e9 / Double(nanoseconds) }

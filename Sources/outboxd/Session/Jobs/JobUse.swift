@@ -23,7 +23,12 @@ final class JobUse: SessionUse {
   private(set) var isMarked = false
 
   var configuration: Configuration { job.configuration }
-  var options: RelayOptions { job.options }
+  var options: RelayOptions {
+    var options = job.options
+    // What is only counted need not wait.
+    if job.target != .count { options.rate = job.rate }
+    return options
+  }
   let reactions = ReactionTable.job
   var store: any CheckpointStore { checkpoints }
   var readingLimit: Int { min(configuration.relay.drainTimeout, Self.longestReading) }
@@ -87,9 +92,9 @@ final class JobUse: SessionUse {
     case .count:
       let counting = try CountingSink()
       self.counting = counting
-      return counting
+      sink = counting
     }
-    return job.rate.map { RateLimitedSink(sink, rate: $0) } ?? sink
+    return sink
   }
 
   /// A shutdown was asked for by a person, who may want to know of the job, and it may be a long time until Postgres is

@@ -11,7 +11,6 @@ final class CountingSink: RecordSink {
   init() throws(RelayError) { settled = try SettledTags() }
 
   var descriptor: Int32 { settled.descriptor }
-  var retryTime: MonotonicTime { .never }
 
   func send(_ record: Record, tag: UInt64) -> SendOutcome {
     counts.add(record)

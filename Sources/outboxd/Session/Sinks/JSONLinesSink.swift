@@ -56,7 +56,6 @@ final class JSONLinesSink: RecordSink {
   }
 
   var descriptor: Int32 { settled.descriptor }
-  var retryTime: MonotonicTime { .never }
 
   func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome {
     if let failure { throw failure }

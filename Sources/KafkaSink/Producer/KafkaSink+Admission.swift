@@ -1,17 +1,38 @@
-// Owns: whether a topic takes records, and how long they are held while it does not.
+// Owns: whether a topic takes records: the gate of the sink.
 // Must not know: records, deliveries.
 import CRdkafka
-import RelayCore
+public import RelayCore
 
 extension KafkaSink {
-  /// True when the topic exists. Otherwise it is held.
-  func admit(_ index: Int) throws(RelayError) -> Bool {
+  /// Passes events of topics that exist. Blocks for half a second at most, and only for a topic that is seen for the first
+  /// time, or is still missing.
+  /// - Throws: `topicMissing` where a missing topic is refused; `recordRejected` for a name that no topic can have.
+  public func answer(_ event: GateEvent) throws(RelayError) -> GateAnswer {
+    guard let index = topics.find(event.record.topic) else { return try meet(event.record.topic) }
+    return topics.exists(index) ? .pass : try examine(index)
+  }
+
+  /// A topic that is new. Rows may name any number of them, and the producer holds each until its own end: so after so
+  /// many it is replaced, once it has nothing in flight.
+  private func meet(_ topic: LentBytes) throws(RelayError) -> GateAnswer {
+    if topics.entries.count >= topicLimit {
+      guard inFlight == 0 else {
+        var wait = GateWait(
+          for: "acknowledgements",
+          "the producer has met \(topics.entries.count) topics, and is replaced once nothing is in flight",
+          outstanding: 0, patience: 1_000)
+        wait.flushes = true
+        return .wait(wait)
+      }
+      try renew()
+    }
+    return try examine(topics.index(of: topic))
+  }
+
+  private func examine(_ index: Int) throws(RelayError) -> GateAnswer {
     let now = MonotonicTime.now()
     let entry = topics.entries[index]
-    guard now >= entry.retryTime else {
-      retryTime = entry.retryTime
-      return false
-    }
+    guard now >= entry.retryTime else { return wait(index) }
     // With all brokers away an answer is not to be expected, and the loop has other things to do.
     let isHopeless = health.brokersUp == 0 && entry.attempts > 0
     let patience = isHopeless ? 50 : Self.patience(attempts: entry.attempts)
@@ -21,19 +42,25 @@ extension KafkaSink {
       ? survey.partitions(of: name, client: handle.client, milliseconds: patience, now: now) : nil
     switch listed.map(Result.success) ?? partitions(of: entry.topic, milliseconds: patience) {
     case .success(let partitions):
-      if health.topicHold != nil {
-        log.notice("topic found; resuming", ("topic", name))
-        health.topicHold = nil
-      }
+      if entry.attempts > 0 { log.notice("topic found; resuming", ("topic", name)) }
       topics.markExisting(index, partitions: partitions)
       window.serve(partitions: topics.partitions)
       health.noteAnswer()
       health.publish()
-      return true
+      return .pass
     case .failure(let failure):
       try hold(index, failure.code, attempts: entry.attempts)
-      return false
+      return wait(index)
     }
+  }
+
+  /// Records of a topic that is held wait until it is asked for again.
+  private func wait(_ index: Int) -> GateAnswer {
+    let entry = topics.entries[index]
+    return .wait(
+      GateWait(
+        for: health.brokersUp == 0 ? "Kafka" : "a topic", topics.reasons[index] ?? "", until: entry.retryTime)
+    )
   }
 
   private struct Unavailable: Error { var code: rd_kafka_resp_err_t }
@@ -71,11 +98,11 @@ extension KafkaSink {
           remedy: "Create it: \(KafkaFailure.creation(of: name, broker: broker)); or set kafka.missing_topic "
             + "to hold.")
       }
-      hold(index, reason: Self.missingText(name), milliseconds: delay)
+      topics.hold(index, reason: Self.missingText(name), milliseconds: delay)
     case _ where code == RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE:
-      hold(index, reason: "topic \"\(name)\" has no leader yet", milliseconds: delay)
+      topics.hold(index, reason: "topic \"\(name)\" has no leader yet", milliseconds: delay)
     case .right:
-      hold(index, reason: deniedText(name), milliseconds: 1000)
+      topics.hold(index, reason: deniedText(name), milliseconds: 1000)
     case .topicName:
       throw RelayError(
         .recordRejected, "Kafka refuses the topic name \"\(name)\": \(KafkaFailure.text(code))",
@@ -85,24 +112,13 @@ extension KafkaSink {
       throw KafkaFailure.record(code, topic: name, partition: nil, sizes: RecordSizes(), broker: broker)
     default:
       let isAway = health.brokersUp == 0
-      hold(
+      topics.hold(
         index,
         reason: isAway
           ? KafkaHealth.awayText(health.reason)
           : "topic \"\(name)\" could not be looked up: \(KafkaFailure.text(code))",
         milliseconds: min(5000, delay * 5))
     }
-  }
-
-  func hold(_ index: Int, reason: String, milliseconds: Int) {
-    retryTime = MonotonicTime.now().advanced(milliseconds: milliseconds)
-    topics.markUnknown(index, retryTime: retryTime)
-    health.topicHold = reason
-    health.publish()
-    // About a second of waiting is what an automatic creation may take.
-    guard topics.entries[index].attempts == 4 else { return }
-    let message = health.brokersUp == 0 ? "records wait for Kafka" : "records wait for a topic"
-    log.warning(message, ("topic", topics.name(index)), ("reason", reason))
   }
 
   static func missingText(_ name: String) -> String {

@@ -1,0 +1,57 @@
+// Owns: which events Kafka may hold already, since a producer before this one has sent them.
+// Must not know: Kafka.
+import Synchronization
+
+/// Events of transactions that committed at or below a given LSN are settled without being sent where Kafka holds them,
+/// and counted as sent again where that is not known. Then what it was told of Kafka is let go.
+final class RecognitionGate: Gate {
+  private let metrics: RelayMetrics
+  private var delivered: (any DeliveredEvents)?
+  private var through = LSN.zero
+  /// The newest commit LSN that a producer was given which has been dropped since, or a process before this one may have
+  /// sent: up to there Kafka may have events that come again.
+  private(set) var resentThrough = LSN.zero
+  /// Nothing that committed before it is still to come.
+  private var passed = LSN.zero
+
+  init(metrics: RelayMetrics) { self.metrics = metrics }
+
+  /// An answer may take long.
+  var mayBlock: Bool { delivered != nil }
+  var isActive: Bool { delivered != nil || resentThrough >= passed && resentThrough != .zero }
+
+  func recognize(_ delivered: any DeliveredEvents, through: LSN) {
+    self.delivered = delivered
+    self.through = max(through, self.through)
+    resend(through: through)
+  }
+
+  /// Records up to `through` may have been sent, and come again.
+  func resend(through: LSN) {
+    resentThrough = max(through, resentThrough)
+    passed = .zero
+  }
+
+  func answer(_ event: GateEvent) -> GateAnswer {
+    let commitLSN = event.place.commitLSN
+    if let delivered, commitLSN <= through {
+      switch delivered.recognize(event.record, event.place) {
+      case .wait(let wait): return .wait(wait)
+      case .there: return .skip(.recognized)
+      case .absent: return .pass
+      case .unknown: break
+      }
+    } else if commitLSN > resentThrough {
+      return .pass
+    }
+    metrics.eventsResent.wrappingAdd(1, ordering: .relaxed)
+    return .pass
+  }
+
+  func pass(_ lsn: LSN) {
+    passed = max(passed, lsn)
+    guard delivered != nil, lsn > through else { return }
+    delivered = nil
+    through = .zero
+  }
+}

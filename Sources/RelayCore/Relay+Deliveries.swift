@@ -1,0 +1,106 @@
+// Owns: what follows from deliveries: settled transactions, refusals, the checkpoint, the metrics.
+// Must not know: how records are sent.
+import Glibc
+import Synchronization
+
+extension Relay {
+  func settle() throws(RelayError) {
+    guard let sink else { return }
+    let now = postgresNow()
+    var thrown: RelayError?
+    do throws(RelayError) {
+      try sink.drain { delivery in
+        if let failure = delivery.failure {
+          self.undelivered(failure, tag: delivery.tag)
+        } else if let commitTime = self.ledger.settle(delivery.tag) {
+          self.tally.delivered(latency: now &- commitTime)
+        }
+      }
+    } catch {
+      thrown = error
+    }
+    if tally.deliveries > 0 { metrics.lastDelivery.store(now, ordering: .relaxed) }
+    if let failure {
+      self.failure = nil
+      throw failure
+    }
+    if let thrown { throw thrown }
+  }
+
+  /// The first failure decides; those that follow are its consequences.
+  private func undelivered(_ failure: DeliveryFailure, tag: UInt64) {
+    guard self.failure == nil else { return }
+    guard failure.error.kind == .recordRejected else {
+      self.failure = failure.error
+      return
+    }
+    if failure.mayBeNeighbour, ledger.outstanding > 1 {
+      // Nothing beyond the row that was read last can have been sent.
+      isolate()
+      self.failure = RelayError(
+        .sinkFailed,
+        "Kafka refused a batch of records: \(failure.error.message). They are sent again one by one, up to "
+          + "\(cursor.commitLSN), to find the one that is refused", code: failure.error.code)
+      return
+    }
+    let refused = ledger.commitLSN(of: tag) ?? cursor.commitLSN
+    self.failure = rejected(identified(failure.error, failure.record, refused))
+  }
+
+  func progress(_ source: any ChangeSource, _ now: MonotonicTime) throws(RelayError) {
+    storeCheckpoint()
+    if let fault = source.takeFault() { throw fault }
+    try source.report(flushed: durable, now: now)
+    publish(source)
+  }
+
+  func storeCheckpoint() {
+    metrics.eventsSettled.store(ledger.settled, ordering: .relaxed)
+    durable = max(durable, store.store(ledger.checkpoint))
+  }
+
+  func publish(_ source: (any ChangeSource)?) {
+    tally.publish(to: metrics)
+    let now = MonotonicTime.now()
+    metrics.turned(until: now)
+    noteUnconfirmed(now)
+    encoder.omissions.publish(to: metrics, log)
+    metrics.inFlightEvents.store(ledger.outstanding, ordering: .relaxed)
+    metrics.inFlightTransactions.store(ledger.transactions, ordering: .relaxed)
+    metrics.confirmedLSN.store(durable.rawValue, ordering: .relaxed)
+    metrics.acknowledgedLSN.store(ledger.checkpoint.rawValue, ordering: .relaxed)
+    metrics.oldestUnacknowledged.store(ledger.oldestCommitTime ?? .max, ordering: .relaxed)
+    if let source {
+      metrics.receivedBytes.store(source.receivedBytes, ordering: .relaxed)
+    }
+  }
+
+  private func noteUnconfirmed(_ now: MonotonicTime) {
+    if let unconfirmed, durable < unconfirmed.lsn { return }
+    unconfirmed = ledger.checkpoint > durable ? (ledger.checkpoint, now) : nil
+    metrics.unconfirmedSince.store(unconfirmed?.since.nanoseconds ?? 0, ordering: .relaxed)
+  }
+}
+
+// Rejections.
+extension Relay {
+  /// The place for policies other than `halt`: what is thrown here ends the stream.
+  func rejected(_ error: RelayError) -> RelayError {
+    switch error.kind {
+    case .rowRejected: metrics.rowsRejected.wrappingAdd(1, ordering: .relaxed)
+    case .recordRejected: metrics.recordsRejected.wrappingAdd(1, ordering: .relaxed)
+    default: break
+    }
+    return error
+  }
+
+  func identified(_ error: RelayError, _ record: Record, _ commitLSN: LSN) -> RelayError {
+    var error = error
+    error.commitLSN = commitLSN
+    let topic = String(decoding: record.topic, as: UTF8.self)
+    error.message =
+      "event \(EventShape.text(of: .id, in: record) ?? "unknown") for topic \(topic), of the transaction that committed at "
+      + "\(commitLSN), was refused: \(error.message)"
+    return error
+  }
+}
