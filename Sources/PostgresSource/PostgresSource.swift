@@ -94,7 +94,7 @@ public enum PostgresSource {
       return (facts, lsn, isJournaled ? journal : nil)
     case .createSlot:
       log.notice(
-        "creating the slot, which waits until the transactions that run now have ended",
+        "creating the slot: waiting until the transactions that run now have ended",
         ("slot", settings.slot), ("database", facts.database))
       let start = try connection.createSlot(
         settings: settings.on(facts.server), stop: stop, log: log, metrics: keeper?.metrics)

@@ -49,7 +49,7 @@ public struct Delivery {
 /// Why a record was not delivered.
 public final class DeliveryFailure {
   /// `rowOrRecordRejected`: the record itself was refused for good. Anything else: the session must
-  /// be built anew, and the record will be sent again.
+  /// be rebuilt, and the record will be sent again.
   public let error: RelayError
   /// True where Kafka refuses a whole batch for one of its records, so that this one may be innocent.
   public let mayBeNeighbour: Bool

@@ -117,7 +117,7 @@ public final class Relay {
     ledger.transactions == 0 && resentThrough < ledger.checkpoint && durable >= ledger.checkpoint
   }
 
-  /// Starts anew at `checkpoint`: the source could not go on where this relay was.
+  /// Starts again at `checkpoint`: the source could not continue where this relay was.
   public func reset(to checkpoint: LSN) {
     resentThrough = max(resentThrough, ledger.newestCommitLSN)
     ledger.reset(to: checkpoint)
@@ -129,7 +129,7 @@ public final class Relay {
   /// transaction where that comes within half of `drainMilliseconds` after the request.
   /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
   public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
-    guard let sink else { throw RelayError(.sinkFailed, "there is no producer") }
+    guard let sink else { throw RelayError(.sinkFailed, "no Kafka producer exists") }
     // What is parked is lent by the source, and goes with it.
     defer { unpark() }
     isReading = false
@@ -253,7 +253,7 @@ public final class Relay {
     case .gap:
       throw RelayError(
         .streamMalformed,
-        "the stream goes on at \(commitLSN) without the rest of the transaction that committed at \(interrupted)",
+        "the stream continues at \(commitLSN) without the rest of the transaction that committed at \(interrupted)",
         remedy: "Start outboxd again: it asks for everything after its checkpoint once more.")
     }
   }
@@ -262,7 +262,7 @@ public final class Relay {
     _ row: RowView, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) {
     guard isReading else {
-      throw RelayError(.streamMalformed, "a row came outside a transaction")
+      throw RelayError(.streamMalformed, "the server sent a row outside a transaction")
     }
     let index = rowIndex
     rowIndex &+= 1

@@ -72,7 +72,7 @@ final class NothingDelivered: DeliveredEvents {
   func presence(of record: Record, _ sequence: EventSequence) -> Presence? { .absent }
 }
 
-/// Where nobody looks at what Kafka holds.
+/// Where nobody checks what Kafka holds.
 public final class UnexaminedEvents: DeliveredEvents {
   public let retryTime = MonotonicTime(nanoseconds: 0)
   public let hasBlocked = false
@@ -88,7 +88,7 @@ public final class UnexaminedEvents: DeliveredEvents {
   }
 }
 
-/// A look at where records go, before the first of them is sent. Confined to the relay's thread.
+/// The check of where records go, before the first of them is sent. Confined to the relay's thread.
 public protocol FirstLook: AnyObject {
   /// False where it cannot be said now: to be asked again at `retryTime`. May block for a second.
   /// - Throws: what forbids to send.
@@ -115,10 +115,10 @@ public protocol RecordSink: AnyObject {
   /// Takes the record (its bytes are copied) or says why not. Never blocks for long: half a second at most,
   /// and only for a topic seen for the first time.
   /// - Throws: `recordRejected` where the record can never be sent, `sinkFailed` where the sink must be
-  ///   built anew.
+  ///   rebuilt.
   func send(_ record: Record, tag: UInt64) throws(RelayError) -> SendOutcome
   /// Hands every delivery that has come to `settle`, and clears the descriptor. Never blocks.
-  /// - Throws: `sinkFailed` where the sink must be built anew.
+  /// - Throws: `sinkFailed` where the sink must be rebuilt.
   func drain(_ settle: (Delivery) -> Void) throws(RelayError)
   /// Sends at once what it would hold back for company, and sleeps for so many microseconds.
   func hasten(sleeping microseconds: UInt32)

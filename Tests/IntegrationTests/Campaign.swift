@@ -207,7 +207,7 @@ final class Campaign {
 
 // The relay.
 extension Campaign {
-  /// Starts it, and mends what it halts for.
+  /// Starts it, and repairs what it halts for.
   private func start() throws {
     guard relay == nil else { return }
     for attempt in 0..<2 {

@@ -304,7 +304,7 @@ extension Integration {
         of: "\\set ON_ERROR_STOP on\n", with: "")
       // Without the statement that makes it: there is none when the statements for the slot look for it.
       let parts = printed.components(separatedBy: "\n-- ")
-      let without = parts.filter { !$0.hasPrefix("Where outboxd keeps") }.joined(separator: "\n-- ")
+      let without = parts.filter { !$0.hasPrefix("The checkpoints of outboxd") }.joined(separator: "\n-- ")
       #expect(parts.count > 5 && without.count < printed.count)
       try victim.admin("\\set ON_ERROR_STOP off\n" + without)
       #expect(try victim.slots == 0)

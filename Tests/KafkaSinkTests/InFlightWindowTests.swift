@@ -79,7 +79,7 @@ import Testing
     #expect(sink.window.limit == 16_384)
   }
 
-  @Test func `what is needed no more begins anew`() {
+  @Test func `a window that is no longer needed starts over`() {
     var sink = Sink()
     for _ in 0..<20 { sink.interval { $0 * 50 } }
     sink.interval(rate: { _ in 1_000 }, isFull: false)

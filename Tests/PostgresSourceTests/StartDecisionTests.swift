@@ -12,7 +12,7 @@ private func checkpoint(_ text: String, system id: UInt64 = system, timeline: UI
   Checkpoint(lsn: lsn(text), systemIdentifier: id, timeline: timeline)
 }
 
-/// A server on which everything is as it should be: slot at 0/100, checkpoint 0/200, WAL to 0/1000.
+/// A server on which nothing is wrong: slot at 0/100, checkpoint 0/200, WAL to 0/1000.
 private func goodFacts(_ change: (inout ServerFacts) -> Void = { _ in }) -> ServerFacts {
   var table = TableFacts(schema: "public", name: "outbox")
   table.columns = [TableFacts.Column(name: "id", type: "uuid", isNullable: false)]
@@ -274,7 +274,7 @@ private func expect(
       }
       #expect(decide(facts) == .success(.start(lsn(start))))
       let findings = StartDecision(facts: facts, settings: PostgresSettings(), mappings: []).placeFindings
-      #expect(findings.count == 1 && findings[0].message.contains("no row"))
+      #expect(findings.count == 1 && findings[0].message.contains("no longer has a row"))
     }
   }
 

@@ -5,7 +5,7 @@ import RelayCore
 /// What is in flight is copied three times on its way, and freed once more. As long as it fits into a core's own cache
 /// that costs about a fifth less CPU than with twice as much. Many partitions need more in flight, since each has
 /// requests of its own, which leave one after the other. So does a Kafka that is far away: a window that holds records
-/// back is doubled for a trial, and stays so where more is delivered then. It begins anew once so many are not needed.
+/// back is doubled for a trial, and stays so where more is delivered then. It starts over once so many are no longer needed.
 struct InFlightWindow {
   /// Records.
   private(set) var limit: Int

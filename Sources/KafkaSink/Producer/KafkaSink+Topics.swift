@@ -89,7 +89,7 @@ extension KafkaSink {
         index,
         reason: isAway
           ? KafkaHealth.awayText(health.reason)
-          : "topic \"\(name)\" could not be looked up: \(KafkaFailure.text(code))",
+          : "lookup of topic \"\(name)\" failed: \(KafkaFailure.text(code))",
         milliseconds: min(5000, delay * 5))
     }
   }
@@ -101,7 +101,7 @@ extension KafkaSink {
     health.publish()
     // About a second of waiting is what an automatic creation may take.
     guard topics.entries[index].attempts == 4 else { return }
-    let message = health.brokersUp == 0 ? "records wait for Kafka" : "records wait for a topic"
+    let message = health.brokersUp == 0 ? "waiting for Kafka" : "waiting for a topic"
     log.warning(message, ("topic", topics.name(index)), ("reason", reason))
   }
 
@@ -110,6 +110,6 @@ extension KafkaSink {
   }
 
   func deniedText(_ name: String) -> String {
-    "topic \"\(name)\" may not be written by outboxd. \(KafkaFailure.writeGrant(name, broker: broker))"
+    "topic \"\(name)\": outboxd may not write to it. \(KafkaFailure.writeGrant(name, broker: broker))"
   }
 }

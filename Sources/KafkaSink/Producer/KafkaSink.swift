@@ -6,7 +6,7 @@ public import RelayCore
 import Synchronization
 
 /// The sink that produces to Kafka: idempotent, acknowledged by all in-sync replicas, gapless.
-/// Confined to the thread that made it. A sink that threw `sinkFailed` or `sinkDenied` is made anew.
+/// Confined to the thread that made it. A sink that threw `sinkFailed` or `sinkDenied` is rebuilt.
 public final class KafkaSink: RecordSink {
   /// How long a first sight of a topic, or the first connection, may block, in milliseconds.
   static let patience: Int32 = 500
@@ -104,7 +104,7 @@ public final class KafkaSink: RecordSink {
     publishTopics()
     metrics.inFlightBytes.store(0, ordering: .relaxed)
     health.withdraw()
-    // librdkafka waits for ever for topics that are still held.
+    // librdkafka waits indefinitely for topics that are still held.
     topics.destroy()
   }
 
@@ -210,11 +210,11 @@ public final class KafkaSink: RecordSink {
     hasToldStall = health.isStalled
     if hasToldStall {
       log.warning(
-        "Kafka does not acknowledge what it was sent", ("events", String(inFlight)),
+        "Kafka does not acknowledge records", ("events", String(inFlight)),
         ("seconds", String(KafkaHealth.acknowledgementTime / 1000)),
         ("brokers_connected", String(health.brokersUp)))
     } else {
-      log.notice("Kafka acknowledges again, or is not connected any more")
+      log.notice("Kafka acknowledges again, or is no longer connected")
     }
   }
 
@@ -330,7 +330,7 @@ public final class KafkaSink: RecordSink {
   }
 
   /// The fatal error is told before the delivery of the record that caused it. Without that delivery the
-  /// next producer would fail on the same record, for ever.
+  /// next producer would fail on the same record, again and again.
   private func awaitCulprit(_ settle: (Delivery) -> Void) {
     guard handle.fatalError?.code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE else { return }
     let deadline = MonotonicTime.now().advanced(milliseconds: Self.fatalPatience)

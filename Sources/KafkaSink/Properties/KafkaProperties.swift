@@ -13,7 +13,7 @@ public enum KafkaProperties {
     public var property: String
     /// Follows "kafka.properties: NAME ". Never holds a secret.
     public var reason: String
-    /// True where a file could not be read, which a restart or a person may mend.
+    /// True where a file could not be read, which a restart or a person may repair.
     public var isFile: Bool
 
     init(_ property: String, _ reason: String, isFile: Bool = false) {
@@ -183,10 +183,10 @@ public enum KafkaProperties {
       return Fault(name, "is not a property of librdkafka \(libraryVersion)\(suggestion)")
     }
     guard entry.isForProducers else {
-      return Fault(name, "is a property of consumers, and outboxd only produces")
+      return Fault(name, "is a consumer property, and outboxd only produces")
     }
     guard !entry.isProgrammatic else {
-      return Fault(name, "can only be set by a program, and outboxd sets its own")
+      return Fault(name, "can only be set by a program; outboxd sets its own")
     }
     var value = settings.properties[name] ?? ""
     let path = settings.propertyFiles[name]
@@ -212,7 +212,7 @@ public enum KafkaProperties {
     let isFalse = ["false", "f", "0"].contains(text)
     switch canonical {
     case "metadata.broker.list" where text.contains("@"):
-      return "must not have an @: user and password belong into sasl.username and sasl.password"
+      return "must not contain @: set user and password as sasl.username and sasl.password"
     case "request.required.acks" where text != "all" && text != "-1":
       return "must be all: an event counts as delivered only when every in-sync replica has it"
     case "enable.idempotence" where isFalse:
@@ -240,11 +240,11 @@ public enum KafkaProperties {
     case "log.queue", "enabled_events":
       return "must not be set: outboxd takes librdkafka's log and events itself"
     case "test.mock.num.brokers":
-      return "must not be set: events would go to a broker in memory and be lost"
+      return "must not be set: events would go to a mock broker in memory and be lost"
     case "enable.sasl.oauthbearer.unsecure.jwt" where isTrue:
       return "must be false: an unsigned token proves nothing"
     case "statistics.interval.ms" where Int(text) != 0:
-      return "must be 0: nobody reads librdkafka's statistics here, and they take memory for each topic"
+      return "must be 0: outboxd does not read librdkafka's statistics, and they take memory for each topic"
     case "client.id" where value.utf8.count > 200:
       return "is longer than 200 bytes"
     default:
@@ -259,7 +259,8 @@ public enum KafkaProperties {
     guard let configuration = rd_kafka_conf_new() else { return nil }
     defer { rd_kafka_conf_destroy(configuration) }
     if let reason = set(name, value, in: configuration) {
-      return Fault(name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
+      return Fault(
+        name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
     }
     return numberFault(name: name, value: value, taken: self.value(of: name, in: configuration) ?? value)
   }

@@ -1,4 +1,5 @@
 // Owns: what an operator says about Kafka.
+// Must not know: the configuration file, librdkafka.
 
 /// Every field has the default of the configuration file.
 public struct KafkaSettings: Equatable, Sendable {

@@ -37,11 +37,11 @@ public struct KafkaTransport: Equatable, Sendable {
   public var warnings: [TransportWarning] {
     if isLocal { return [] }
     guard isEncrypted else {
-      let login = credential.map { " \($0) of SASL \(mechanism ?? "") goes in the clear, and" } ?? ""
+      let login = credential.map { " \($0) of SASL \(mechanism ?? "") is sent in clear text, and" } ?? ""
       return [
         TransportWarning(
-          "the connections to Kafka are not encrypted (security.protocol=\(securityProtocol)):\(login) whoever is on the "
-            + "way can read and change events",
+          "the connections to Kafka are not encrypted (security.protocol=\(securityProtocol)):\(login) anyone on the "
+            + "network path can read and change events",
           remedy:
             "Set security.protocol to \(mechanism == nil ? "ssl" : "sasl_ssl") in kafka.properties, and "
             + "ssl.ca.location to the authority's certificate.")
@@ -51,7 +51,7 @@ public struct KafkaTransport: Equatable, Sendable {
     if !verifiesCertificate {
       return [
         TransportWarning(
-          "the certificates of Kafka's brokers are not verified (enable.ssl.certificate.verification=false): whoever poses "
+          "the certificates of Kafka's brokers are not verified (enable.ssl.certificate.verification=false): anyone who poses "
             + "as a broker \(gains)",
           remedy: "Remove that property, and set ssl.ca.location to the authority's certificate.")
       ]
@@ -59,7 +59,7 @@ public struct KafkaTransport: Equatable, Sendable {
     if !verifiesHost {
       return [
         TransportWarning(
-          "the hosts of Kafka's brokers are not verified (ssl.endpoint.identification.algorithm=none): whoever has any "
+          "the hosts of Kafka's brokers are not verified (ssl.endpoint.identification.algorithm=none): anyone who has a "
             + "certificate of the same authority and poses as a broker \(gains)",
           remedy: "Set ssl.endpoint.identification.algorithm to https in kafka.properties.")
       ]

@@ -1,4 +1,4 @@
-// Owns: a look at the newest messages of the first topic of a process, for events of its own source.
+// Owns: the check of the newest messages of a process's first topic for events of its own source.
 // Must not know: where the server's WAL ends, and what follows from an event that lies beyond it.
 import CRdkafka
 import Glibc
@@ -31,7 +31,7 @@ public final class OriginCheck: FirstLook {
   private var reader: TailReader?
   private var attempts = 0
   public private(set) var retryTime = MonotonicTime(nanoseconds: 0)
-  /// True once the look was taken, or cannot be.
+  /// True once the check was made, or cannot be.
   public private(set) var isDone = false
 
   /// - Parameters:
@@ -76,7 +76,7 @@ public final class OriginCheck: FirstLook {
     case .notNow(let code):
       retryTime = MonotonicTime.now().advanced(milliseconds: 500)
       metrics.busyWith =
-        "looking for events of another server in topic \"\(topic)\": the consumer has no answer: \(KafkaFailure.text(code))"
+        "checking topic \"\(topic)\" for events of another server: the consumer got no answer: \(KafkaFailure.text(code))"
       // A broker that takes longer than the first question waited would else never be heard.
       reader?.patience = KafkaSink.patience(attempts: 1)
       // While the producer has no connection either, nothing can be sent.
@@ -89,7 +89,7 @@ public final class OriginCheck: FirstLook {
 
   private func tell(_ topic: String, _ reason: String) {
     log.info(
-      "whether another server publishes with this source is not known: the topic cannot be read",
+      "cannot tell whether another server publishes with this source: outboxd may not read the topic",
       ("topic", topic),
       ("reason", reason))
   }

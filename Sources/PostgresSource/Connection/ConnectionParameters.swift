@@ -37,7 +37,7 @@ struct ConnectionParameters {
     let seconds =
       chosen.first { $0.0 == "connect_timeout" }.flatMap { Int($0.1) }
       ?? options.first { $0.keyword == "connect_timeout" }?.effectiveValue.flatMap { Int($0) } ?? 10
-    // Zero and less mean "for ever" to libpq; here an attempt ends and is repeated.
+    // Zero and less mean "no limit" to libpq; here an attempt ends and is repeated.
     timeout = (seconds > 0 ? max(2, min(seconds, 3600)) : 60) * 1000 * hostCount
     // With several hosts a silent one must fail in time for the next to be tried.
     fill("tcp_user_timeout", hostCount > 1 ? "10000" : "30000")

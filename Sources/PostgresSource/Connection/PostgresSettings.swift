@@ -1,4 +1,5 @@
 // Owns: what an operator says about Postgres.
+// Must not know: the configuration file, connections.
 
 /// Every field has the default of the configuration file.
 public struct PostgresSettings: Equatable, Sendable {

@@ -34,8 +34,8 @@ public struct PostgresTransport: Equatable, Sendable {
     if isLocal || encryption == .gss { return nil }
     guard encryption == .tls else {
       return TransportWarning(
-        "\(subject) is not encrypted (sslmode=\(sslmode)): whoever is on the way can read and change rows, and one who "
-          + "poses as the server gets the password", remedy: remedy)
+        "\(subject) is not encrypted (sslmode=\(sslmode)): anyone on the network path can read and change rows, and anyone "
+          + "who poses as the server gets the password", remedy: remedy)
     }
     if bindsChannel { return nil }
     switch sslmode {
@@ -47,12 +47,12 @@ public struct PostgresTransport: Equatable, Sendable {
         remedy: "Set sslmode=verify-full in the conninfo.")
     case "require":
       return TransportWarning(
-        "\(subject) is encrypted, but no certificate is verified (sslmode=require): one who poses as the server can read "
+        "\(subject) is encrypted, but no certificate is verified (sslmode=require): anyone who poses as the server can read "
           + "and change rows, and gets the password", remedy: remedy)
     default:
       return TransportWarning(
-        "\(subject) is encrypted, but neither is a certificate verified nor encryption insisted on (sslmode=\(sslmode)): "
-          + "one who poses as the server can read and change rows, and gets the password", remedy: remedy)
+        "\(subject) is encrypted, but sslmode=\(sslmode) neither verifies a certificate nor insists on encryption: "
+          + "anyone who poses as the server can read and change rows, and gets the password", remedy: remedy)
     }
   }
 

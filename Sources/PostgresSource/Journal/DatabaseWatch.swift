@@ -1,5 +1,6 @@
 // Owns: the second connection while the relay runs: writes the journal, measures the slot, guards the
-// publication. Lives on the keeper's thread. Must not know: the stream, Kafka.
+// publication. Lives on the keeper's thread.
+// Must not know: the stream, Kafka.
 import CLibpq
 import CSystem
 import Glibc
@@ -211,7 +212,7 @@ extension DatabaseWatch {
     walStatus = status.walStatus
     if walStatus == "unreserved" || walStatus == "lost" {
       keeper.log.warning(
-        "the slot is losing its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
+        "the slot is about to lose its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
         ("retained_bytes", String(status.retainedBytes)),
         ("remedy", "Raise max_slot_wal_keep_size, and let the relay catch up."))
     }
@@ -224,7 +225,7 @@ extension DatabaseWatch {
     let name = ReplaySlots.anchor(of: keeper.settings.slot)
     guard let anchor = try SlotStatus.read(slot: name, on: connection) else { return }
     keeper.log.warning(
-      "replay.window is off, and there is still an anchor, which holds WAL on the server for ever",
+      "replay.window is off, but the anchor still exists and holds WAL on the server until it is dropped",
       ("slot", name), ("retained_bytes", String(anchor.retainedBytes)),
       ("remedy", "outboxd slot drop-anchor"))
   }
@@ -306,7 +307,7 @@ extension DatabaseWatch {
     self.told = nil
     keeper.metrics.watchFault = nil
     keeper.log.notice(
-      "the second connection, for journal and watch, is back", ("slot", keeper.settings.slot))
+      "the second connection, for journal and watch, is restored", ("slot", keeper.settings.slot))
   }
 
   private mutating func tell(_ error: RelayError) {

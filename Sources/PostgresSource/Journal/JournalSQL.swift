@@ -203,7 +203,7 @@ enum JournalSQL {
   /// nothing is left that a relay would refuse.
   static func statement(relay: String) -> SetupStatement {
     SetupStatement(
-      comment: "Where outboxd keeps its checkpoints, and how far replays and backfills got.",
+      comment: "The checkpoints of outboxd, and the positions of replays and backfills.",
       sql: "DO "
         + SQLText.dollarQuoted(
           """

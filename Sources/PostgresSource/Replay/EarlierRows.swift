@@ -15,7 +15,7 @@ struct EarlierRows {
     self.settings = settings.on(facts.server)
   }
 
-  /// What ought to be known of the outboxes. A table is looked at for two seconds at most.
+  /// What ought to be known of the outboxes. A table is read for two seconds at most.
   func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [StartDecision.Finding] {
     var findings: [StartDecision.Finding] = []
     for mapping in mappings {
@@ -37,7 +37,7 @@ struct EarlierRows {
         StartDecision.Finding(
           message:
             "\(mapping.qualifiedName) joined the publication after the slot began\(place), and \(has) from "
-            + "before that, which are not published\(note)",
+            + "before that, which have not been published\(note)",
           remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)", isNotice: true))
     }
     return findings
@@ -83,7 +83,7 @@ struct EarlierRows {
       if result[0, "certain"] == "t" { return .some }
       return result[0, "possible"] == "t" ? .unknown : .none
     } catch {
-      // Not granted, too large, or unsuitable: what only looks stops nothing.
+      // Not granted, too large, or unsuitable: what only inspects stops nothing.
       if error.kind == .interrupted { throw error }
       return .notExamined(error.message)
     }

@@ -1,11 +1,11 @@
-// Owns: what mends a gap, decided from the facts. Pure.
+// Owns: what repairs a gap, decided from the facts. Pure.
 // Must not know: how it is carried out, the command line.
 public import RelayCore
 
 /// What an operator asked of a recovery.
 public enum RecoveryWish: Equatable, Sendable {
   /// What the facts call for.
-  case mend
+  case repair
   /// From the tables, also where no gap is seen.
   case tables
   /// Nothing is published: the server is taken as it is.
@@ -58,10 +58,10 @@ public struct RecoveryPlan: Equatable, Sendable {
   ///   - earlier: the newest snapshot of the journal's history at or before the place where the histories part, for a
   ///     checkpoint on another timeline.
   ///   - streamFault: what ends the stream before the end of the WAL. Nil: nothing does, or the facts forbid to open it.
-  /// - Throws: the fault that a recovery cannot mend, which then comes first: a slot in use, a publication that is
+  /// - Throws: the fault that a recovery cannot repair, which then comes first: a slot in use, a publication that is
   ///   missing, rights.
   public static func decide(
-    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .mend,
+    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .repair,
     anchor: SlotFacts? = nil, earlier: String? = nil, streamFault: RelayError? = nil
   ) throws(RelayError) -> RecoveryPlan {
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
@@ -70,14 +70,14 @@ public struct RecoveryPlan: Equatable, Sendable {
       throw other
     }
     var streamFault = streamFault
-    if let fault = streamFault, wish == .mend, !isStreamGap(fault) {
+    if let fault = streamFault, wish == .repair, !isStreamGap(fault) {
       // What run halts for first is closed first.
       if faults.isEmpty { throw fault }
       streamFault = nil
     }
     guard facts.journal.isInUse else {
       throw RelayError(
-        .journalUnusable, "recover keeps its result in the journal, and there is none",
+        .journalUnusable, "recover stores its result in the journal, and there is no journal",
         remedy:
           "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables."
       )
@@ -100,20 +100,21 @@ public struct RecoveryPlan: Equatable, Sendable {
       return plan
     }
     guard wish == .tables || plan.fault != nil else { return plan }
-    if wish == .mend, streamFault == nil, let place = rewindPlace(facts, faults, common) {
+    if wish == .repair, streamFault == nil, let place = rewindPlace(facts, faults, common) {
       plan.action = .rewind(to: place)
       plan.from = place
       return plan
     }
     // The anchor's stream begins before the slot's, and meets the same place.
-    if wish == .mend, streamFault == nil, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor)
+    if wish == .repair, streamFault == nil, plan.keepsSnapshot,
+      let place = anchoredPlace(facts, faults, anchor)
     {
       plan.action = .wal(from: place, slot)
       if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
       return plan
     }
     // Whoever asks for the tables may have a stream that cannot go on where it is.
-    if wish == .mend, streamFault == nil, slot == .keep, common != nil {
+    if wish == .repair, streamFault == nil, slot == .keep, common != nil {
       plan.place = adoptedPlace(facts, common)
     }
     plan.action = .tables(
@@ -135,7 +136,7 @@ public struct RecoveryPlan: Equatable, Sendable {
   private static func isGap(_ fault: RelayError, _ facts: ServerFacts) -> Bool {
     switch fault.kind {
     case .slotLost, .slotMoved, .systemIdentifierChanged, .timelineDiverged, .serverBehindCheckpoint: true
-    // Without a journal nothing is known that could be mended; init makes both.
+    // Without a journal nothing is known that could be repaired; init makes both.
     case .slotMissing: facts.journal.isInUse
     // A publication that leaves rows out even now must be corrected first.
     default: false

@@ -1,5 +1,6 @@
 // Owns: giving up the first transaction that is not acknowledged: finding it, reading it for the last time, and moving
-// the checkpoint past it. Must not know: Kafka, files, the command line.
+// the checkpoint past it.
+// Must not know: Kafka, files, the command line.
 import Glibc
 public import RelayCore
 
@@ -50,14 +51,15 @@ public final class TransactionSkip {
         ? Recovery.inUse(settings, facts.slot, command: "outboxd skip") : fault
     }
     guard let slot = facts.slot else {
-      throw RelayError(.slotMissing, "slot \"\(settings.slot)\" does not exist: there is nothing to give up")
+      throw RelayError(
+        .slotMissing, "slot \"\(settings.slot)\" does not exist: no transaction can be given up")
     }
     let checkpoint = max(slot.confirmedFlushLSN ?? .zero, decision.checkpoint ?? .zero)
     guard lsn >= checkpoint else {
       throw RelayError(
         .failed,
-        "the transaction at \(lsn) lies before the checkpoint of slot \"\(settings.slot)\", \(checkpoint): it is "
-          + "acknowledged, or was given up before", remedy: "Nothing was changed. Start outboxd run.")
+        "the transaction at \(lsn) is before the checkpoint of slot \"\(settings.slot)\", \(checkpoint): Kafka acknowledged "
+          + "it, or it was given up before", remedy: "Nothing was changed. Start outboxd run.")
     }
     guard lsn < facts.walEnd else {
       throw RelayError(
@@ -114,7 +116,7 @@ public final class TransactionSkip {
       case .relation: try receive(.relation(stream.relation))
       case .insert(let row):
         guard let transaction = current else {
-          throw RelayError(.streamMalformed, "a row came outside a transaction")
+          throw RelayError(.streamMalformed, "the server sent a row outside a transaction")
         }
         if transaction.commitLSN == lsn {
           try receive(
@@ -160,8 +162,8 @@ public final class TransactionSkip {
         .failed,
         "an earlier transaction, at \(transaction.commitLSN), with \(count) is not acknowledged yet; nothing was changed",
         remedy:
-          "Start outboxd run: it publishes what comes before \(lsn), or halts at the transaction that it cannot "
-          + "publish, and names its LSN.")
+          "Start outboxd run: it publishes everything before \(lsn), or halts at the transaction that it cannot "
+          + "publish and names its LSN.")
     }
     return RelayError(
       .failed,

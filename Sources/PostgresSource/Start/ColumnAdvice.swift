@@ -24,8 +24,8 @@ public struct ColumnAdvice {
     guard let column = zonelessColumn else { return nil }
     return RelayError(
       .configurationInvalid,
-      "--since names a moment, and the time column \"\(column)\" of \(mapping.qualifiedName) is a timestamp without "
-        + "time zone, of which nobody has said in which zone it is written",
+      "--since needs a time zone: the time column \"\(column)\" of \(mapping.qualifiedName) is a timestamp without "
+        + "time zone, and columns.time_zone is not set",
       remedy: "\(declaration) Or leave --since out.")
   }
 

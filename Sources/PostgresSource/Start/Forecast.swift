@@ -10,8 +10,8 @@ extension StartDecision {
       return RelayError(
         .tableUnsuitable,
         "the partition \(partition) of \(QualifiedName.text(table.schema, table.name)) is unlogged: its rows are not in the WAL",
-        remedy: "ALTER TABLE \(partition) SET LOGGED; or detach it. Its rows of before are published by "
-          + "outboxd recover --tables.")
+        remedy: "ALTER TABLE \(partition) SET LOGGED; or detach it. outboxd recover --tables publishes "
+          + "the rows that it has already.")
     }
     return nil
   }
@@ -27,7 +27,7 @@ extension StartDecision {
     guard facts.isPooled else { return nil }
     return Finding(
       message:
-        "a connection pooler or proxy stands between outboxd and Postgres: settings of a session may be lost or "
+        "a connection pooler or proxy is between outboxd and Postgres: settings of a session may be lost or "
         + "reach other clients", remedy: PostgresFailure.directly)
   }
 
@@ -66,7 +66,7 @@ extension StartDecision {
     guard table.hasRowSecurity, table.isReadable else { return nil }
     return Finding(
       message:
-        "row security policies of \(QualifiedName.text(table.schema, table.name)) apply to the role: streaming does not mind, and "
+        "row security policies of \(QualifiedName.text(table.schema, table.name)) apply to the role: streaming works, but "
         + "replay, backfill and recover from the tables are refused (exit code "
         + "\(RelayError.Kind.sourceDenied.exitCode))",
       remedy: "ALTER ROLE … BYPASSRLS;")

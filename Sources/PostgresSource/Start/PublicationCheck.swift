@@ -107,7 +107,7 @@ struct PublicationCheck {
       return RelayError(
         .publicationUnsuitable, "publication \"\(name)\" does not publish inserts",
         remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert'); then outboxd recover publishes "
-          + "the rows inserted meanwhile.")
+          + "the rows inserted since.")
     }
     let partitioned = mappings.first { table(of: $0)?.kind == "p" }
     if !publication.viaRoot, let partitioned {
@@ -138,7 +138,7 @@ struct PublicationCheck {
         ? "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); then outboxd recover "
           + "publishes what was left out."
         : "outboxd init --apply adds it (ALTER PUBLICATION \(quoted) ADD TABLE "
-          + "\(SQLText.qualified(first.schema, first.table));), and outboxd run goes on; rows from before that are published "
+          + "\(SQLText.qualified(first.schema, first.table));), and outboxd run continues; rows from before that are published "
           + "by outboxd backfill --outbox \(first.qualifiedName).")
   }
 
@@ -217,8 +217,8 @@ extension StartDecision {
       findings.append(
         Finding(
           message:
-            "there is no journal (postgres.journal is \(settings.journal.rawValue)): a slot that was moved or created anew cannot be told from one that "
-            + "was not, and after a restart of Postgres events may be sent again",
+            "there is no journal (postgres.journal is \(settings.journal.rawValue)): outboxd cannot notice that the slot was moved or created again, "
+            + "and may send events again after a restart of Postgres",
           remedy:
             "Run what outboxd init prints, or sql/05_journal.sql, with postgres.journal: auto or required."))
     }

@@ -107,7 +107,7 @@ extension PublicationCheck {
           message: "publication \"\(name)\" does not publish \(missing.text) of \(mapping.qualifiedName), "
             + "\(reason(missing)): events go without it, and \(missing.consequence)",
           remedy: "Stop outboxd. " + publishing(missing, mapping)
-            + " Or say that it is not meant: columns.\(missing.part): none.")
+            + " Or set columns.\(missing.part): none, if it is not needed.")
       }
     }
   }

@@ -47,7 +47,7 @@ public struct ServerFacts: Equatable, Sendable {
   public var journal: JournalFacts
   /// Nil: the journal is switched off, or this was not read.
   public var journalTrust: JournalTrust?
-  /// Where the earlier timelines ended. Nil: not asked for, or not to be had.
+  /// Where the earlier timelines ended. Nil: not asked for, or not available.
   public var timelineHistory: [TimelineSwitch]?
   /// The TimeZone that sessions of the role have by themselves.
   public var timeZone: String?

@@ -41,7 +41,7 @@ public enum SetupSQL {
     if let reader, reader != role {
       list.append(
         roleStatement(
-          reader, "LOGIN", "reads the tables, and may do nothing else", needs: "a role with CREATEROLE"))
+          reader, "LOGIN", "only reads the tables", needs: "a role with CREATEROLE"))
     }
     list.append(PublicationSQL(settings, mappings, relay: name).statement)
     if settings.journal != .off { list.append(JournalSQL.statement(relay: name)) }
@@ -149,8 +149,8 @@ public enum SetupSQL {
   private static func refuseLost(_ settings: PostgresSettings) -> String {
     let name = SQLText.literal(settings.slot)
     let message =
-      "slot \(settings.slot) does not exist, and outboxd.checkpoint says that there was one: see what "
-      + "outboxd run says about it before a new one is created"
+      "slot \(settings.slot) does not exist, and outboxd.checkpoint records that it did: read what "
+      + "outboxd run reports before a new one is created"
     return """
       IF EXISTS (SELECT FROM outboxd.checkpoint WHERE slot = \(name)) AND NOT \(isThere(name)) THEN
         RAISE EXCEPTION USING MESSAGE = \(SQLText.literal(message));
@@ -160,7 +160,7 @@ public enum SetupSQL {
 
   private static func slotGuard(_ settings: PostgresSettings, relay: String) -> SetupStatement {
     SetupStatement(
-      comment: "No new slot in the place of one that was lost.",
+      comment: "No new slot in place of one that was lost.",
       sql: "DO "
         + SQLText.dollarQuoted(
           """

@@ -105,8 +105,8 @@ struct SlotInspector {
     }
     throw RelayError(
       .sourceUnavailable,
-      "publication \"\(settings.publication)\" and its tables change while they are read, twenty times in a row",
-      remedy: "None: they are read again.")
+      "publication \"\(settings.publication)\" and its tables changed while outboxd read them, twenty times in a row",
+      remedy: "None is needed: outboxd reads them again.")
   }
 
   /// - Parameter record: what was known of it before: where its tables are now is part of the facts.

@@ -101,7 +101,7 @@ extension ReplicationConnection {
       let walEnd = result[0, "xlogpos"].flatMap({ LSN($0) }), let database = result[0, "dbname"]
     else {
       throw RelayError(
-        .serverUnsuitable, "the server (\(sql.target)) gave no proper answer to IDENTIFY_SYSTEM",
+        .serverUnsuitable, "the server (\(sql.target)) gave an unusable answer to IDENTIFY_SYSTEM",
         remedy:
           "Connect to Postgres directly, not through a pooler, and name a database in postgres.conninfo.")
     }
@@ -255,7 +255,7 @@ extension ReplicationConnection {
 
   private var isEnded: Bool { PQtransactionStatus(sql.handle) != PQTRANS_ACTIVE }
 
-  /// A dropped message's length, nil when there is nothing more to be had now.
+  /// A dropped message's length, nil when no more is available now.
   private func receiveUntilEnd() throws(RelayError) -> Int32? {
     var message: UnsafeMutablePointer<CChar>?
     let count = PQgetCopyData(sql.handle, &message, 1)

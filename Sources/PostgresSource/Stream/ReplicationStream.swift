@@ -33,10 +33,10 @@ public final class ReplicationStream: ChangeSource {
   private var seenLSN: LSN
   private var sentLSN: LSN
   private var replyRequested = false
-  /// The look at the publication that must be made before the newest relation is handed over.
+  /// The check of the publication that must be made before the newest relation is handed over.
   private var awaitedLook: UInt64?
   private var lookDeadline = MonotonicTime(nanoseconds: 0)
-  /// How often the socket had been read when the last look that was made was asked for. Nil once something was
+  /// How often the socket had been read when the last check that was made was requested. Nil once something was
   /// written: libpq reads, uncounted, where it cannot write.
   private var readsBeforeLook: UInt64?
 
@@ -50,7 +50,7 @@ public final class ReplicationStream: ChangeSource {
 
   /// Milliseconds between two reports that only say that the position rose.
   static let newsInterval = 100
-  /// Milliseconds that a look at the publication may take.
+  /// Milliseconds that a check of the publication may take.
   private static let lookLimit = 5_000
   /// Milliseconds that the server has for an answer when it has been silent for too long.
   var answerLimit = 10_000
@@ -102,7 +102,7 @@ public final class ReplicationStream: ChangeSource {
     return connection.descriptor
   }
   public var waitsForLook: Bool { awaitedLook != nil }
-  // The descriptor of a look is always writable.
+  // The descriptor of a check is always writable.
   public var wantsWrite: Bool { awaitedLook == nil && connection.wantsWrite }
   public var receivedBytes: UInt64 { connection.receivedBytes }
   /// As it was when the row was committed: a table that was renamed since is known by its OID.
@@ -128,7 +128,7 @@ public final class ReplicationStream: ChangeSource {
         seenLSN = max(seenLSN, endLSN)
       case .relation:
         // A table's shape comes again after each change of the publication, before the next row. Rows may have been
-        // left out before it, so none goes out before the publication has been looked at. One look serves for all
+        // left out before it, so none goes out before the publication has been checked. One check serves for all
         // shapes that had come when it was asked for.
         if let keeper, readsBeforeLook != connection.socketReads {
           awaitedLook = keeper.askForLook()
@@ -151,8 +151,8 @@ public final class ReplicationStream: ChangeSource {
 }
 
 extension ReplicationStream {
-  /// The shape that waits for a look at the publication. Nil: it goes on waiting. Where the second connection is away
-  /// the stream does not wait for it for ever: the watch finds later what there is to find.
+  /// The shape that waits for a check of the publication. Nil: it goes on waiting. Where the second connection is away
+  /// the stream does not wait for it indefinitely: the watch finds later what there is to find.
   private func relation(after look: UInt64, _ keeper: JournalKeeper) throws(RelayError) -> Change? {
     if !keeper.hasLooked(look) {
       guard MonotonicTime.now() >= lookDeadline else { return nil }
@@ -219,8 +219,8 @@ extension ReplicationStream {
       guard now >= askedAt.advanced(milliseconds: answerLimit) else { return }
       throw RelayError(
         .sourceUnavailable,
-        "Postgres (\(connection.sql.target)) has been silent on slot \"\(slot)\" for "
-          + "\(lastHeard.milliseconds(until: now, limit: .max) / 1000) s, also when asked")
+        "Postgres (\(connection.sql.target)) has sent nothing on slot \"\(slot)\" for "
+          + "\(lastHeard.milliseconds(until: now, limit: .max) / 1000) s, not even a reply to a request")
     }
     guard now >= lastHeard.advanced(milliseconds: silenceLimit) else { return }
     // While the relay holds back, what the server has sent waits in the socket.

@@ -110,7 +110,7 @@ struct TableCatalog {
         throw RelayError(
           .tableUnsuitable,
           "table \(mapping.qualifiedName) (OID \(oid)) was dropped since this read was planned",
-          remedy: "What it had is gone. Begin again, for the table of today.")
+          remedy: "Its rows are gone. Start the command again to read the present table.")
       }
       throw RelayError(
         .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
@@ -199,7 +199,8 @@ struct TableCatalog {
   private func denied(_ table: TableName, _ mapping: OutboxMapping, role: String) -> RelayError {
     let grantee = SQLText.identifier(role)
     let of =
-      table == TableName(mapping.schema, mapping.table) ? "" : ", which has rows of \(mapping.qualifiedName)"
+      table == TableName(mapping.schema, mapping.table)
+      ? "" : ", which holds rows of \(mapping.qualifiedName)"
     return RelayError(
       .sourceDenied, "the role \"\(role)\" may not read \(table.qualified)\(of)",
       remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(table.schema)) TO \(grantee); GRANT SELECT ON "

@@ -91,7 +91,7 @@ extension PostgresSource {
       if !hasTold {
         hasTold = true
         log.notice(
-          "waiting for transactions that have committed and wait for a synchronous standby",
+          "waiting for committed transactions that wait for a synchronous standby",
           ("transactions", unseen ?? ""))
       }
       try connection.query("ROLLBACK")
@@ -331,12 +331,12 @@ extension TableSource {
   func go(to position: String, log: Log) throws(RelayError) {
     guard let parsed = TablePlace.parse(position) else {
       throw RelayError(
-        .usage, "\"\(position)\" is no place in the configured tables",
+        .usage, "\"\(position)\" is not a position in the configured tables",
         remedy: "Start again without --resume.")
     }
     guard let index = shapes.firstIndex(where: { storage(of: $0) == parsed.storage }) else {
       log.notice(
-        "the rows of the tables have moved, or other tables are read: all are read from their beginning",
+        "the tables were rewritten, or other tables are configured: reading all of them from the beginning",
         ("table", parsed.table))
       return
     }

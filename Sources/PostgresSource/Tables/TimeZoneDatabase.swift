@@ -17,8 +17,8 @@ public enum TimeZoneDatabase {
     // To Postgres these are abbreviations, each with one offset all the year, except as the setting TimeZone.
     if ["CET", "EET", "MET", "WET"].contains(name) {
       throw RelayError(
-        .configurationInvalid, "\"\(name)\" means two things to Postgres: a zone, and an offset all the year",
-        remedy: "write a place, for example Europe/Paris")
+        .configurationInvalid, "\"\(name)\" is ambiguous in Postgres: a zone, and a fixed offset",
+        remedy: "write a name with a region, for example Europe/Paris")
     }
     let folder = getenv("TZDIR").map { String(cString: $0) } ?? "/usr/share/zoneinfo"
     guard isName(name), isZoneFile("\(folder)/\(name)") else {

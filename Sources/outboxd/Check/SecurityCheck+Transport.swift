@@ -26,7 +26,7 @@ extension SecurityCheck {
         !["database", "schema", "table"].contains(name)
       else { return ok("\(subject) begins with a text of the configuration") }
       return warning(
-        "\(subject) begins with a column: whoever writes rows chooses any topic that outboxd may write to",
+        "\(subject) begins with a column: anyone who writes rows can choose any topic that outboxd may write to",
         "Name the topics that events may go to as kafka.allowed_topics, or begin the topic with a text.")
     }
   }

@@ -1,4 +1,4 @@
-// Owns: `outboxd check`: one line for each finding, and what mends it.
+// Owns: `outboxd check`: one line for each finding, and its remedy.
 // Must not know: catalog queries, librdkafka.
 import KafkaSink
 import PostgresSource
@@ -69,7 +69,7 @@ enum CheckCommand {
       ))
     let decision = StartDecision(facts: facts, settings: settings, mappings: configuration.outboxes)
     for fault in decision.faults {
-      // A relay that streams already is no fault, and neither is that this look finds its slot in use.
+      // A relay that streams already is no fault, and neither is that this check finds its slot in use.
       let level: Finding.Level = fault.kind == .slotActive ? .ok : .error
       findings.append(
         Finding(
@@ -132,7 +132,7 @@ enum CheckCommand {
     }
   }
 
-  /// What cannot be looked at is said.
+  /// What cannot be examined is said.
   private static func sampledTopics(
     _ mapping: OutboxMapping, _ facts: ServerFacts, _ settings: PostgresSettings, _ findings: inout [Finding]
   ) -> [String] {

@@ -221,7 +221,7 @@ struct ConfigurationLoader {
           let table = item.values["outboxes[].table"]
         {
           fault(
-            table.origin, "the table \(mapping.qualifiedName) stands in outboxes twice", "remove one of them")
+            table.origin, "duplicate outbox for table \(mapping.qualifiedName)", "remove one of them")
         }
       }
       mappings.append(mapping)

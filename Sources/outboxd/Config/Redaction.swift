@@ -1,4 +1,4 @@
-// Owns: what a secret looks like when it is printed, and which settings are secrets.
+// Owns: how a secret is printed, and which settings are secrets.
 // Must not know: where it is printed.
 import KafkaSink
 import PostgresSource

@@ -43,7 +43,8 @@ enum Daemon {
     }
     signals.serve(
       stop: stop, finished: finished, log: log,
-      lastWords: "ended at once by a second signal; unacknowledged events are sent again at the next start")
+      lastWords:
+        "ended immediately by a second signal; unacknowledged events are sent again at the next start")
     relayThread.join()
     keeper.stop()
     admin?.stop()

@@ -166,7 +166,7 @@ final class Session {
     if !isStandby {
       isStandby = true
       log.notice(
-        "standby: another process streams from the slot; waiting for it to end",
+        "standby: another process streams from the slot; waiting until it ends",
         ("slot", use.configuration.postgres.slot), ("reason", error.message))
     }
     // Evenly: whoever waits longest must not come last.
