@@ -9,13 +9,6 @@ import Synchronization
 /// It outlives connections: a source that breaks off is followed by another one, and the records in flight,
 /// the half-sent transaction and the checkpoint stay.
 public final class Relay {
-  /// Messages handled before deliveries, timers and the stop signal are looked at again.
-  private static let turnLimit = 1024
-  /// A turn that takes longer ends early: the server wants to hear from us, and a topic's first sight may block.
-  private static let turnMilliseconds = 50
-  /// Transactions that may wait behind one that is not acknowledged; an entry of the ledger takes 40 bytes.
-  private static let transactionLimit = 262_144
-
   private let store: any CheckpointStore
   private let metrics: RelayMetrics
   private let stop: StopSignal
@@ -24,7 +17,8 @@ public final class Relay {
   private var sink: (any RecordSink)?
   private var ledger = Ledger()
   private var encoder: EventEncoder
-  private var pace = ReadingPace()
+  private var pace: ReadingPace
+  private let isAdaptive: Bool
   private var tally = TurnTally()
 
   // The transaction that is being read.
@@ -73,6 +67,8 @@ public final class Relay {
     self.stop = stop
     self.log = log
     selection = options.selection
+    isAdaptive = options.isAdaptive
+    pace = ReadingPace(isAdaptive: options.isAdaptive)
     encoder = EventEncoder(mappings: mappings, database: database, options: options)
   }
 
@@ -133,8 +129,8 @@ public final class Relay {
     // What is parked is lent by the source, and goes with it.
     defer { unpark() }
     isReading = false
-    pace = ReadingPace()
-    outboxd_set_timer_slack(1_000)
+    pace = ReadingPace(isAdaptive: isAdaptive)
+    outboxd_set_timer_slack(Tuning.Turn.timerSlack)
     var readDeadline = MonotonicTime.never
     while true {
       let now = MonotonicTime.now()
@@ -148,7 +144,7 @@ public final class Relay {
       if source.isAtEnd, parked == nil { return }
       if let record = parked { try retry(record, sink, now) }
       // The one record in flight has no company to wait for.
-      if parked != nil, isIsolated { sink.hasten(sleeping: 1_000) }
+      if parked != nil, isIsolated { sink.hasten(sleeping: Tuning.Linger.isolated) }
       if canRead {
         if try read(source, sink, delivered) { continue }
         if parked == nil, !source.waitsForLook, rest(source, now) { continue }
@@ -193,7 +189,7 @@ public final class Relay {
 
   /// False while a record is parked, or too much waits behind one transaction: the socket then backs up to the
   /// server.
-  private var canRead: Bool { parked == nil && ledger.transactions < Self.transactionLimit }
+  private var canRead: Bool { parked == nil && ledger.transactions < Tuning.Turn.waitingTransactions }
 
   // MARK: The way of one row
 
@@ -204,8 +200,8 @@ public final class Relay {
   private func read(
     _ source: any ChangeSource, _ sink: any RecordSink, _ delivered: any DeliveredEvents
   ) throws(RelayError) -> Bool {
-    let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
-    for count in 1...Self.turnLimit {
+    let end = MonotonicTime.now().advanced(milliseconds: Tuning.Turn.milliseconds)
+    for count in 1...Tuning.Turn.messages {
       let change: Change?
       do throws(RelayError) {
         change = try source.next()

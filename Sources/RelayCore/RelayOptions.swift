@@ -11,14 +11,17 @@ public struct RelayOptions: Equatable, Sendable {
   public var selection: EventSelection?
   /// False where rows come from a table, which knows no commit LSN: events then have no `sequence`.
   public var hasPositions = true
+  /// False where each round of reading ends in `poll(2)`: nothing gathers.
+  public var isAdaptive = true
 
   public init(
     replayMark: String? = nil, topic: String? = nil, selection: EventSelection? = nil,
-    hasPositions: Bool = true
+    hasPositions: Bool = true, isAdaptive: Bool = true
   ) {
     self.replayMark = replayMark
     self.topic = topic
     self.selection = selection
     self.hasPositions = hasPositions
+    self.isAdaptive = isAdaptive
   }
 }

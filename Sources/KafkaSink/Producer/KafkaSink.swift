@@ -34,7 +34,7 @@ public final class KafkaSink: RecordSink {
   private var unslept: UInt32 = 0
   var health: KafkaHealth
   private let arguments: ProduceArguments
-  /// False where the operator has set how long to linger.
+  /// False where the operator has set how long to linger, or wants nothing adaptive.
   private let isHastened: Bool
   /// Counts of the producers before this one.
   private let earlierTopics: [String: UInt64]
@@ -86,11 +86,11 @@ public final class KafkaSink: RecordSink {
     broker = settings.commandBroker
     messageLimit = handle.number("message.max.bytes")
     byteBudget = 1024 * handle.number("queue.buffering.max.kbytes")
-    window = InFlightWindow(highest: handle.queueLimit)
+    window = InFlightWindow(highest: handle.queueLimit, isAdaptive: settings.isAdaptive)
     topics = TopicTable(client: handle.client)
     health = KafkaHealth(metrics: metrics, mechanism: KafkaProperties.mechanism(settings) ?? "")
     arguments = ProduceArguments()
-    isHastened = KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
+    isHastened = settings.isAdaptive && KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
     earlierTopics = metrics.topics
     if let cluster = rd_kafka_clusterid(handle.client, Self.patience) {
       rd_kafka_mem_free(handle.client, cluster)

@@ -56,10 +56,8 @@ public enum KafkaProperties {
       ("message.timeout.ms", "0"),
       ("partitioner", "murmur2_random"),
       ("compression.codec", "lz4"),
-      // For a backlog, whose requests are the larger and the fewer. Events that come singly do not wait for it:
-      // see `KafkaSink.hasten`.
-      ("queue.buffering.max.ms", "3"),
-      ("queue.buffering.max.messages", String(queueMessages)),
+      ("queue.buffering.max.ms", String(Tuning.Linger.milliseconds)),
+      ("queue.buffering.max.messages", String(Tuning.InFlight.queue)),
       ("queue.buffering.max.kbytes", String(queueKilobytes(settings))),
       ("socket.nagle.disable", "true"),
       ("socket.keepalive.enable", "true"),
@@ -70,12 +68,9 @@ public enum KafkaProperties {
     ]
   }
 
-  /// The default of queue.buffering.max.messages. Mostly there are fewer: see `InFlightWindow`.
-  static let queueMessages = 16_384
-
   /// The default of queue.buffering.max.kbytes: room for the largest message at least.
   static func queueKilobytes(_ settings: KafkaSettings) -> Int {
-    max(16_384, number("message.max.bytes", settings) / 1024 + 1)
+    max(Tuning.InFlight.queueKilobytes, number("message.max.bytes", settings) / 1024 + 1)
   }
 
   /// What the operator has written for a property, under any of its names. Reads the file where it is in one.

@@ -204,6 +204,11 @@ struct ConfigurationKey: Sendable {
       path: "relay.check_origin", kind: .boolean, defaultText: "true",
       help: "Halt where a topic shows that another server publishes with the same source, as on a copy."),
     ConfigurationKey(
+      path: "relay.adaptive", kind: .choice(["on", "off"]), defaultText: "on",
+      help:
+        "Gathering, lingering, window and receive buffer follow the load; off: they stay as libraries and system have "
+        + "them."),
+    ConfigurationKey(
       path: "admin.listen", kind: .address, defaultText: "127.0.0.1:9464",
       help: "Where /metrics, /livez, /readyz and /status answer: host:port, or off. Port 0: any free one."),
     ConfigurationKey(

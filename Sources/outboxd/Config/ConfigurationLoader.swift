@@ -90,6 +90,7 @@ struct ConfigurationLoader {
     if let flag = value(layer, "relay.check_origin", ConfigurationValues.boolean) {
       configuration.relay.checkOrigin = flag
     }
+    if let text = choice(layer, "relay.adaptive") { configuration.isAdaptive = text == "on" }
     if let name = choice(layer, "log.level"), let level = Log.Level(name: name) {
       configuration.log.level = level
     }
