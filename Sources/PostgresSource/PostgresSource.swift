@@ -58,13 +58,13 @@ public enum PostgresSource {
     if let finding = facts.publication?.ownerFinding(of: settings.publication) {
       log.warning(finding.message, ("remedy", finding.remedy ?? ""))
     }
-    for finding in decision.findings where !finding.isNotice {
+    for finding in decision.findings where finding.level == .warning {
       let remedy: [Log.Field] = finding.remedy.map { [("remedy", $0)] } ?? []
       log.write(.warning, finding.message, remedy)
     }
     // Once: it is the same at each connection of a process.
     if resume == nil, let warning = facts.transport?.warning {
-      log.warning(warning.message, ("remedy", warning.remedy))
+      log.warning(warning.message, ("remedy", warning.remedy ?? ""))
     }
     let isJournaled = keeper != nil && facts.journal.isInUse
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)

@@ -7,7 +7,7 @@ import Testing
 @testable import KafkaSink
 
 @Suite(.serialized) struct InspectionTests {
-  private func findings(_ report: KafkaReport, _ level: KafkaFinding.Level, _ subject: String = "kafka")
+  private func findings(_ report: KafkaReport, _ level: Finding.Level, _ subject: String = "kafka")
     -> [String]
   {
     report.findings.filter { $0.level == level && $0.subject == subject }.map(\.message)

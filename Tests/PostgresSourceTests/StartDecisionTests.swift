@@ -225,7 +225,7 @@ private func expect(
     #expect(decide(facts()) == .success(.start(lsn("0/300"))))
     let finding = StartDecision(facts: facts(), settings: PostgresSettings(), mappings: [OutboxMapping()])
       .placeFindings
-    #expect(finding.count == 1 && !finding.contains { $0.isNotice })
+    #expect(finding.count == 1 && !finding.contains { $0.level == .notice })
     #expect(finding[0].message.contains("0/300") && finding[0].message.contains("0/200"))
     // Any doubt: beyond the fork, on the same timeline, no failover slot, not synchronized, and nothing but the history.
     let doubts: [(inout ServerFacts) -> Void] = [

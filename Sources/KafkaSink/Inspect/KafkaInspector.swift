@@ -2,18 +2,7 @@
 // Must not know: outboxes. It creates nothing and changes nothing.
 import CRdkafka
 import Glibc
-import RelayCore
-
-/// One thing found out, good or bad.
-public struct KafkaFinding: Sendable, Equatable {
-  public enum Level: String, Sendable { case ok, notice, warning, error }
-
-  public var level: Level
-  /// What it is about: `kafka`, or a topic's name.
-  public var subject: String
-  public var message: String
-  public var remedy: String?
-}
+public import RelayCore
 
 /// What was found in Kafka.
 public struct KafkaReport: Sendable {
@@ -39,7 +28,8 @@ public struct KafkaReport: Sendable {
   public var topics: [Topic] = []
   /// Whether brokers create a topic when it is asked for. Nil: not told to us.
   public var createsTopics: Bool?
-  public var findings: [KafkaFinding] = []
+  /// Their subject is `kafka` or a topic's name.
+  public var findings: [Finding] = []
 }
 
 /// Asks Kafka. Every call ends within its time.
@@ -108,9 +98,9 @@ public enum KafkaInspector {
 
 extension KafkaReport {
   mutating func note(
-    _ level: KafkaFinding.Level, _ message: String, subject: String = "kafka", remedy: String? = nil
+    _ level: Finding.Level, _ message: String, subject: String = "kafka", remedy: String? = nil
   ) {
-    findings.append(KafkaFinding(level: level, subject: subject, message: message, remedy: remedy))
+    findings.append(Finding(level: level, subject: subject, message: message, remedy: remedy))
   }
 }
 

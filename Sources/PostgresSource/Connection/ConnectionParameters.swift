@@ -167,7 +167,7 @@ struct ConnectionOption {
 public func redactedConninfo(_ conninfo: String) throws(RelayError) -> String {
   try ConnectionOption.parse(conninfo).compactMap { option in
     guard let value = option.value else { return nil }
-    if option.isSecret { return "\(option.keyword)=••••••••" }
+    if option.isSecret { return "\(option.keyword)=\(PrintableText.secret)" }
     let plain = !value.isEmpty && !value.unicodeScalars.contains { " '\\\n\t".unicodeScalars.contains($0) }
     if plain { return "\(option.keyword)=\(value)" }
     let escaped = value.unicodeScalars.map { $0 == "'" || $0 == "\\" ? "\\\($0)" : String($0) }.joined()

@@ -200,20 +200,17 @@ extension DatabaseWatch {
 extension DatabaseWatch {
   private mutating func measure(_ connection: SQLConnection) throws(RelayError) {
     let metrics = keeper.metrics
-    let time = MonotonicTime.now()
-    guard let status = try SlotStatus.read(slot: keeper.settings.slot, on: connection) else {
-      metrics.slot = SlotReading(time: time)
+    guard let reading = try SlotReading.read(slot: keeper.settings.slot, on: connection) else {
+      metrics.slot = SlotReading()
       return
     }
-    metrics.slot = SlotReading(
-      time: time, lagBytes: status.lagBytes, retainedBytes: status.retainedBytes, safeBytes: status.safeBytes,
-      walStatus: status.walStatus)
-    guard status.walStatus != walStatus else { return }
-    walStatus = status.walStatus
+    metrics.slot = reading
+    guard let status = reading.walStatus, status != walStatus else { return }
+    walStatus = status
     if walStatus == "unreserved" || walStatus == "lost" {
       keeper.log.warning(
         "the slot is about to lose its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
-        ("retained_bytes", String(status.retainedBytes)),
+        ("retained_bytes", reading.retainedBytes.map(String.init) ?? "unknown"),
         ("remedy", "Raise max_slot_wal_keep_size, and let the relay catch up."))
     }
   }
@@ -223,10 +220,10 @@ extension DatabaseWatch {
     guard !hasLookedForAnchor, keeper.settings.replayWindow == nil else { return }
     hasLookedForAnchor = true
     let name = ReplaySlots.anchor(of: keeper.settings.slot)
-    guard let anchor = try SlotStatus.read(slot: name, on: connection) else { return }
+    guard let anchor = try SlotReading.read(slot: name, on: connection) else { return }
     keeper.log.warning(
       "replay.window is off, but the anchor still exists and holds WAL on the server until it is dropped",
-      ("slot", name), ("retained_bytes", String(anchor.retainedBytes)),
+      ("slot", name), ("retained_bytes", anchor.retainedBytes.map(String.init) ?? "unknown"),
       ("remedy", "outboxd slot drop-anchor"))
   }
 

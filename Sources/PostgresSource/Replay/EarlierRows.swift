@@ -16,8 +16,8 @@ struct EarlierRows {
   }
 
   /// What ought to be known of the outboxes. A table is read for two seconds at most.
-  func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [StartDecision.Finding] {
-    var findings: [StartDecision.Finding] = []
+  func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [Finding] {
+    var findings: [Finding] = []
     for mapping in mappings {
       guard let table = facts.table(mapping.schema, mapping.table),
         let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid, start)
@@ -34,11 +34,12 @@ struct EarlierRows {
       }
       let place = start.lsn == .zero ? "" : ", later than \(start.lsn)"
       findings.append(
-        StartDecision.Finding(
+        Finding(
+          level: .notice,
           message:
             "\(mapping.qualifiedName) joined the publication after the slot began\(place), and \(has) from "
             + "before that, which have not been published\(note)",
-          remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)", isNotice: true))
+          remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)"))
     }
     return findings
   }
@@ -95,7 +96,7 @@ extension PostgresSource {
   /// - Throws: what a connection throws.
   public static func earlierRows(
     _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], stop: StopSignal
-  ) throws(RelayError) -> [StartDecision.Finding] {
+  ) throws(RelayError) -> [Finding] {
     let connection = try SQLConnection(settings, applicationName: "outboxd check", stop: stop)
     return try EarlierRows(connection: connection, facts: facts, settings: settings).findings(mappings)
   }

@@ -47,11 +47,11 @@ extension StartDecision {
         remedy: "Have the writers store valid UTF-8, or move the outbox to a database of encoding UTF8.")
     }
     return Finding(
+      level: .notice,
       message:
         "the database has the encoding \(facts.encoding): a character that has no equivalent in UTF-8, in any "
         + "column of an outbox, \(halt)",
-      remedy: "Keep such characters out of the outbox, or move it to a database of encoding UTF8.",
-      isNotice: true)
+      remedy: "Keep such characters out of the outbox, or move it to a database of encoding UTF8.")
   }
 
   private var idleFinding: Finding? {
@@ -99,9 +99,10 @@ extension StartDecision {
     guard !names.isEmpty else { return nil }
     let alter = names.map { "ALTER COLUMN \(SQLText.identifier($0)) SET NOT NULL" }.joined(separator: ", ")
     return Finding(
+      level: .notice,
       message:
         "a row of \(mapping.qualifiedName) with a NULL in \(names.joined(separator: ", ")) would halt the relay "
         + "(exit code \(RelayError.Kind.rowRejected.exitCode)), and the table allows it",
-      remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) \(alter);", isNotice: true)
+      remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) \(alter);")
   }
 }

@@ -1,6 +1,6 @@
 // Owns: whether the publication carries exactly the rows of the outbox tables. Pure.
 // Must not know: slots and checkpoints, and how the facts were read.
-import RelayCore
+public import RelayCore
 
 /// Judged at the start by `StartDecision`, and again and again by the watch while the relay runs.
 struct PublicationCheck {
@@ -63,16 +63,16 @@ struct PublicationCheck {
   }
 
   /// What may stay as it is.
-  var findings: [StartDecision.Finding] {
+  var findings: [Finding] {
     guard let publication else { return [] }
-    var findings: [StartDecision.Finding] = []
+    var findings: [Finding] = []
     let others = [
       (publication.publishesUpdates, "update"), (publication.publishesDeletes, "delete"),
       (publication.publishesTruncates, "truncate"),
     ].filter(\.0).map(\.1)
     if !others.isEmpty {
       findings.append(
-        StartDecision.Finding(
+        Finding(
           message: "publication \"\(name)\" also publishes \(others.joined(separator: ", ")), which are not "
             + "events and cost traffic",
           remedy:
@@ -82,7 +82,7 @@ struct PublicationCheck {
     findings += columnFindings
     for table in tables where !table.isReadable {
       findings.append(
-        StartDecision.Finding(
+        Finding(
           message:
             "the role may not read \(QualifiedName.text(table.schema, table.name)): streaming does not need it, replay, "
             + "backfill and recover do",
@@ -187,9 +187,9 @@ struct PublicationCheck {
 
 extension PublicationFacts {
   /// What the owner could do that he could not do by himself. Nil: nothing.
-  public func ownerFinding(of name: String) -> StartDecision.Finding? {
+  public func ownerFinding(of name: String) -> Finding? {
     guard !isOwnerTrusted else { return nil }
-    return StartDecision.Finding(
+    return Finding(
       message:
         "publication \"\(name)\" belongs to role \"\(owner)\", which does not own all of its tables and could take "
         + "them out: outboxd would halt, or have to recover",

@@ -1,6 +1,6 @@
 // Owns: the catalog queries that `ServerFacts` is read with.
 // Must not know: what follows from the facts.
-public import RelayCore
+import RelayCore
 
 /// Reads facts. All statements are plain text, so that they also run on a replication connection.
 struct SlotInspector {
@@ -214,35 +214,24 @@ struct SlotInspector {
   }
 }
 
-/// How far the slot is behind: what is measured while the relay runs.
-public struct SlotStatus: Equatable, Sendable {
-  /// Bytes of WAL written and not yet confirmed.
-  public var lagBytes: Int64
-  /// Bytes of WAL that the server keeps for the slot.
-  public var retainedBytes: Int64
-  /// Bytes that may still be written before the slot is in danger; nil where nothing limits it.
-  public var safeBytes: Int64?
-  public var walStatus: String
-  public var isActive: Bool
-
+extension SlotReading {
   /// Reads it, by a query that touches no table.
   /// - Returns: nil where there is no such slot.
-  public static func read(
-    slot: String, on connection: SQLConnection
-  ) throws(RelayError) -> SlotStatus? {
+  static func read(slot: String, on connection: SQLConnection) throws(RelayError) -> SlotReading? {
+    let time = MonotonicTime.now()
     let result = try connection.query(
       """
       SELECT pg_wal_lsn_diff(here, confirmed_flush_lsn)::bigint AS lag,
-        pg_wal_lsn_diff(here, restart_lsn)::bigint AS retained, safe_wal_size, wal_status, active
+        pg_wal_lsn_diff(here, restart_lsn)::bigint AS retained, safe_wal_size, wal_status
       FROM pg_replication_slots, (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
         ELSE pg_current_wal_lsn() END AS here) AS wal
       WHERE slot_name = \(SQLText.literal(slot))
       """)
     guard !result.rows.isEmpty else { return nil }
     func number(_ column: String) -> Int64? { result[0, column].flatMap { Int64($0) } }
-    return SlotStatus(
-      lagBytes: number("lag") ?? -1, retainedBytes: number("retained") ?? -1,
-      safeBytes: number("safe_wal_size"), walStatus: result[0, "wal_status"] ?? "",
-      isActive: result[0, "active"] == "t")
+    return SlotReading(
+      time: time, lagBytes: number("lag"), retainedBytes: number("retained"),
+      safeBytes: number("safe_wal_size"),
+      walStatus: result[0, "wal_status"])
   }
 }

@@ -13,14 +13,6 @@ public struct StartDecision {
     case createSlot
   }
 
-  /// Something that does not stop the relay, and ought to be known.
-  public struct Finding: Equatable, Sendable {
-    public var message: String
-    public var remedy: String?
-    /// To be known beforehand, and no reason for a line of the log at each start.
-    public var isNotice = false
-  }
-
   public let facts: ServerFacts
   public let settings: PostgresSettings
   public let mappings: [OutboxMapping]

@@ -48,12 +48,7 @@ public enum TimeZoneDatabase {
   }
 
   private static func isZoneFile(_ path: String) -> Bool {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { return false }
-    defer { close(descriptor) }
-    var magic = [UInt8](repeating: 0, count: 4)
-    // SAFETY: read(2) fills at most magic.count bytes of the array's storage, which lives for the call.
-    return read(descriptor, &magic, magic.count) == magic.count && magic.elementsEqual("TZif".utf8)
+    (try? SmallFile.read(path, .anyOwner, limit: 4))?.elementsEqual("TZif".utf8) == true
   }
 
   private static func offsets() -> [TimeZoneRules.Offset] {

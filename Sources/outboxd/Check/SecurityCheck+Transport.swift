@@ -7,13 +7,13 @@ import RelayCore
 extension SecurityCheck {
   static func kafka(_ configuration: Configuration) -> [Finding] {
     let transport = KafkaTransport(configuration.kafka)
-    let warnings = transport.warnings.map { warning($0.message, $0.remedy) }
+    let warnings = transport.warnings.map { warning($0.message, $0.remedy ?? "") }
     return warnings.isEmpty ? [ok(transport.summary)] : warnings
   }
 
   /// Of any connection: the one that streams, or the one that reads tables.
   static func postgres(_ transport: PostgresTransport) -> Finding {
-    transport.warning.map { warning($0.message, $0.remedy) } ?? ok(transport.summary)
+    transport.warning.map { warning($0.message, $0.remedy ?? "") } ?? ok(transport.summary)
   }
 
   /// A line for each outbox.

@@ -5,8 +5,6 @@ import PostgresSource
 import RelayCore
 
 enum SecurityCheck {
-  typealias Finding = CheckCommand.Finding
-
   /// - Parameters:
   ///   - file: the configuration file that was read; nil: none.
   ///   - facts: nil where the server cannot be examined.

@@ -5,15 +5,6 @@ import PostgresSource
 import RelayCore
 
 enum CheckCommand {
-  struct Finding: Equatable {
-    enum Level: String { case ok, notice, warning, error }
-    var level: Level
-    /// What it is about: a file, Postgres, a table, Kafka, a topic.
-    var subject: String
-    var message: String
-    var remedy: String?
-  }
-
   /// - Returns: 0, or 1 if there is an error among the findings, or with `--strict` a warning.
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     let loaded = try invocation.loadConfiguration()
@@ -82,7 +73,7 @@ enum CheckCommand {
     for finding in decision.findings + (earlier ?? []) {
       findings.append(
         Finding(
-          level: finding.isNotice ? .notice : .warning, subject: "postgres", message: finding.message,
+          level: finding.level, subject: "postgres", message: finding.message,
           remedy: finding.remedy))
     }
     if decision.faults.isEmpty { findings.append(start(decision, settings)) }
@@ -182,10 +173,9 @@ enum CheckCommand {
       settings: configuration.kafka, topics: unique, keys: keys,
       comparesTails: configuration.relay.skipDelivered)
     for finding in report.findings {
-      let level = Finding.Level(rawValue: finding.level.rawValue) ?? .error
       findings.append(
         Finding(
-          level: level, subject: finding.subject == "kafka" ? "kafka" : "topic \(finding.subject)",
+          level: finding.level, subject: finding.subject == "kafka" ? "kafka" : "topic \(finding.subject)",
           message: finding.message, remedy: finding.remedy))
     }
   }

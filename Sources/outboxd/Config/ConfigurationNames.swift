@@ -1,5 +1,6 @@
 // Owns: the names of settings outside the file: environment variables and `--set`.
 // Must not know: what a value means.
+import RelayCore
 
 /// Names outside the file: environment variables and `--set`.
 enum ConfigurationNames {

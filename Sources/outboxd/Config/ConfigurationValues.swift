@@ -287,14 +287,8 @@ enum ConfigurationValues {
     }
   }
 
-  /// CloudEvents 1.0, "Naming conventions". `sequence` is written by outboxd itself.
-  static let reservedAttributes = [
-    "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
-    "sequence",
-  ]
-
   static func checkExtension(_ name: String) throws(ValueFault) {
-    if reservedAttributes.contains(name) {
+    if CloudEventRules.reservedAttributes.contains(name) {
       throw ValueFault(
         "\"\(name)\" is reserved by CloudEvents and cannot be an extension", "choose another name")
     }
@@ -304,7 +298,7 @@ enum ConfigurationValues {
     let letters = name.lowercased().filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
     throw ValueFault(
       "\"\(name)\" cannot be the name of an attribute: CloudEvents allows [a-z0-9]",
-      letters.isEmpty || reservedAttributes.contains(letters) ? nil : "write \(letters)")
+      letters.isEmpty || CloudEventRules.reservedAttributes.contains(letters) ? nil : "write \(letters)")
   }
 }
 

@@ -5,8 +5,7 @@ import PostgresSource
 import RelayCore
 
 enum Redaction {
-  /// As `redactedConninfo` writes them.
-  static let dots = "••••••••"
+  static let dots = PrintableText.secret
 
   /// Whether the value of a librdkafka property is a secret.
   static func isSecret(property name: String) -> Bool {
