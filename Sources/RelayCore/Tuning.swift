@@ -90,14 +90,15 @@ public enum Tuning {
     public static let isolated: UInt32 = 1_000
   }
 
-  /// Rows of tables.
+  /// Rows that are read from tables.
   public enum Tables {
-    /// Rows of the first request and of the largest; between them it doubles.
+    /// Rows of the first request and of the largest; between them it quadruples.
     public static let firstBatch = 64
     public static let largestBatch = 4_096
-    /// Bytes that a request should bring.
+    /// Bytes. A batch is held in memory as a whole, and the next one is under way meanwhile.
     public static let batchBytes = 1 << 20
-    /// A transaction of the stream's form ends after so many rows or milliseconds: the position is stored between them.
+    /// The position is known only where a synthetic transaction ends: after so many rows, or milliseconds where rows wait
+    /// for their sink.
     public static let transactionRows = 1_000
     public static let transactionMilliseconds = 200
   }
