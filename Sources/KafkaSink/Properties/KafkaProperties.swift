@@ -202,17 +202,20 @@ public enum KafkaProperties {
 
   /// Why a value is refused although librdkafka would take it.
   static func refusal(canonical: String, value: String) -> String? {
-    let text = value.lowercased()
-    let isTrue = ["true", "t", "1"].contains(text)
-    let isFalse = ["false", "f", "0"].contains(text)
+    brokenPromise(canonical, value.lowercased()) ?? misuse(canonical, value.lowercased())
+  }
+
+  private static func isTrue(_ text: String) -> Bool { ["true", "t", "1"].contains(text) }
+  private static func isFalse(_ text: String) -> Bool { ["false", "f", "0"].contains(text) }
+
+  /// Of what delivery and order rest on.
+  private static func brokenPromise(_ canonical: String, _ text: String) -> String? {
     switch canonical {
-    case "metadata.broker.list" where text.contains("@"):
-      return "must not contain @: set user and password as sasl.username and sasl.password"
     case "request.required.acks" where text != "all" && text != "-1":
       return "must be all: an event counts as delivered only when every in-sync replica has it"
-    case "enable.idempotence" where isFalse:
+    case "enable.idempotence" where isFalse(text):
       return "must be true: without it, retries would duplicate and reorder events"
-    case "enable.gapless.guarantee" where isFalse:
+    case "enable.gapless.guarantee" where isFalse(text):
       return "must be true: without it, later events could pass one that failed"
     case "message.timeout.ms" where text != "0":
       return "must be 0: an event is never given up because time has passed"
@@ -227,8 +230,18 @@ public enum KafkaProperties {
       return "must not be set: outboxd does not use Kafka's transactions"
     case "queuing.strategy" where text != "fifo":
       return "must be fifo: events of one key keep their order"
-    case "delivery.report.only.error" where isTrue:
+    case "delivery.report.only.error" where isTrue(text):
       return "must be false: the checkpoint follows the acknowledgements"
+    default:
+      return nil
+    }
+  }
+
+  /// Of what outboxd sets itself, or what would leak or lose something.
+  private static func misuse(_ canonical: String, _ text: String) -> String? {
+    switch canonical {
+    case "metadata.broker.list" where text.contains("@"):
+      return "must not contain @: set user and password as sasl.username and sasl.password"
     case "plugin.library.paths":
       // librdkafka loads the library, and runs code of it, when the property is set.
       return "must not be set: outboxd loads no code that a configuration names"
@@ -236,11 +249,11 @@ public enum KafkaProperties {
       return "must not be set: outboxd takes librdkafka's log and events itself"
     case "test.mock.num.brokers":
       return "must not be set: events would go to a mock broker in memory and be lost"
-    case "enable.sasl.oauthbearer.unsecure.jwt" where isTrue:
+    case "enable.sasl.oauthbearer.unsecure.jwt" where isTrue(text):
       return "must be false: an unsigned token proves nothing"
     case "statistics.interval.ms" where Int(text) != 0:
       return "must be 0: outboxd does not read librdkafka's statistics, and they take memory for each topic"
-    case "client.id" where value.utf8.count > 200:
+    case "client.id" where text.utf8.count > 200:
       return "is longer than 200 bytes"
     default:
       return nil

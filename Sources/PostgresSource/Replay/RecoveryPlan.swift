@@ -66,12 +66,50 @@ public struct RecoveryPlan: Equatable, Sendable {
   ) throws(RelayError) -> RecoveryPlan {
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
     let faults = decision.faults
+    let streamFault = try repairable(streamFault, decision, wish)
+    var plan = doubt(decision, fault: faults.first ?? streamFault)
+    let common = facts.journal.row.flatMap { facts.commonEnd(with: $0.checkpoint) }
+    let slot = slot(facts, streamFault)
+    if wish == .adopt {
+      let place = slot == .keep && streamFault == nil ? adoptedPlace(facts, common) : nil
+      plan.action = plan.fault == nil ? .nothing : .adopt(at: place, slot)
+      if let place { plan.through = place }
+      return plan
+    }
+    guard wish == .tables || plan.fault != nil else { return plan }
+    // Whoever asks for the tables may have a stream that cannot continue where it is.
+    let mayStream = wish == .repair && streamFault == nil
+    if mayStream, let place = rewindPlace(facts, faults, common) {
+      plan.action = .rewind(to: place)
+      plan.from = place
+      return plan
+    }
+    // The anchor's stream begins before the slot's, and meets the same place.
+    if mayStream, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor) {
+      plan.action = .wal(from: place, slot)
+      if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
+      return plan
+    }
+    if mayStream, slot == .keep, common != nil { plan.place = adoptedPlace(facts, common) }
+    let row = facts.journal.row
+    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
+    plan.action = .tables(
+      lowestTransaction: isSameSystem ? lowest(row, common: common, earlier: earlier) : nil, slot)
+    return plan
+  }
+
+  /// The fault of the stream, where it is the first to repair.
+  /// - Throws: what a recovery cannot repair.
+  private static func repairable(
+    _ streamFault: RelayError?, _ decision: StartDecision, _ wish: RecoveryWish
+  ) throws(RelayError) -> RelayError? {
+    let (facts, faults) = (decision.facts, decision.faults)
     if let other = faults.first(where: { $0 != decision.publicationChangeFault && !isGap($0, facts) }) {
       throw other
     }
     var streamFault = streamFault
     if let fault = streamFault, wish == .repair, !isStreamGap(fault) {
-      // What run halts for first is closed first.
+      // What run halts for first is repaired first.
       if faults.isEmpty { throw fault }
       streamFault = nil
     }
@@ -82,44 +120,22 @@ public struct RecoveryPlan: Equatable, Sendable {
           "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables."
       )
     }
+    return streamFault
+  }
+
+  /// What is in doubt, before anything is decided about it.
+  private static func doubt(_ decision: StartDecision, fault: RelayError?) -> RecoveryPlan {
+    let facts = decision.facts
     let row = facts.journal.row
-    var plan = RecoveryPlan(action: .nothing, fault: faults.first ?? streamFault)
-    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
     let common = row.flatMap { facts.commonEnd(with: $0.checkpoint) }
+    var plan = RecoveryPlan(action: .nothing, fault: fault)
     plan.from = row == nil ? facts.slot?.confirmedFlushLSN : common
-    if plan.fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
-    plan.through = plan.fault?.kind == .slotMoved ? facts.slot?.confirmedFlushLSN : facts.walEnd
+    if fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
+    plan.through = fault?.kind == .slotMoved ? facts.slot?.confirmedFlushLSN : facts.walEnd
     if decision.publicationChangeFault != nil { plan.publicationDoubt = decision.publicationDoubt ?? .zero }
-    let slot = slot(facts, streamFault)
+    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
     plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
     plan.keepsStart = common.map { row?.startLSN ?? .zero <= $0 } ?? false
-    if wish == .adopt {
-      let place = slot == .keep && streamFault == nil ? adoptedPlace(facts, common) : nil
-      plan.action = plan.fault == nil ? .nothing : .adopt(at: place, slot)
-      if let place { plan.through = place }
-      return plan
-    }
-    guard wish == .tables || plan.fault != nil else { return plan }
-    if wish == .repair, streamFault == nil, let place = rewindPlace(facts, faults, common) {
-      plan.action = .rewind(to: place)
-      plan.from = place
-      return plan
-    }
-    // The anchor's stream begins before the slot's, and meets the same place.
-    if wish == .repair, streamFault == nil, plan.keepsSnapshot,
-      let place = anchoredPlace(facts, faults, anchor)
-    {
-      plan.action = .wal(from: place, slot)
-      if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
-      return plan
-    }
-    // Whoever asks for the tables may have a stream that cannot go on where it is.
-    if wish == .repair, streamFault == nil, slot == .keep, common != nil {
-      plan.place = adoptedPlace(facts, common)
-    }
-    plan.action = .tables(
-      lowestTransaction: isSameSystem
-        ? lowest(row, common: common, earlier: earlier) : nil, slot)
     return plan
   }
 

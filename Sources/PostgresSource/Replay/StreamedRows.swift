@@ -71,19 +71,17 @@ struct StreamedRowsReader {
       return
     }
     (rows.from, rows.slot) = (first, source)
-    guard end > max(start, first) else { return }
+    let origin = max(start, first)
+    guard end > origin else { return }
     let facts = try inspector.serverFacts(identity)
     log.info(
-      "reading from the WAL which rows the stream will send", ("slot", temporary.slot),
-      ("from", "\(max(start, first))"),
+      "reading from the WAL which rows the stream will send", ("slot", temporary.slot), ("from", "\(origin)"),
       ("to", "\(end)"))
-    try connection.start(at: max(start, first))
+    try connection.start(at: origin)
     let stream = ReplicationStream(
-      connection, facts: facts, settings: temporary, mappings: reads.map(\.mapping),
-      startLSN: max(start, first),
+      connection, facts: facts, settings: temporary, mappings: reads.map(\.mapping), startLSN: origin,
       walEnd: identity.walEnd, keeper: nil)
-    let range = RangeStream(
-      stream, origin: max(start, first), through: LSN(end.rawValue - 1), anchor: source)
+    let range = RangeStream(stream, origin: origin, through: LSN(end.rawValue - 1), anchor: source)
     try collect(range, into: &rows)
     range.finish(flushed: .zero, deadline: MonotonicTime.now().advanced(milliseconds: 1_000))
     log.info("read from the WAL which rows the stream will send", ("rows", String(rows.keys.count)))

@@ -55,16 +55,7 @@ public final class TransactionSkip {
         .slotMissing, "slot \"\(settings.slot)\" does not exist: no transaction can be given up")
     }
     let checkpoint = max(slot.confirmedFlushLSN ?? .zero, decision.checkpoint ?? .zero)
-    guard lsn >= checkpoint else {
-      throw RelayError(
-        .failed,
-        "the transaction at \(lsn) is before the checkpoint of slot \"\(settings.slot)\", \(checkpoint): Kafka acknowledged "
-          + "it, or it was given up before", remedy: "Nothing was changed. Start outboxd run.")
-    }
-    guard lsn < facts.walEnd else {
-      throw RelayError(
-        .failed, "the WAL of the server ends at \(facts.walEnd), before \(lsn)", remedy: Self.whichLSN)
-    }
+    try Self.require(lsn, between: checkpoint, and: facts.walEnd, slot: settings.slot)
     let settings = settings.on(facts.server)
     // The connection that streams runs nothing else: see `PostgresSource.open`.
     let connection = try ReplicationConnection(settings, encoding: "SQL_ASCII", stop: stop)
@@ -81,15 +72,27 @@ public final class TransactionSkip {
       walEnd: identity.walEnd, keeper: nil)
   }
 
+  private static func require(
+    _ lsn: LSN, between checkpoint: LSN, and walEnd: LSN, slot: String
+  ) throws(RelayError) {
+    guard lsn >= checkpoint else {
+      throw RelayError(
+        .failed,
+        "the transaction at \(lsn) is before the checkpoint of slot \"\(slot)\", \(checkpoint): Kafka acknowledged "
+          + "it, or it was given up before", remedy: "Nothing was changed. Start outboxd run.")
+    }
+    guard lsn < walEnd else {
+      throw RelayError(.failed, "the WAL of the server ends at \(walEnd), before \(lsn)", remedy: whichLSN)
+    }
+  }
+
   private static let whichLSN =
     "Nothing was changed. Give the LSN that outboxd run names when it halts at a transaction."
 
   /// Reads the transaction to its end, or to where the server cannot send it. What is handed over is lent until the
   /// closure returns.
   /// - Throws: `failed` where an earlier transaction has rows, or none at `lsn` has; what `receive` throws.
-  public func read(
-    _ receive: (Part) throws(RelayError) -> Void
-  ) throws(RelayError) -> SkippedTransaction {
+  public func read(_ receive: (Part) throws(RelayError) -> Void) throws(RelayError) -> SkippedTransaction {
     guard let stream else { throw RelayError(.failed, "the transaction was read already") }
     var current: SkippedTransaction?
     var turns = 0
@@ -114,15 +117,7 @@ public final class TransactionSkip {
         current = SkippedTransaction(
           commitLSN: commitLSN, commitTime: commitTime, next: LSN(commitLSN.rawValue + 1))
       case .relation: try receive(.relation(stream.relation))
-      case .insert(let row):
-        guard let transaction = current else {
-          throw RelayError(.streamMalformed, "the server sent a row outside a transaction")
-        }
-        if transaction.commitLSN == lsn {
-          try receive(
-            .row(row, commitLSN: lsn, commitTime: transaction.commitTime, index: transaction.rows))
-        }
-        current?.rows &+= 1
+      case .insert(let row): try take(row, &current, receive)
       case .commit(_, let endLSN, _):
         if var transaction = current, transaction.rows > 0 {
           transaction.next = endLSN
@@ -135,6 +130,18 @@ public final class TransactionSkip {
       default: break
       }
     }
+  }
+
+  private func take(
+    _ row: RowView, _ current: inout SkippedTransaction?, _ receive: (Part) throws(RelayError) -> Void
+  ) throws(RelayError) {
+    guard let transaction = current else {
+      throw RelayError(.streamMalformed, "the server sent a row outside a transaction")
+    }
+    if transaction.commitLSN == lsn {
+      try receive(.row(row, commitLSN: lsn, commitTime: transaction.commitTime, index: transaction.rows))
+    }
+    current?.rows &+= 1
   }
 
   private func wait(_ stream: ReplicationStream) throws(RelayError) {

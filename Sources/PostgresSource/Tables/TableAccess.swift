@@ -91,6 +91,11 @@ struct TableAccess {
         remedy:
           "Detach it: ALTER TABLE \(SQLText.qualified(shape.schema, shape.table)) DETACH PARTITION \(name);")
     }
+    try refuseCode(of: shape, tree, role: role)
+  }
+
+  /// - Parameter tree: a query: the OIDs of the table and its partitions.
+  private func refuseCode(of shape: TableShape, _ tree: String, role: String) throws(RelayError) {
     let code = try catalog.connection.query(Self.functions(tree))
     guard let function = code[0, "function"], let owner = code[0, "owner"] else { return }
     throw RelayError(
