@@ -1,5 +1,4 @@
-// Owns: outboxd replay beside a running relay, with real servers: the same bytes in the same order, filters,
-// targets, interruptions, bad input.
+// Owns: outboxd replay beside a running relay: the same bytes in the same order, filters, interruptions, bad input.
 import Foundation
 import Glibc
 import RelayTesting

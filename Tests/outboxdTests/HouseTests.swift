@@ -125,4 +125,20 @@ private struct SourceFile {
       }
     }
   }
+
+  /// Functions of the sources over the limit, each with the reason: `file: first line`.
+  private static let longFunctions: [String: String] = [:]
+
+  @Test func `a file has at most 400 lines, and a function of the sources at most 40`() throws {
+    for file in try SourceFile.swift() + SourceFile.swift("Tests") {
+      // A newline ends the last line too.
+      #expect(file.lines.count <= 401, "\(file.path) has \(file.lines.count - 1) lines")
+    }
+    for file in try SourceFile.swift() {
+      for (line, count) in file.functions where count > 40 {
+        let name = "\(file.path): \(file.lines[line - 1].drop { $0 == " " })"
+        #expect(Self.longFunctions[name] != nil, "\(file.path):\(line) has a function of \(count) lines")
+      }
+    }
+  }
 }
