@@ -24,3 +24,9 @@ public struct Finding: Equatable, Sendable {
     self.remedy = remedy
   }
 }
+
+extension Log {
+  public func warning(_ finding: Finding) {
+    write(.warning, finding.message, finding.remedy.map { [("remedy", $0)] } ?? [])
+  }
+}

@@ -96,7 +96,7 @@ extension PostgresSource {
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()
     try journal.begin(
-      cut, in: Checkpoint(lsn: cut.lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
+      cut, in: facts.checkpoint(at: cut.lsn),
       publication: facts.publication?.record(ofSlotAt: cut.lsn), keepsSnapshot: true)
     return BackfillStart(start: cut)
   }

@@ -173,7 +173,7 @@ public struct Recovery: Sendable {
   }
 
   private func checkpoint(_ lsn: LSN) -> Checkpoint {
-    Checkpoint(lsn: lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    facts.checkpoint(at: lsn)
   }
 
   /// True where `cut` must come before `complete`.

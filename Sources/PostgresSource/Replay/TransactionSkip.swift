@@ -201,8 +201,7 @@ extension TransactionSkip {
     }
     let journal = CheckpointJournal(connection: connection, slot: settings.slot)
     try journal.boundStatements()
-    let place = Checkpoint(
-      lsn: transaction.next, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    let place = facts.checkpoint(at: transaction.next)
     let isMoved = try journal.skip(
       to: place, from: facts.journal.row.flatMap { $0.isFromHistory ? nil : $0.checkpoint },
       events: transaction.rows, request: request)

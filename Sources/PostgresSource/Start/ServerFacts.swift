@@ -54,6 +54,11 @@ public struct ServerFacts: Equatable, Sendable {
   /// Nil: not read.
   public var role: RoleFacts?
 
+  /// A place in this server's history.
+  func checkpoint(at lsn: LSN) -> Checkpoint {
+    Checkpoint(lsn: lsn, systemIdentifier: systemIdentifier, timeline: timeline)
+  }
+
   public init(
     serverVersion: Int, systemIdentifier: UInt64, timeline: UInt32, walEnd: LSN, database: String,
     walLevel: String = "logical", isInRecovery: Bool = false, walSenderTimeout: Int = 60_000,

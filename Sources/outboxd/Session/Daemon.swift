@@ -27,7 +27,7 @@ enum Daemon {
       "starting", ("version", Versions.outboxd), ("slot", configuration.postgres.slot),
       ("outboxes", configuration.outboxes.map(\.qualifiedName).joined(separator: ",")))
     for warning in KafkaTransport(configuration.kafka).warnings {
-      log.warning(warning.message, ("remedy", warning.remedy ?? ""))
+      log.warning(warning)
     }
     let admin = try startAdmin(configuration, metrics: metrics, log: log)
     let keeper = JournalKeeper(
