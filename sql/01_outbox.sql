@@ -1,6 +1,6 @@
 -- The outbox table. The column names are those of Debezium's outbox event router.
--- A row is inserted in the transaction of the change that it tells of, and is never updated.
--- Refuses a table of that name whose owner is neither a superuser nor the role that runs this, or a member of it.
+-- A row is inserted in the transaction of the change that it describes, and is never updated.
+-- Refuses a table of that name unless its owner is a superuser, the role that runs this, or a member of that role.
 \set ON_ERROR_STOP on
 SET search_path = pg_catalog, pg_temp;
 SET row_security = off;
@@ -16,7 +16,7 @@ DECLARE
       AND NOT (r.rolsuper OR pg_catalog.pg_has_role(r.oid, current_user, 'MEMBER')));
 BEGIN
   IF other IS NOT NULL THEN
-    RAISE EXCEPTION 'public.outbox is there, and belongs to role "%"', other
+    RAISE EXCEPTION 'public.outbox exists and belongs to role "%"', other
       USING HINT = 'If it is the outbox, run this as that role; otherwise drop or rename it.';
   END IF;
   IF pg_catalog.to_regclass('public.outbox') IS NULL THEN

@@ -1,7 +1,7 @@
 -- Instead of 01_outbox.sql: the outbox table, partitioned by day. Retention is then DROP TABLE, without bloat.
 -- The publication must have publish_via_partition_root = true (04_publication.sql has it).
--- Refuses tables and functions of these names whose owner is neither a superuser nor the role that runs this, or a
--- member of it.
+-- Refuses tables and functions of these names unless their owner is a superuser, the role that runs this, or a
+-- member of that role.
 \set ON_ERROR_STOP on
 SET search_path = pg_catalog, pg_temp;
 SET row_security = off;
@@ -12,7 +12,7 @@ DO $outboxd$
 DECLARE
   other record;
 BEGIN
-  -- What was made is looked at, too, before it is called: another role may have made it in the same moment.
+  -- Created objects are examined, too, before they are called: another role may have created them at the same moment.
   FOR turn IN 1..2 LOOP
     SELECT found.name, r.rolname INTO other FROM (
       SELECT c.relname AS name, c.relowner AS owner, c.relnamespace AS schema FROM pg_catalog.pg_class AS c
@@ -24,7 +24,7 @@ BEGIN
     WHERE n.nspname = 'public' AND NOT (r.rolsuper OR pg_catalog.pg_has_role(r.oid, current_user, 'MEMBER'))
     LIMIT 1;
     IF FOUND THEN
-      RAISE EXCEPTION 'public.% is there, and belongs to role "%"', other.name, other.rolname
+      RAISE EXCEPTION 'public.% exists and belongs to role "%"', other.name, other.rolname
         USING HINT = 'If it is the outbox, run this as that role; otherwise drop or rename it.';
     END IF;
     EXIT WHEN turn = 2;
@@ -44,7 +44,7 @@ BEGIN
     -- An insert never fails for want of a partition.
     CREATE TABLE IF NOT EXISTS public.outbox_default PARTITION OF public.outbox DEFAULT;
 
-    -- Makes the partitions of today (UTC) and of the days after it.
+    -- Creates the partitions of today (UTC) and of the following days.
     CREATE OR REPLACE FUNCTION public.outbox_create_partitions(days integer DEFAULT 7) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $function$
     DECLARE
@@ -67,5 +67,5 @@ $outboxd$;
 -- Call it daily, from cron or pg_cron, as the table's owner, and with the number of days: a function of that name without
 -- a parameter may be another role's.
 --   SELECT public.outbox_create_partitions(7);
--- Retention, for a day whose events are all published and beyond what replay needs:
+-- Retention, for a day whose events are all published and no longer needed for a replay:
 --   DROP TABLE public.outbox_20260101;

@@ -1,8 +1,8 @@
 -- Where outboxd keeps its checkpoints: one row for each slot, written about once a second.
--- With it outboxd notices a slot that was moved, lost or created anew, and does not send again what the slot
+-- With it outboxd notices a slot that was moved, lost or created again, and does not send events again that the slot
 -- forgot in a restart of Postgres.
--- Refuses a schema of that name that outboxd has not made, or by which another role could run code: before anything is
--- made, and of what was made.
+-- Refuses a schema of that name that outboxd did not create, or through which another role could run code: before and
+-- after it creates anything.
 \set ON_ERROR_STOP on
 SET search_path = pg_catalog, pg_temp;
 SET row_security = off;

@@ -1,4 +1,4 @@
--- Streaming itself needs no grant on the table; check, replay and verification read it.
+-- Streaming itself needs no grant on the table; check, backfill, replay and recover read it.
 \set ON_ERROR_STOP on
 SET search_path = pg_catalog, pg_temp;
 SET row_security = off;

@@ -117,7 +117,7 @@ BEGIN
       LOCK TABLE outboxd.checkpoint IN ACCESS SHARE MODE;
     ELSIF turn = 2 THEN
     IF EXISTS (SELECT FROM outboxd.checkpoint WHERE slot = 'outboxd') AND NOT EXISTS (SELECT FROM pg_catalog.pg_replication_slots WHERE slot_name = 'outboxd') THEN
-  RAISE EXCEPTION USING MESSAGE = 'slot outboxd does not exist, and outboxd.checkpoint says that there was one: see what outboxd run says about it before a new one is created';
+  RAISE EXCEPTION USING MESSAGE = 'slot outboxd does not exist, and outboxd.checkpoint records that it did: read what outboxd run reports before a new one is created';
 END IF;
       SELECT * INTO made FROM pg_catalog.pg_create_logical_replication_slot('outboxd'::pg_catalog.name, 'pgoutput'::pg_catalog.name);
       LOCK TABLE outboxd.checkpoint IN SHARE ROW EXCLUSIVE MODE;

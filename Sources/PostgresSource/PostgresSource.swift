@@ -15,8 +15,7 @@ public enum PostgresSource {
   ) throws(RelayError) -> ReplicationStream {
     let (facts, start, journal) = try prepare(
       settings: settings, mappings: mappings, keeper: keeper, resume: resume, stop: stop, log: log)
-    let checkpoint = Checkpoint(
-      lsn: start, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    let checkpoint = facts.checkpoint(at: start)
     let (connection, identity) = try stream(from: start, facts, settings: settings, stop: stop)
     var former: FormerRun?
     if let keeper, let journal { former = try journal.begin(keeper.run, in: checkpoint) }
@@ -55,59 +54,62 @@ public enum PostgresSource {
       facts: facts, settings: settings, mappings: mappings, resume: resume,
       formerBackend: keeper?.session?.backend)
     let action = try decision.decide()
-    if let finding = facts.publication?.ownerFinding(of: settings.publication) {
-      log.warning(finding.message, ("remedy", finding.remedy ?? ""))
-    }
-    for finding in decision.findings where !finding.isNotice {
-      let remedy: [Log.Field] = finding.remedy.map { [("remedy", $0)] } ?? []
-      log.write(.warning, finding.message, remedy)
-    }
-    // Once: it is the same at each connection of a process.
-    if resume == nil, let warning = facts.transport?.warning {
-      log.warning(warning.message, ("remedy", warning.remedy))
-    }
+    report(decision, isFirst: resume == nil, to: log)
     let isJournaled = keeper != nil && facts.journal.isInUse
-    let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
-    func checkpoint(_ lsn: LSN) -> Checkpoint {
-      Checkpoint(lsn: lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
-    }
+    let journal = isJournaled ? CheckpointJournal(connection: connection.sql, slot: settings.slot) : nil
+    let start: LSN
     // From here on a slot that vanishes is noticed.
     switch action {
     case .start(let lsn):
-      if isJournaled {
-        try journal.boundStatements()
-        try journal.write(checkpoint(lsn), snapshot: nil)
-        let record = facts.publicationRecord(at: lsn)
-        try journal.writePublication(record, of: facts.systemIdentifier)
-        let members = facts.publicationRecord.map { Set($0.members.keys) }
-        let joined = mappings.filter { mapping in
-          guard let members, let table = facts.table(mapping.schema, mapping.table) else { return false }
-          return !members.contains(table.oid)
-        }
-        let rows = EarlierRows(connection: connection.sql, facts: facts, settings: settings)
-        for finding in joined.isEmpty ? [] : try rows.findings(joined) {
-          log.warning(finding.message, ("remedy", finding.remedy ?? ""))
-        }
-        try journal.rememberOrigin()
-      }
-      if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: lsn, log: log) }
-      return (facts, lsn, isJournaled ? journal : nil)
+      start = lsn
+      if let journal { try remember(lsn, decision, in: journal, connection.sql, log: log) }
     case .createSlot:
       log.notice(
-        "creating the slot, which waits until the transactions that run now have ended",
+        "creating the slot: waiting until the transactions that run now have ended",
         ("slot", settings.slot), ("database", facts.database))
-      let start = try connection.createSlot(
+      let new = try connection.createSlot(
         settings: settings.on(facts.server), stop: stop, log: log, metrics: keeper?.metrics)
-      log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
-      if isJournaled {
+      log.notice("created the slot", ("slot", settings.slot), ("lsn", "\(new.lsn)"))
+      start = new.lsn
+      if let journal {
         try journal.boundStatements()
         try journal.begin(
-          start, in: checkpoint(start.lsn), publication: facts.publication?.record(ofSlotAt: start.lsn))
+          new, in: facts.checkpoint(at: start), publication: facts.publication?.record(ofSlotAt: start))
         try journal.rememberOrigin()
       }
-      if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: start.lsn, log: log) }
-      return (facts, start.lsn, isJournaled ? journal : nil)
     }
+    if let keeper, isJournaled { createAnchor(connection.sql, keeper, checkpoint: start, log: log) }
+    return (facts, start, journal)
+  }
+
+  private static func report(_ decision: StartDecision, isFirst: Bool, to log: Log) {
+    if let finding = decision.facts.publication?.ownerFinding(of: decision.settings.publication) {
+      log.warning(finding)
+    }
+    for finding in decision.findings where finding.level == .warning { log.warning(finding) }
+    // Once: it is the same at each connection of a process.
+    if isFirst, let warning = decision.facts.transport?.warning { log.warning(warning) }
+  }
+
+  /// The journal knows where the stream starts, and of which tables.
+  private static func remember(
+    _ start: LSN, _ decision: StartDecision, in journal: CheckpointJournal, _ connection: SQLConnection,
+    log: Log
+  ) throws(RelayError) {
+    let (facts, settings) = (decision.facts, decision.settings)
+    try journal.boundStatements()
+    try journal.write(facts.checkpoint(at: start), snapshot: nil)
+    try journal.writePublication(facts.publicationRecord(at: start), of: facts.systemIdentifier)
+    let members = facts.publicationRecord.map { Set($0.members.keys) }
+    let joined = decision.mappings.filter { mapping in
+      guard let members, let table = facts.table(mapping.schema, mapping.table) else { return false }
+      return !members.contains(table.oid)
+    }
+    if !joined.isEmpty {
+      let rows = EarlierRows(connection: connection, facts: facts, settings: settings)
+      for finding in try rows.findings(joined) { log.warning(finding) }
+    }
+    try journal.rememberOrigin()
   }
 
   /// Reads everything that decides about a start, and who could do what to the relay; moves nothing.

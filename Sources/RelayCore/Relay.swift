@@ -9,13 +9,6 @@ import Synchronization
 /// It outlives connections: a source that breaks off is followed by another one, and the records in flight,
 /// the half-sent transaction and the checkpoint stay.
 public final class Relay {
-  /// Messages handled before deliveries, timers and the stop signal are looked at again.
-  private static let turnLimit = 1024
-  /// A turn that takes longer ends early: the server wants to hear from us, and a topic's first sight may block.
-  private static let turnMilliseconds = 50
-  /// Transactions that may wait behind one that is not acknowledged; an entry of the ledger takes 40 bytes.
-  private static let transactionLimit = 262_144
-
   let store: any CheckpointStore
   let metrics: RelayMetrics
   let stop: StopSignal
@@ -27,7 +20,7 @@ public final class Relay {
   var encoder: EventEncoder
   private var gates: Gates
   private(set) var cursor = TransactionCursor()
-  private var pace = ReadingPace()
+  private var pace: ReadingPace
   var tally = TurnTally()
   /// What came last and may not go on yet. Nothing is read while there is one.
   private(set) var waiting: Waiting?
@@ -58,6 +51,7 @@ public final class Relay {
     self.log = log
     selection = options.selection
     gates = Gates(metrics: metrics, rate: options.rate)
+    pace = ReadingPace(isAdaptive: options.isAdaptive)
     encoder = EventEncoder(mappings: mappings, database: database, options: options)
   }
 
@@ -103,7 +97,7 @@ public final class Relay {
     ledger.transactions == 0 && resentThrough < ledger.checkpoint && durable >= ledger.checkpoint
   }
 
-  /// Starts again at `checkpoint`: the source could not go on where this relay was.
+  /// Starts again at `checkpoint`: the source could not continue where this relay was.
   public func reset(to checkpoint: LSN) {
     gates.resend(through: ledger.newestCommitLSN)
     ledger.reset(to: checkpoint)
@@ -115,12 +109,12 @@ public final class Relay {
   /// transaction where that comes within half of `drainMilliseconds` after the request.
   /// - Throws: whatever the source or sink throw; `rowRejected` and `recordRejected` under the policy `halt`.
   public func run(_ source: any ChangeSource, drainMilliseconds: Int) throws(RelayError) {
-    guard let sink else { throw RelayError(.sinkFailed, "there is no producer") }
+    guard let sink else { throw RelayError(.sinkFailed, "no Kafka producer exists") }
     // What waits is lent by the source, and goes with it.
     defer { forgetWaiting() }
     cursor.end()
-    pace = ReadingPace()
-    outboxd_set_timer_slack(1_000)
+    pace = ReadingPace(isAdaptive: pace.isAdaptive)
+    outboxd_set_timer_slack(Tuning.Turn.timerSlack)
     var readDeadline = MonotonicTime.never
     while true {
       let now = MonotonicTime.now()
@@ -177,7 +171,7 @@ public final class Relay {
   }
 
   /// False while something waits, or too much waits behind one transaction: the socket then backs up to the server.
-  var canRead: Bool { waiting == nil && ledger.transactions < Self.transactionLimit }
+  var canRead: Bool { waiting == nil && ledger.transactions < Tuning.Turn.waitingTransactions }
 
   // MARK: The way of one row
 
@@ -186,8 +180,8 @@ public final class Relay {
 
   /// Reads until the socket is empty, something waits, or the turn is over. True if there is more to read.
   private func read(_ source: any ChangeSource, _ sink: any RecordSink) throws(RelayError) -> Bool {
-    let end = MonotonicTime.now().advanced(milliseconds: Self.turnMilliseconds)
-    for count in 1...Self.turnLimit {
+    let end = MonotonicTime.now().advanced(milliseconds: Tuning.Turn.milliseconds)
+    for count in 1...Tuning.Turn.messages {
       let change: Change?
       do throws(RelayError) {
         change = try source.next()
@@ -235,7 +229,7 @@ public final class Relay {
     case .gap:
       throw RelayError(
         .streamMalformed,
-        "the stream goes on at \(commitLSN) without the rest of the transaction that committed at \(interrupted)",
+        "the stream continues at \(commitLSN) without the rest of the transaction that committed at \(interrupted)",
         remedy: "Start outboxd again: it asks for everything after its checkpoint once more.")
     }
     cursor.begin(
@@ -245,7 +239,7 @@ public final class Relay {
 
   private func insert(_ row: RowView, _ sink: any RecordSink) throws(RelayError) {
     guard cursor.isOpen else {
-      throw RelayError(.streamMalformed, "a row came outside a transaction")
+      throw RelayError(.streamMalformed, "the server sent a row outside a transaction")
     }
     let index = cursor.take()
     if index < cursor.rowsSent { return }
@@ -346,7 +340,7 @@ public final class Relay {
 
   private func hold(_ wait: GateWait, _ sink: any RecordSink, _ now: MonotonicTime) {
     report.note(wait, at: cursor.place, now, metrics, log)
-    if wait.flushes { sink.flush(sleeping: 1_000) }
+    if wait.flushes { sink.flush(sleeping: Tuning.Linger.isolated) }
   }
 
   /// One of the records in flight is refused: they are sent again one by one.

@@ -26,7 +26,7 @@ public struct RelayError: Error, Equatable, Sendable {
     /// The publication does not publish what the configuration names.
     case publicationUnsuitable
     case journalUnusable
-    /// The range of a replay is not to be had any more.
+    /// The range of a replay is no longer available.
     case replayUnavailable
     /// Bytes that are not pgoutput.
     case streamMalformed
@@ -40,7 +40,7 @@ public struct RelayError: Error, Equatable, Sendable {
     case recordRejected
 
     // The sink side.
-    /// The producer must be built anew; nothing is wrong with the records.
+    /// The producer must be rebuilt; nothing is wrong with the records.
     case sinkFailed
     /// Kafka refused the client: authentication, authorization, TLS. It needs a person, and no restart.
     case sinkDenied
@@ -66,7 +66,7 @@ public struct RelayError: Error, Equatable, Sendable {
   public var isRemedied = false
   /// The server may be a copy of the one that published before.
   public var mayBeCopy = false
-  /// What the stream or the job began with holds no more: the server must be judged anew.
+  /// What the stream or the job began with holds no more: the server must be judged again.
   public var invalidatesStart = false
 
   public init(_ kind: Kind, _ message: String, code: String? = nil, remedy: String? = nil) {
@@ -83,7 +83,7 @@ extension RelayError.Kind {
     case reconnectSource
     /// As `reconnectSource`, but as standby: evenly, and without alarm.
     case standBy
-    /// Build the sink anew, send again from the checkpoint, after a back-off.
+    /// Rebuild the sink, send again from the checkpoint, after a back-off.
     case rebuildSink
     /// The outbox's `on_rejection` decides.
     case applyPolicy

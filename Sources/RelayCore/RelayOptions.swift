@@ -13,15 +13,18 @@ public struct RelayOptions: Equatable, Sendable {
   public var hasPositions = true
   /// Events a second, from 1 to 10⁹. Nil: as fast as it goes.
   public var rate: Int?
+  /// False where each round of reading ends in `poll(2)`: nothing gathers.
+  public var isAdaptive = true
 
   public init(
     replayMark: String? = nil, topic: String? = nil, selection: EventSelection? = nil,
-    hasPositions: Bool = true, rate: Int? = nil
+    hasPositions: Bool = true, rate: Int? = nil, isAdaptive: Bool = true
   ) {
     self.replayMark = replayMark
     self.topic = topic
     self.selection = selection
     self.hasPositions = hasPositions
     self.rate = rate
+    self.isAdaptive = isAdaptive
   }
 }

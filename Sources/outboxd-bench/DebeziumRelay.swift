@@ -5,7 +5,7 @@ import RelayTesting
 
 /// Kafka Connect with Debezium's outbox event router, by the program of `../shared/debezium`.
 final class DebeziumRelay: Drainer {
-  /// Nil where it is not to be had.
+  /// Nil where it is not available.
   static let program: String? = {
     let named = getenv("OUTBOXD_BENCH_DEBEZIUM").map { String(cString: $0) }
     let candidates = [

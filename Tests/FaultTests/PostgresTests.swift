@@ -79,7 +79,7 @@ extension Faults {
         try proxy.command("cut")
         try scene.server.sql(
           "SELECT workload.emit('orders', ARRAY[1001, 1002], 20000)", database: "shop")
-        // The big transaction does not fit through; the small ones before it did.
+        // The big transaction does not get through; the small ones before it did.
         try eventually("several attempts were cut", within: 60) {
           (try? relay.metric("outboxd_reconnects_total{side=\"postgres\"}") ?? 0) ?? 0 >= 7
         }

@@ -25,22 +25,22 @@ final class Campaign {
   let brokers: String
   var faults: [String] = []
   var reads: [CampaignRead] = []
-  private var relay: OutboxdProcess?
-  private var hasRun = false
-  private var configuration: RelayConfiguration
-  private let path: String
-  private let environment: [String: String]
+  var relay: OutboxdProcess?
+  var hasRun = false
+  var configuration: RelayConfiguration
+  let path: String
+  let environment: [String: String]
   /// Halts that are no fault at the next start.
-  private var halts: Set<Int32> = []
+  var halts: Set<Int32> = []
   /// Somebody broke what the journal says of the start.
-  private var hadGap = false
-  private var hasJoined = false
+  var hadGap = false
+  var hasJoined = false
   /// Tables that a relay has seen. Nobody can know of others once they have lost their outbox.
-  private var seen: Set<String> = []
-  private var places: [(number: Int, lsn: String)] = []
+  var seen: Set<String> = []
+  var places: [(number: Int, lsn: String)] = []
 
   var server: PostgresServer { world.server }
-  private var slot: String { world.database }
+  var slot: String { world.database }
 
   init(seed: UInt64, server: PostgresServer, kafka: KafkaCluster) throws {
     self.seed = seed
@@ -92,7 +92,7 @@ final class Campaign {
   }
 
   /// What there was before the slot, and how it comes to Kafka.
-  private func begin(_ random: inout SeededGenerator) throws {
+  func begin(_ random: inout SeededGenerator) throws {
     for index in world.outboxes.indices where index == 0 || random.chance(60) {
       world.outboxes[index].isConfigured = true
     }
@@ -111,9 +111,9 @@ final class Campaign {
     if isMadeByBackfill || random.chance(80) { try backfill(&random) }
   }
 
-  private var hasSlot = false
+  var hasSlot = false
 
-  private func initialize() throws {
+  func initialize() throws {
     try write()
     let result = try command(["init", "--apply", "--as", server.adminConninfo(world.database)])
     if result.status != 0 { fault("init: \(result.status) \(result.errors)") }
@@ -125,7 +125,7 @@ final class Campaign {
     }
   }
 
-  private func step(_ random: inout SeededGenerator) throws {
+  func step(_ random: inout SeededGenerator) throws {
     let duration = Date()
     switch Int.random(in: 0..<100, using: &random) {
     case 0..<30: try quiet(&random)
@@ -141,7 +141,7 @@ final class Campaign {
   }
 
   /// What leaves no gap.
-  private func quiet(_ random: inout SeededGenerator) throws {
+  func quiet(_ random: inout SeededGenerator) throws {
     switch Int.random(in: 0..<100, using: &random) {
     case 0..<38: try world.write(&random)
     case 38..<50: try world.undo(&random, of: world.outboxes)
@@ -156,14 +156,14 @@ final class Campaign {
     }
   }
 
-  private func restart(_ random: inout SeededGenerator) throws {
+  func restart(_ random: inout SeededGenerator) throws {
     let mode = random.pick([PostgresServer.StopMode.immediate, .immediate, .fast])
     world.tell("Postgres restarts, \(mode)")
     try server.restart(mode)
   }
 
   /// A swap that the publication follows.
-  private func swap(_ random: inout SeededGenerator) throws {
+  func swap(_ random: inout SeededGenerator) throws {
     let outbox = random.pick(world.outboxes)
     if !hasSlot || !outbox.isConfigured {
       // Its rows are nobody's any more.
@@ -179,18 +179,18 @@ final class Campaign {
     if relay == nil { halts.insert(19) }
   }
 
-  private var tables: String { world.configured.map { "public.\($0.name)" }.joined(separator: ", ") }
+  var tables: String { world.configured.map { "public.\($0.name)" }.joined(separator: ", ") }
 
   // Commands.
 
-  private func write() throws {
+  func write() throws {
     configuration.outboxes = world.configured.map {
       "- table: public.\($0.name)\n  topic: \(prefix).\($0.name)"
     }.joined(separator: "\n")
     try Data(configuration.text.utf8).write(to: URL(fileURLWithPath: path))
   }
 
-  private func command(_ words: [String]) throws -> ChildProcess.Result {
+  func command(_ words: [String]) throws -> ChildProcess.Result {
     world.tell("outboxd " + words.joined(separator: " "))
     let result = try OutboxdProcess.command(
       [words[0], "--config", path] + words.dropFirst(), environment: environment, seconds: 60)
@@ -198,17 +198,17 @@ final class Campaign {
     return result
   }
 
-  private func see() {
+  func see() {
     for outbox in world.configured { seen.formUnion([outbox.table] + outbox.partitions.values) }
   }
 
-  private static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
+  static func now() -> Int64 { Int64(Date().timeIntervalSince1970 * 1000) }
 }
 
 // The relay.
 extension Campaign {
-  /// Starts it, and mends what it halts for.
-  private func start() throws {
+  /// Starts it, and repairs what it halts for.
+  func start() throws {
     guard relay == nil else { return }
     for attempt in 0..<2 {
       world.tell("outboxd run")
@@ -234,7 +234,7 @@ extension Campaign {
     }
   }
 
-  private func stop() throws {
+  func stop() throws {
     guard let relay else { return }
     world.tell("SIGTERM to outboxd run")
     let status = try relay.terminate()
@@ -243,7 +243,7 @@ extension Campaign {
     if status != 0, !halts.contains(status) { fault("run ended with \(status): \(relay.tail)") }
   }
 
-  private func kill() throws {
+  func kill() throws {
     guard let relay else { return }
     world.tell("SIGKILL to outboxd run")
     relay.process.kill()
@@ -251,14 +251,14 @@ extension Campaign {
     try awaitFreeSlot()
   }
 
-  private func awaitFreeSlot() throws {
+  func awaitFreeSlot() throws {
     try eventually("nobody reads the slot", within: 60) {
       try server.sql("SELECT count(*) FROM pg_replication_slots WHERE database = '\(slot)' AND active") == "0"
     }
   }
 
   /// Waits until the stream is delivered.
-  private func settle() throws {
+  func settle() throws {
     guard let relay else { return }
     world.tell("settle")
     // An idle slot follows late what is no event.
@@ -279,7 +279,7 @@ extension Campaign {
   }
 
   /// An outbox joins.
-  private func add(_ random: inout SeededGenerator) throws {
+  func add(_ random: inout SeededGenerator) throws {
     guard let index = world.outboxes.firstIndex(where: { !$0.isConfigured }), halts.isEmpty else { return }
     // One that was taken out and put back between two runs may lack rows.
     let isNew = !world.outboxes[index].wasMember
@@ -313,7 +313,7 @@ extension Campaign {
   }
 
   /// An outbox leaves.
-  private func remove(_ random: inout SeededGenerator) throws {
+  func remove(_ random: inout SeededGenerator) throws {
     guard world.configured.count > 1, halts.isEmpty else { return }
     try world.finishPrepared(&random)
     try start()
@@ -332,284 +332,5 @@ extension Campaign {
       ALTER PUBLICATION outboxd DROP TABLE public.\(outbox.name);
       UPDATE truth.event SET origin = 'before' WHERE box = '\(outbox.name)';
       """)
-  }
-}
-
-// The jobs.
-extension Campaign {
-  private func backfill(_ random: inout SeededGenerator, of outbox: CampaignOutbox? = nil) throws {
-    if !halts.isEmpty { try start() }
-    let isOne = random.chance(40) || outbox != nil
-    let outboxes = isOne ? [outbox ?? random.pick(world.configured)] : world.configured
-    let words = isOne ? ["--outbox", "public.\(outboxes[0].name)"] : []
-    let writer = hasSlot && random.chance(30) ? try world.startWriter(&random) : nil
-    let interruptions = random.pick([0, 0, 1, 1, 2, 3])
-    var status = try job("backfill", words, outboxes, ["before"], interruptions, &random)
-    if status == 2, hadGap || !hasSlot {
-      status = try job(
-        "backfill", words + ["--accept-duplicates"], outboxes, ["before", "outside"], interruptions, &random)
-    }
-    if status != 0 { fault("backfill ended with \(status)") }
-    if let writer, try writer.wait(seconds: 60) != 0 { throw HarnessError("writer: \(writer.errors)") }
-  }
-
-  private func replay(_ random: inout SeededGenerator) throws {
-    guard places.count > 1, halts.isEmpty else { return }
-    let from = Int.random(in: 0..<places.count - 1, using: &random)
-    let to = Int.random(in: from + 1..<places.count, using: &random)
-    let file = TestFolder.make("replay") + "/events"
-    var words = ["--source", "table", "--from", places[from].lsn, "--to-file", file]
-    if random.chance(60) { words += ["--to", places[to].lsn] }
-    let status = try job(
-      "replay", words, world.configured, [], random.pick([0, 0, 1]), &random, file: file,
-      range: (
-        places[from].number, words.contains("--to") ? places[to].number : places[places.count - 1].number
-      ))
-    // 26: the journal does not reach back so far.
-    if status != 0, status != 26 { fault("replay ended with \(status)") }
-  }
-
-  /// - Parameter wish: `--tables`, or nothing.
-  private func recover(
-    _ duties: [String], wish: [String] = [], interruptions: Int, _ random: inout SeededGenerator
-  ) throws {
-    try world.finishPrepared(&random)
-    let plan = try command(["recover", "--dry-run"] + wish)
-    if plan.status != 0 || !plan.output.contains("in doubt") {
-      fault("recover --dry-run: \(plan.status) \(plan.output)\(plan.errors)")
-    }
-    let status = try job("recover", wish, world.configured, duties, interruptions, &random)
-    if status != 0 { fault("recover ended with \(status)") }
-    let again = try command(["recover"])
-    if again.status != 0 || !again.output.contains("nothing is in doubt") {
-      fault("recover, once more: \(again.status) \(again.output)\(again.errors)")
-    }
-    for outbox in world.configured { world.duties[outbox.name] = "stream" }
-    halts = []
-  }
-
-  /// Runs a job to its end, with interruptions, and enters what it owed.
-  /// - Returns: the exit code of the last process.
-  private func job(
-    _ name: String, _ words: [String], _ outboxes: [CampaignOutbox], _ duties: [String], _ interruptions: Int,
-    _ random: inout SeededGenerator, file: String? = nil, range: (Int, Int)? = nil
-  ) throws -> Int32 {
-    let isRecovery = name == "recover"
-    let acceptsAll = words.contains("--accept-duplicates")
-    var read = CampaignRead(command: name, began: 0, ended: 0, orders: [:], rows: [:], doubtful: 0)
-    var isResume = false
-    var left = interruptions
-    var status: Int32 = 0
-    while true {
-      let tables = world.outboxes.filter { now in outboxes.contains { $0.name == now.name } }
-        .flatMap { [$0.name] + (isRecovery ? $0.former.filter(seen.contains) : []) }
-      // A place in the stream is not made before they end.
-      if isRecovery || acceptsAll || !hasSlot || hasJoined || hadGap { try world.finishPrepared(&random) }
-      if !isResume { read.rows = try world.rows(of: tables) }
-      let isInterrupted = left > 0
-      let rate = isInterrupted ? Int.random(in: 10...60, using: &random) : 1_000_000
-      let arguments =
-        [name] + (isResume ? ["--resume"] + (file.map { ["--to-file", $0] } ?? []) : words) + [
-          "--json", "--rate", "\(rate)",
-        ]
-      world.tell("outboxd \(arguments.joined(separator: " "))")
-      read.began = Self.now()
-      let process = try ChildProcess(
-        [try OutboxdProcess.binary(), name, "--config", path] + arguments.dropFirst(),
-        environment: environment)
-      var sent: Int32 = 0
-      if isInterrupted { sent = try interrupt(process, isRecovery: isRecovery, &random) }
-      status = try process.wait(seconds: 90)
-      read.ended = Self.now()
-      world.tell("  ended with \(status)")
-      note(process, &read, status: status, isBounded: name == "backfill" && !acceptsAll)
-      // A job that has connected again counts what it read since.
-      if sent == -1, read.doubtful != 0 { read.doubtful = nil }
-      reads.append(read)
-      if !hasSlot {
-        hasSlot = try server.sql("SELECT 1 FROM pg_replication_slots WHERE slot_name = '\(slot)'") != ""
-        if hasSlot { for outbox in world.configured { world.duties[outbox.name] = "stream" } }
-      }
-      if status == 0 {
-        try complete(name, read, duties, tables, process, file: file, range: range)
-        return 0
-      }
-      // It had not begun.
-      let isVoid = isResume && status == 2 && process.errors.contains("there is no interrupted")
-      // A recovery that was about to end goes by the signal itself.
-      let isExpected =
-        isVoid || (sent != 0 && [130, 75, -SIGKILL, 1].contains(status)) || (isRecovery && status == -sent)
-      guard isExpected else {
-        world.tell(String(process.errors.suffix(1500)))
-        return status
-      }
-      if status == 1 || status == 75, sent != -1 {
-        fault("\(name) ended with \(status): \(process.errors.suffix(1500))")
-      }
-      left -= 1
-      if left < -3 { throw HarnessError("\(name) does not come to its end") }
-      try awaitEnd()
-      // What a row's header tells of its transaction is another thing afterwards.
-      if random.chance(40) { try world.undo(&random, of: outboxes) }
-      for _ in 0..<Int.random(in: 0...3, using: &random) { try quiet(&random) }
-      if let file, isVoid { try? FileManager.default.removeItem(atPath: file) }
-      isResume = !isRecovery && !isVoid
-    }
-  }
-
-  /// - Returns: the signal, -1 for a restart of Postgres, 0 where the job had ended.
-  private func interrupt(
-    _ process: ChildProcess, isRecovery: Bool, _ random: inout SeededGenerator
-  ) throws -> Int32 {
-    let goal = Int.random(in: 0...40, using: &random)
-    let kind = random.pick([SIGINT, SIGKILL, SIGKILL, -1])
-    try eventually("\(goal) events are sent: \(process.errors)", within: 60) { () -> Bool? in
-      if !process.isRunning { return true }
-      guard process.errors.contains("reading a table") else { return nil }
-      if isRecovery || goal < 8 {
-        // Nothing tells how far it is.
-        usleep(UInt32(goal * 20_000))
-        return true
-      }
-      return try server.sql(
-        "SELECT coalesce(max(events), 0) >= \(goal) FROM outboxd.job WHERE finished_at IS NULL",
-        database: slot) == "t" ? true : nil
-    }
-    guard process.isRunning else { return 0 }
-    world.tell("  \(kind == -1 ? "Postgres stops" : "signal \(kind)") after \(goal) events")
-    if kind == -1 { try server.restart(.immediate) } else { process.signal(kind) }
-    return kind
-  }
-
-  /// Until the server has seen that a killed job is gone.
-  private func awaitEnd() throws {
-    try eventually("the job's connections are gone", within: 60) {
-      try server.sql(
-        """
-        SELECT count(*) FROM pg_stat_activity WHERE datname = '\(slot)'
-        AND application_name IN ('outboxd job', 'outboxd tables', 'outboxd recover')
-        """) == "0"
-    }
-    if relay == nil { try awaitFreeSlot() }
-  }
-
-  /// What the log and the report of a process say.
-  private func note(_ process: ChildProcess, _ read: inout CampaignRead, status: Int32, isBounded: Bool) {
-    for line in process.errors.split(separator: "\n") {
-      guard let object = try? JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any],
-        let message = object["msg"] as? String
-      else { continue }
-      if message == "reading a table", let table = object["table"] as? String {
-        read.orders[table.replacingOccurrences(of: "public.", with: "")] = object["order"] as? String
-      }
-      if message.contains("in doubt") { read.doubtful = nil }
-    }
-    guard isBounded else { return read.doubtful = nil }
-    if status == 0, let object = try? JSONSerialization.jsonObject(with: Data(process.output.utf8)),
-      let report = object as? [String: Any]
-    {
-      read.doubtful = report["rows_in_doubt"] as? Int
-      world.tell(
-        "  certain \(report["rows_certain"] ?? "-"), in doubt \(report["rows_in_doubt"] ?? "-"), left to the stream "
-          + "\(report["rows_left_to_stream"] ?? "-"), sent \(report["sent"] ?? "-")")
-    }
-  }
-
-  /// Rows that were there from the beginning to the end were owed.
-  private func complete(
-    _ name: String, _ read: CampaignRead, _ duties: [String], _ tables: [String], _ process: ChildProcess,
-    file: String?, range: (Int, Int)?
-  ) throws {
-    let rows = try world.rows(of: tables)
-    let ids = rows.filter { read.rows[$0.key] == $0.value }.map { "'\($0.key)'" }.joined(separator: ",")
-    let list = "'{\(ids.replacingOccurrences(of: "'", with: ""))}'::uuid[]"
-    if let file, let range {
-      let owed = try world.sql(
-        "SELECT id FROM truth.event WHERE id = ANY(\(list)) AND n > \(range.0) AND n <= \(range.1) AND origin = 'stream'"
-      )
-      let content = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
-      let missing = owed.split(separator: "\n").filter { !content.contains($0) }
-      if !missing.isEmpty { fault("the replay lacks \(missing.count) rows: \(missing.prefix(5))") }
-    } else if !duties.isEmpty {
-      let names = duties.map { "'\($0)'" }.joined(separator: ",")
-      try world.sql(
-        """
-        UPDATE truth.event SET duty = 'done' WHERE duty IN (\(names)) AND id = ANY(\(list));
-        UPDATE truth.event SET duty = 'outside' WHERE duty = 'gap' AND '\(name)' = 'recover';
-        """)
-    }
-  }
-}
-
-// Gaps, made on purpose.
-extension Campaign {
-  private func gap(_ random: inout SeededGenerator) throws {
-    try world.finishPrepared(&random)
-    if !halts.isEmpty { try start() }
-    if relay == nil, !hasRun || random.chance(50) { try start() }
-    if random.chance(50) { try settle() }
-    if random.chance(50) { try world.write(&random) }
-    if random.chance(30) { try kill() } else { try stop() }
-    try world.finishPrepared(&random)
-    hadGap = true
-    let outbox = random.pick(world.configured)
-    let table = "public.\(outbox.name)"
-    let kind = Int.random(in: 0..<8, using: &random)
-    world.tell("gap \(kind)")
-    switch kind {
-    case 0:
-      try lose("SELECT pg_drop_replication_slot('\(slot)');")
-      for outbox in world.configured { world.duties[outbox.name] = "gap" }
-      halts = [10, 13]
-    case 1:
-      try lose("SELECT pg_replication_slot_advance('\(slot)', pg_current_wal_lsn());")
-      halts = [13]
-    case 2:
-      try lose("SELECT pg_drop_replication_slot('\(slot)');")
-      world.duties = world.duties.mapValues { $0 == "stream" ? "gap" : $0 }
-      if random.chance(70) { try world.write(&random) }
-      try world.finishPrepared(&random)
-      try world.act("SELECT pg_create_logical_replication_slot('\(slot)', 'pgoutput');")
-      for outbox in world.configured { world.duties[outbox.name] = "stream" }
-      halts = [13]
-    case 3:
-      try lose("DROP PUBLICATION outboxd;")
-      world.duties = world.duties.mapValues { $0 == "stream" ? "gap" : $0 }
-      if random.chance(70) { try world.write(&random) }
-      try world.finishPrepared(&random)
-      try initialize()
-      for outbox in world.configured { world.duties[outbox.name] = "gap" }
-      halts = [19]
-    case 4, 5:
-      try world.act("ALTER PUBLICATION outboxd DROP TABLE \(table);")
-      world.duties[outbox.name] = "gap"
-      try world.write(&random)
-      try world.finishPrepared(&random)
-      try world.act("ALTER PUBLICATION outboxd ADD TABLE \(table);")
-      world.duties[outbox.name] = "stream"
-      halts = [19]
-    case 6:
-      try world.swap(outbox.name, &random, follow: "")
-      try world.act(
-        "UPDATE truth.event SET duty = 'outside' WHERE box = '\(outbox.name)' AND duty = 'before';")
-      world.duties[outbox.name] = "gap"
-      try world.write(&random)
-      try world.finishPrepared(&random)
-      try world.act("ALTER PUBLICATION outboxd SET TABLE \(tables);")
-      world.duties[outbox.name] = "stream"
-      halts = [19]
-    default:
-      try lose("SELECT 'recover --tables';")
-      for outbox in world.configured { world.duties[outbox.name] = "gap" }
-      return try recover(["gap"], wish: ["--tables"], interruptions: random.pick([0, 1, 2]), &random)
-    }
-    for _ in 0..<Int.random(in: 0...2, using: &random) { try quiet(&random) }
-    if random.chance(40) { return try start() }
-    try recover(["gap"], interruptions: random.pick([0, 1, 2]), &random)
-  }
-
-  /// What the stream had not sent is nowhere but in the tables then.
-  private func lose(_ statement: String) throws {
-    try world.act("\(statement) UPDATE truth.event SET duty = 'gap' WHERE duty = 'stream';")
   }
 }

@@ -32,9 +32,12 @@ extension Integration {
       #expect((verdict.modes["structured"] ?? 0) > 10_000)
     }
 
-    @Test func `a restart in good order sends nothing twice`() throws {
+    @Test func `a restart in good order sends nothing twice, whether the relay adapts to the load or not`()
+      throws
+    {
       let scene = try Scene()
       for seed in UInt32(1)...4 {
+        scene.configuration.relay = ["adaptive: \(seed % 2 == 0 ? "off" : "on")"]
         let relay = try scene.start()
         try scene.workload.run(transactions: 50, size: 10, seed: seed)
         // Not settled: what is not yet read comes after the restart.

@@ -113,7 +113,7 @@ extension Integration {
       // Without the key any topic, but those that are Kafka's own.
       place.configuration.kafka = []
       let open = try place.command("check")
-      #expect(open.output.contains("whoever writes rows chooses any topic"), "\(open.output)")
+      #expect(open.output.contains("anyone who writes rows can choose any topic"), "\(open.output)")
       try place.sql("INSERT INTO plain (aggregatetype) VALUES ('__consumer_offsets')")
       relay = try OutboxdProcess(place.configuration)
       #expect(try relay.process.wait(seconds: 60) == 23, "\(relay.tail)")

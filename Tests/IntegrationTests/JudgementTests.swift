@@ -58,8 +58,8 @@ private struct Judged {
     }
   }
 
-  /// `run` halts, `recover --dry-run` names the same fault and moves nothing, `recover` mends it, and `run` goes on.
-  func mended(_ code: Int32, saying words: String, options: [String] = []) throws {
+  /// `run` halts, `recover --dry-run` names the same fault and moves nothing, `recover` repairs it, and `run` continues.
+  func repaired(_ code: Int32, saying words: String, options: [String] = []) throws {
     let kind = try halts(code, words)
     let before = try [slot, journal]
     let plan = try recover(["--dry-run", "--json"])
@@ -67,11 +67,11 @@ private struct Judged {
     #expect(plan.status == 0 && members?["fault"] as? String == kind, "\(plan.errors)\(plan.output)")
     #expect((members?["message"] as? String)?.contains(words) == true, "\(plan.output)")
     #expect(try [slot, journal] == before)
-    try mend("\(code), \(words)", options)
+    try repair("\(code), \(words)", options)
   }
 
   /// `recover` does, and `run` goes on.
-  func mend(_ state: String, _ options: [String] = []) throws {
+  func repair(_ state: String, _ options: [String] = []) throws {
     let result = try recover(options)
     #expect(result.status == 0, "\(state): \(result.errors)\(result.output)")
     let again = try recover(["--dry-run"])
@@ -99,44 +99,44 @@ extension Integration {
 
       try judged.sql(drop)
       try judged.write()
-      try judged.mended(10, saying: "does not exist")
+      try judged.repaired(10, saying: "does not exist")
 
       try judged.sql("\(drop) DELETE FROM outboxd.checkpoint;")
       try judged.write()
-      try judged.mended(10, saying: "outboxd.checkpoint_history")
+      try judged.repaired(10, saying: "outboxd.checkpoint_history")
 
       try judged.sql("\(drop) DELETE FROM outboxd.checkpoint; DELETE FROM outboxd.checkpoint_history;")
       try judged.write()
-      try judged.mended(10, saying: "outboxd.job", options: ["--yes-this-is-the-original"])
+      try judged.repaired(10, saying: "outboxd.job", options: ["--yes-this-is-the-original"])
 
       try removeSegment(judged)
-      try judged.mended(11, saying: "has already been removed")
+      try judged.repaired(11, saying: "has already been removed")
 
       try judged.sql("\(drop) SELECT pg_create_physical_replication_slot('outboxd');")
       try judged.write()
       try judged.refused(12, saying: "physical")
       try judged.sql(drop)
-      try judged.mended(10, saying: "does not exist")
+      try judged.repaired(10, saying: "does not exist")
 
       try judged.write()
       try judged.sql("SELECT pg_replication_slot_advance('outboxd', pg_current_wal_lsn())")
-      try judged.mended(13, saying: "beyond checkpoint")
+      try judged.repaired(13, saying: "beyond checkpoint")
 
       try judged.sql("UPDATE outboxd.checkpoint SET system_identifier = '42'")
       try judged.write()
-      try judged.mended(14, saying: "another cluster", options: ["--yes-this-is-the-original"])
+      try judged.repaired(14, saying: "another cluster", options: ["--yes-this-is-the-original"])
 
       try judged.sql("UPDATE outboxd.checkpoint SET timeline = 7")
       try judged.write()
-      try judged.mended(15, saying: "timeline 7")
+      try judged.repaired(15, saying: "timeline 7")
 
       try judged.sql("UPDATE outboxd.checkpoint SET lsn = 'FF/0'")
       try judged.write()
-      try judged.mended(16, saying: "FF/0")
+      try judged.repaired(16, saying: "FF/0")
 
       try damageSegment(judged)
       try judged.refused(17, saying: "--tables")
-      try judged.mend("17, damaged WAL", ["--tables"])
+      try judged.repair("17, damaged WAL", ["--tables"])
 
       try judged.sql(drop)
       try judged.write()
@@ -145,7 +145,7 @@ extension Integration {
       try judged.refused(17, saying: "wal_level")
       try server.set(["wal_level": "logical"])
       try server.restart()
-      try judged.mended(10, saying: "does not exist")
+      try judged.repaired(10, saying: "does not exist")
     }
 
     @Test(arguments: ends) func `they do for publications, journals, tables and rows`(version: Int) throws {
@@ -155,14 +155,14 @@ extension Integration {
       try judged.write()
       try judged.refused(18, saying: "CREATE PUBLICATION")
       try judged.scene.workload.initialize(judged.scene.configuration)
-      try judged.mended(19, saying: "created again")
+      try judged.repaired(19, saying: "created again")
 
       // Where the journal does not remember the publication, the WAL tells.
       try judged.sql("DROP PUBLICATION outboxd")
       try judged.write()
       try judged.scene.workload.initialize(judged.scene.configuration)
       try judged.sql("UPDATE outboxd.checkpoint SET publication = NULL")
-      try judged.mended(18, saying: "publication")
+      try judged.repaired(18, saying: "publication")
 
       try judged.sql("ALTER PUBLICATION outboxd ADD TABLE workload.business")
       try judged.write()
@@ -180,7 +180,7 @@ extension Integration {
       try judged.sql("INSERT INTO public.outbox VALUES (gen_random_uuid(), 'order', 'renamed', 't', '{}', 1)")
       try judged.refused(22, saying: "payload")
       try judged.sql("ALTER TABLE public.outbox RENAME body TO payload")
-      try judged.mended(22, saying: "payload")
+      try judged.repaired(22, saying: "payload")
 
       // A row is given up by nobody but an operator.
       try judged.sql(

@@ -51,7 +51,7 @@ extension Integration {
         """)
       try scene.server.sql(
         "SELECT workload.emit('orders', array_agg(i), 20000) FROM generate_series(1, 50) i", database: "shop")
-      let reasons = try relay.waitUntilNotReady(within: 60, containing: "the slot was last read")
+      let reasons = try relay.waitUntilNotReady(within: 60, containing: "last read the slot")
       #expect(reasons.contains("too many connections for role"))
       let lag = try scene.server.integer(
         "SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), confirmed_flush_lsn)::bigint FROM pg_replication_slots"

@@ -19,7 +19,7 @@ extension Integration {
     }
 
     @Test(arguments: [15, 18])
-    func `rows committed before the publication was created anew are delivered`(version: Int) throws {
+    func `rows committed before the publication was created again are delivered`(version: Int) throws {
       guard PostgresServer.versions.contains(version) else { return }
       let scene = try Scene(version: version)
       try scene.workload.run(writers: 1, transactions: 20, size: 3, seed: 1)
@@ -40,7 +40,7 @@ extension Integration {
         SELECT format('%I.%I', schemaname, tablename) FROM pg_publication_tables
         WHERE pubname = 'outboxd' ORDER BY 1 LIMIT 1
         """, database: "shop")
-      // Together, so that no look falls in between.
+      // Together, so that no check falls in between.
       try scene.server.sql(
         """
         BEGIN; ALTER PUBLICATION outboxd DROP TABLE \(table);

@@ -1,4 +1,4 @@
-// Owns: every gap, made for real: run halts before it sends, recover mends it, run goes on, nothing is missing.
+// Owns: every gap, made for real: run halts before it sends, recover repairs it, run continues, nothing is missing.
 import Foundation
 import Glibc
 import RelayTesting
@@ -21,8 +21,8 @@ extension Integration {
       return scene
     }
 
-    /// `run` halts and sends nothing, `recover` mends, `run` goes on, and the oracle finds everything.
-    private func mend(
+    /// `run` halts and sends nothing, `recover` repairs, `run` continues, and the oracle finds everything.
+    private func repair(
       _ scene: Scene, code: Int32, saying word: String = "/", tolerated: Set<String> = [],
       isOriginal: Bool = false
     ) throws {
@@ -48,8 +48,8 @@ extension Integration {
     ) throws {
       let path = try scene.configuration.write()
       let word = isOriginal ? ["--yes-this-is-the-original"] : []
-      let mended = try OutboxdProcess.command(["recover", "--config", path] + word)
-      #expect(mended.status == 0, "\(mended.errors)\(mended.output)")
+      let repaired = try OutboxdProcess.command(["recover", "--config", path] + word)
+      #expect(repaired.status == 0, "\(repaired.errors)\(repaired.output)")
       let again = try OutboxdProcess.command(["recover", "--config", path])
       #expect(
         again.status == 0 && again.output.contains("nothing is in doubt"), "\(again.errors)\(again.output)")
@@ -69,21 +69,22 @@ extension Integration {
       try write(scene)
       try scene.server.sql(
         "SELECT pg_replication_slot_advance('outboxd', pg_current_wal_lsn())", database: "shop")
-      try mend(scene, code: 13)
+      try repair(scene, code: 13)
     }
 
-    @Test(arguments: ends) func `a slot that was dropped, and one that was made anew`(version: Int) throws {
+    @Test(arguments: ends) func `a slot that was dropped, and one that was created again`(version: Int) throws
+    {
       let scene = try published(version)
       try write(scene)
       try scene.server.sql("SELECT pg_drop_replication_slot('outboxd')")
       try write(scene)
-      try mend(scene, code: 10)
+      try repair(scene, code: 10)
       try scene.server.sql("SELECT pg_drop_replication_slot('outboxd')")
       try write(scene)
       try scene.server.sql(
         "SELECT pg_create_logical_replication_slot('outboxd', 'pgoutput')", database: "shop")
       try write(scene)
-      try mend(scene, code: 13)
+      try repair(scene, code: 13)
     }
 
     @Test(arguments: ends)
@@ -95,8 +96,8 @@ extension Integration {
       func recover() throws {
         let plan = try OutboxdProcess.command(["recover", "--config", path, "--dry-run"])
         #expect(plan.status == 0 && plan.output.contains("the anchor"), "\(plan.errors)\(plan.output)")
-        let mended = try OutboxdProcess.command(["recover", "--config", path])
-        #expect(mended.status == 0, "\(mended.errors)\(mended.output)")
+        let repaired = try OutboxdProcess.command(["recover", "--config", path])
+        #expect(repaired.status == 0, "\(repaired.errors)\(repaired.output)")
       }
       try write(scene)
       try scene.server.sql(
@@ -124,16 +125,16 @@ extension Integration {
         CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT;
         """, database: "shop")
       #expect(try scene.server.sql("SELECT wal_status FROM pg_replication_slots") == "lost")
-      try mend(scene, code: 11)
+      try repair(scene, code: 11)
     }
 
-    @Test(arguments: ends) func `a publication that was created anew`(version: Int) throws {
+    @Test(arguments: ends) func `a publication that was created again`(version: Int) throws {
       let scene = try published(version)
       try scene.server.sql("DROP PUBLICATION outboxd", database: "shop")
       try write(scene)
       try scene.workload.initialize(scene.configuration)
       try write(scene)
-      try mend(scene, code: 19, saying: "created again")
+      try repair(scene, code: 19, saying: "created again")
     }
 
     @Test(arguments: ends) func `a table that was taken out and put back`(version: Int) throws {
@@ -141,7 +142,7 @@ extension Integration {
       try scene.server.sql("ALTER PUBLICATION outboxd DROP TABLE payments.outbox_events", database: "shop")
       try write(scene)
       try scene.server.sql("ALTER PUBLICATION outboxd ADD TABLE payments.outbox_events", database: "shop")
-      try mend(scene, code: 19, saying: "taken out")
+      try repair(scene, code: 19, saying: "taken out")
     }
 
     @Test func `a table that was taken out for a moment while the relay ran`() throws {
@@ -158,7 +159,7 @@ extension Integration {
       try scene.server.sql("ALTER PUBLICATION outboxd ADD TABLE payments.outbox_events", database: "shop")
       try scene.workload.run(writers: 1, transactions: 10, size: 4, seed: 10)
       #expect(try relay.process.wait(seconds: 60) == 19, "\(relay.tail)")
-      try mend(scene, code: 19, saying: "taken out")
+      try repair(scene, code: 19, saying: "taken out")
     }
 
     @Test func `a table that is left out while the relay runs`() throws {
@@ -174,7 +175,7 @@ extension Integration {
       }
       #expect(try relay.process.wait(seconds: 60) == 19, "\(relay.tail)")
       try scene.server.sql("ALTER PUBLICATION outboxd ADD TABLE payments.outbox_events", database: "shop")
-      try mend(scene, code: 19, saying: "taken out")
+      try repair(scene, code: 19, saying: "taken out")
     }
 
     @Test func `a range that is given up stays given up`() throws {
@@ -242,7 +243,7 @@ extension Integration {
       #expect(try relay.terminate() == 0)
       try restore(scene, promoting: false)
       try emit(scene, 10)
-      try mend(scene, code: 10, tolerated: ["phantom"], isOriginal: true)
+      try repair(scene, code: 10, tolerated: ["phantom"], isOriginal: true)
     }
 
     @Test(arguments: ends, [true, false])
@@ -264,7 +265,7 @@ extension Integration {
         // A slot that came along stands where the journal does: the stream has everything after it.
         try recover(scene, tolerated: ["phantom"], isOriginal: true)
       } else {
-        try mend(scene, code: 10, tolerated: ["phantom"], isOriginal: true)
+        try repair(scene, code: 10, tolerated: ["phantom"], isOriginal: true)
       }
     }
   }

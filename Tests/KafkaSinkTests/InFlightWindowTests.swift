@@ -25,6 +25,15 @@ import Testing
     }
   }
 
+  @Test func `without adapting, the window is the queue`() {
+    var window = InFlightWindow(highest: 16_384, isAdaptive: false)
+    for second in 1...100 {
+      let answers = [window.holdsBack(16_383), window.holdsBack(16_384)]
+      #expect(answers == [false, true] && window.limit == 16_384)
+      window.observe(delivered: 0, now: MonotonicTime(nanoseconds: 0).advanced(milliseconds: second * 1_000))
+    }
+  }
+
   @Test func `where more in flight brings no more, the window stays what the cache holds`() {
     var sink = Sink()
     var limits: [Int] = []
@@ -79,7 +88,7 @@ import Testing
     #expect(sink.window.limit == 16_384)
   }
 
-  @Test func `what is needed no more begins anew`() {
+  @Test func `a window that is no longer needed starts over`() {
     var sink = Sink()
     for _ in 0..<20 { sink.interval { $0 * 50 } }
     sink.interval(rate: { _ in 1_000 }, isFull: false)

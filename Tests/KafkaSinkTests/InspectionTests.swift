@@ -7,7 +7,7 @@ import Testing
 @testable import KafkaSink
 
 @Suite(.serialized) struct InspectionTests {
-  private func findings(_ report: KafkaReport, _ level: KafkaFinding.Level, _ subject: String = "kafka")
+  private func findings(_ report: KafkaReport, _ level: Finding.Level, _ subject: String = "kafka")
     -> [String]
   {
     report.findings.filter { $0.level == level && $0.subject == subject }.map(\.message)
@@ -54,10 +54,12 @@ import Testing
     report = inspect(.never)
     #expect(findings(report, .ok).contains("gives outboxd a producer id"), "\(report.findings)")
     #expect(
-      findings(report, .notice).contains { $0.contains("may write to a topic shows only when it does") })
+      findings(report, .notice).contains {
+        $0.contains("cannot check in advance whether outboxd may write to a topic")
+      })
     #expect(findings(report, .error, topic).first?.contains("compacted") == true, "\(report.findings)")
     let warnings = findings(report, .warning, topic)
-    #expect(warnings.contains { $0.contains("may not be read") })
+    #expect(warnings.contains { $0.contains("may not read") })
     #expect(warnings.contains { $0.contains("batches of 20000 bytes") })
     let remedies = report.findings.filter { $0.subject == topic }.compactMap(\.remedy)
     #expect(remedies.contains { $0.contains("--operation Read") })

@@ -13,23 +13,23 @@ import Testing
 
   @Test(
     arguments: [
-      ([:], "are not encrypted (security.protocol=plaintext): whoever"),
-      (["security.protocol": "PLAINTEXT"], "are not encrypted (security.protocol=plaintext): whoever"),
+      ([:], "are not encrypted (security.protocol=plaintext): anyone"),
+      (["security.protocol": "PLAINTEXT"], "are not encrypted (security.protocol=plaintext): anyone"),
       (
         ["security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"],
-        "(security.protocol=sasl_plaintext): the password of SASL PLAIN goes in the clear, and whoever"
+        "(security.protocol=sasl_plaintext): the password of SASL PLAIN is sent in clear text, and anyone"
       ),
       (
         ["security.protocol": "sasl_plaintext", "sasl.mechanisms": "OAUTHBEARER"],
-        "the token of SASL OAUTHBEARER goes in the clear, and whoever"
+        "the token of SASL OAUTHBEARER is sent in clear text, and anyone"
       ),
       (
         ["security.protocol": "sasl_plaintext", "sasl.mechanism": "SCRAM-SHA-512"],
-        "are not encrypted (security.protocol=sasl_plaintext): whoever"
+        "are not encrypted (security.protocol=sasl_plaintext): anyone"
       ),
       (
         ["security.protocol": "ssl", "enable.ssl.certificate.verification": "false"],
-        "certificates of Kafka's brokers are not verified (enable.ssl.certificate.verification=false): whoever poses as a "
+        "certificates of Kafka's brokers are not verified (enable.ssl.certificate.verification=false): anyone who poses as a "
           + "broker gets the events"
       ),
       (

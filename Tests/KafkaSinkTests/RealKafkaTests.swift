@@ -223,7 +223,7 @@ struct RealKafkaTests {
     ])
     let denied = try SinkDriver(properties)
     #expect(try denied.send(topic, tag: 1) == .held)
-    #expect(denied.hold?.contains("may not be written") == true)
+    #expect(denied.hold?.contains("outboxd may not write to it") == true)
     #expect(denied.hold?.contains("kafka-acls.sh") == true)
     try kafka.tool([
       "acls", "--add", "--allow-principal", "User:outboxd", "--operation", "Write", "--operation", "Describe",

@@ -1,4 +1,4 @@
-// Owns: databases that would halt the relay or a job: what is said before, what is said when it happens, and the way out.
+// Owns: databases that would halt the relay or a job: what is said before, what is said when it happens, and the remedy.
 import Glibc
 import RelayCore
 import RelayTesting

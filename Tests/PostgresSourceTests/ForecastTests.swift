@@ -48,7 +48,7 @@ private func expectFinding(
     #expect(finding.message.contains(word), "\(finding)", sourceLocation: sourceLocation)
   }
   #expect(finding.remedy?.contains(remedy) == true, "\(finding)", sourceLocation: sourceLocation)
-  #expect(finding.isNotice == isNotice, sourceLocation: sourceLocation)
+  #expect((finding.level == .notice) == isNotice, sourceLocation: sourceLocation)
 }
 
 private func expectFault(

@@ -20,11 +20,11 @@ import Testing
       ("allow", .none, false, "is not encrypted (sslmode=allow)"),
       ("prefer", .none, false, "is not encrypted (sslmode=prefer)"),
       ("prefer", .none, true, "is not encrypted (sslmode=prefer)"),
-      ("allow", .tls, false, "neither is a certificate verified nor encryption insisted on (sslmode=allow)"),
+      ("allow", .tls, false, "sslmode=allow neither verifies a certificate nor insists on encryption"),
       (
-        "prefer", .tls, false, "neither is a certificate verified nor encryption insisted on (sslmode=prefer)"
+        "prefer", .tls, false, "sslmode=prefer neither verifies a certificate nor insists on encryption"
       ),
-      ("prefer", .tls, true, "neither is a certificate verified nor encryption insisted on (sslmode=prefer)"),
+      ("prefer", .tls, true, "sslmode=prefer neither verifies a certificate nor insists on encryption"),
       ("require", .tls, false, "no certificate is verified (sslmode=require)"),
       ("require", .tls, true, "the certificate's host is not verified (sslmode=require)"),
       ("verify-ca", .tls, true, "the certificate's host is not verified (sslmode=verify-ca)"),

@@ -181,7 +181,7 @@ private final class Pump {
     #expect(throws: RelayError.self) { try database.range(plan, resume: "x") }
   }
 
-  @Test("Rows before and after a publication was created anew are in a range", arguments: [15, 18])
+  @Test("Rows before and after a publication was created again are in a range", arguments: [15, 18])
   func publication(version: Int) throws {
     guard let (database, pump) = try start(version) else { return }
     try database.insert(3)

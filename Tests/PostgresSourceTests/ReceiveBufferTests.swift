@@ -27,6 +27,16 @@ struct ReceiveBufferTests {
     #expect(isFixed(connection.client))
   }
 
+  @Test func `without adapting, the buffer is the system's`() throws {
+    let connection = try LocalConnection.quick()
+    let before = socketOption(connection.client, SO_RCVBUF)
+    var buffer = ReceiveBuffer(connection.client, isAdaptive: false, now: .now())
+    buffer.adapt(wasRead: true, now: .now())
+    buffer.adapt(wasRead: false, now: .now().advanced(milliseconds: 1_000))
+    #expect(!isFixed(connection.client))
+    #expect(socketOption(connection.client, SO_RCVBUF) == before)
+  }
+
   @Test func `rows that trickle in while nobody reads find room`() throws {
     let connection = try LocalConnection.quick()
     let start = MonotonicTime.now()

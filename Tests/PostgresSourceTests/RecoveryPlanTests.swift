@@ -27,7 +27,7 @@ private func facts(_ change: (inout ServerFacts, inout JournalRow) -> Void = { _
 }
 
 private func plan(
-  _ facts: ServerFacts, wish: RecoveryWish = .mend, anchor: SlotFacts? = nil, earlier: String? = nil,
+  _ facts: ServerFacts, wish: RecoveryWish = .repair, anchor: SlotFacts? = nil, earlier: String? = nil,
   streamFault: RelayError? = nil
 ) throws(RelayError) -> RecoveryPlan {
   try RecoveryPlan.decide(
@@ -123,7 +123,7 @@ private func refusal(_ facts: ServerFacts, streamFault: RelayError? = nil) -> Re
     #expect(try plan(facts { facts, _ in facts.slot = nil }).publicationDoubt == nil)
   }
 
-  /// What run halts for first is mended first; the stream says the rest at the next start.
+  /// What run halts for first is repaired first; the stream says the rest at the next start.
   @Test func aRowThatCannotBeSentHindersNoRecoveryOfAGap() throws {
     let moved = facts { facts, _ in facts.slot?.confirmedFlushLSN = lsn("0/300") }
     let fault = RelayError(.rowRejected, "a row")
@@ -239,7 +239,7 @@ private func refusal(_ facts: ServerFacts, streamFault: RelayError? = nil) -> Re
               row.snapshotLSN = lsn("0/1FF")
               if let confirmed { facts.slot?.confirmedFlushLSN = lsn(confirmed) } else { facts.slot = nil }
             }
-            for wish in [RecoveryWish.mend, .tables, .adopt] {
+            for wish in [RecoveryWish.repair, .tables, .adopt] {
               let plan = try plan(state, wish: wish)
               if let from = plan.from, let through = plan.through {
                 #expect(from <= through, "\(plan)")

@@ -52,7 +52,7 @@ private func read(
     try eventually("the slot is free", within: 20) {
       do throws(RelayError) {
         return try Recovery.plan(
-          settings: database.settings, mappings: database.mappings, wish: .mend, stop: database.stop)
+          settings: database.settings, mappings: database.mappings, wish: .repair, stop: database.stop)
       } catch  where error.kind == .slotActive {
         return nil
       }

@@ -129,11 +129,11 @@ private func refusal(
     arguments: [
       (.lsn(LSN(1201)), nil, "beyond the end of the WAL"),
       (.lsn(LSN(600)), .lsn(LSN(1201)), "end of the WAL"),
-      (.lsn(LSN(1000)), nil, "nothing from there on is published"),
-      (.lsn(LSN(600)), .lsn(LSN(1001)), "beyond what is published"),
-      (.lsn(LSN(600)), .lsn(LSN(599)), "lies behind --to"),
-      (.time(11_000_000), nil, "lies in the future"), (.time(1), .time(11_000_000), "lies in the future"),
-      (.time(5), .time(4), "lies behind --to"),
+      (.lsn(LSN(1000)), nil, "nothing after it is published"),
+      (.lsn(LSN(600)), .lsn(LSN(1001)), "beyond the last published event"),
+      (.lsn(LSN(600)), .lsn(LSN(599)), "is after --to"),
+      (.time(11_000_000), nil, "is in the future"), (.time(1), .time(11_000_000), "is in the future"),
+      (.time(5), .time(4), "is after --to"),
     ] as [(ReplayPlace, ReplayPlace?, String)])
   func nonsense(_ from: ReplayPlace, _ to: ReplayPlace?, _ text: String) throws {
     let error = try #require(refusal(from, to))

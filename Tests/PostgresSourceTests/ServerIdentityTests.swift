@@ -127,7 +127,7 @@ private let versions = [15, 18].filter(PostgresServer.versions.contains)
   @Test(
     arguments: versions,
     [("system_identifier = 1", RelayError.Kind.systemIdentifierChanged), ("timeline = 7", .timelineDiverged)])
-  func `a row that another process has written is not counted as written, and is judged anew`(
+  func `a row that another process has written is not counted as written, and is judged again`(
     version: Int, change: (assignment: String, fault: RelayError.Kind)
   ) throws {
     let database = try LiveDatabase(try PostgresServer(version: version))
@@ -146,7 +146,7 @@ private let versions = [15, 18].filter(PostgresServer.versions.contains)
     #expect(try journal(database) == before)
     #expect(database.metrics.journalWrites.load(ordering: .relaxed) == writes)
     #expect(database.metrics.journaledLSN.load(ordering: .relaxed) == first.rawValue)
-    #expect(database.metrics.watchFault?.contains("outboxd.checkpoint has no row") == true)
+    #expect(database.metrics.watchFault?.contains("in outboxd.checkpoint has changed since") == true)
     let failure = try #require(stream.failure(flushed: first))
     #expect(failure.kind == .sourceUnavailable && failure.invalidatesStart, "\(failure)")
     #expect(database.refusal(keeper, resume: stream.checkpoint(end))?.kind == change.fault)

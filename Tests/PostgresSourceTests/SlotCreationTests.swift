@@ -39,7 +39,7 @@ private let ends = [PostgresServer.versions.first, PostgresServer.versions.last]
     }
     let hold = try eventually("the reason of the wait", within: 20) { database.metrics.busyWith }
     #expect(hold.contains("\"left behind\"") && hold.contains("user postgres"), "\(hold)")
-    // Another look knows what it sees: no relay, and no standby.
+    // Another check knows what it sees: no relay, and no standby.
     let facts = try PostgresSource.inspect(settings: settings, mappings: mappings, stop: StopSignal())
     let slot = try #require(facts.slot)
     #expect(slot.isBeingCreated && slot.waitsFor?.gid == "left behind")

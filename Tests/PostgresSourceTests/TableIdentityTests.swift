@@ -72,7 +72,7 @@ private let deadline = MonotonicTime.now().advanced(milliseconds: 600_000)
 
   private func plan(_ database: LiveDatabase) throws(RelayError) -> Recovery {
     try Recovery.plan(
-      settings: database.settings, mappings: database.mappings, wish: .mend, stop: database.stop)
+      settings: database.settings, mappings: database.mappings, wish: .repair, stop: database.stop)
   }
 
   /// Recovers in one go, and returns the ids of the rows that are read.

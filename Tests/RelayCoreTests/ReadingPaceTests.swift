@@ -5,9 +5,11 @@ import Testing
 @Suite struct ReadingPaceTests {
   /// A stream whose rounds each bring `bytes`, one every `milliseconds`.
   private struct Stream {
-    var pace = ReadingPace()
+    var pace: ReadingPace
     var received: UInt64 = 0
     var now = MonotonicTime(nanoseconds: 5_000_000_000)
+
+    init(isAdaptive: Bool = true) { pace = ReadingPace(isAdaptive: isAdaptive) }
 
     mutating func round(bytes: UInt64, milliseconds: Int, isInTransaction: Bool = false) -> ReadingPace.Rest {
       received += bytes
@@ -45,6 +47,13 @@ import Testing
     for _ in 0..<6 { #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(30)) }
     #expect(stream.round(bytes: 1_000, milliseconds: 0) == .nap(15_000))
     #expect(stream.round(bytes: 1_000_000, milliseconds: 10) == .nap(15_000))
+  }
+
+  @Test func `without adapting, nothing naps or gathers`() {
+    var stream = Stream(isAdaptive: false)
+    for _ in 0..<100 { #expect(stream.round(bytes: 500, milliseconds: 1) == .wait) }
+    #expect(stream.round(bytes: 500, milliseconds: 1, isInTransaction: true) == .wait)
+    for _ in 0..<100 { #expect(stream.round(bytes: 1_000_000, milliseconds: 10) == .wait) }
   }
 
   @Test func `after a second of silence there is no backlog any more`() {

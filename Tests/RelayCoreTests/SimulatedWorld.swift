@@ -177,7 +177,7 @@ final class SimulatedSource: ChangeSource {
       return world.random.chance(2) ? .keepalive(walEnd: LSN(world.walEnd)) : nil
     }
     if phase == 0, world.random.chance(6) {
-      // A keepalive may lie behind: decoding begins anew at an older place.
+      // A keepalive may lie behind: decoding begins again at an older place.
       let before = transaction == 0 ? 0 : world.transactions[transaction - 1].endLSN
       return .keepalive(walEnd: LSN(world.random.chance(2) ? before / 2 : before))
     }

@@ -76,7 +76,7 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
     #expect(text.contains("outboxd_reading_age_seconds{reading=\"slot\"} 15.5\n"))
     #expect(text.contains("outboxd_anchor_lsn 5\n"))
     let status = try object(answer(metrics, "/status", now: late))
-    let reason = "the slot was last read 15 s ago, on the second connection: too many connections for role"
+    let reason = "the second connection last read the slot 15 s ago: too many connections for role"
     #expect(status["reasons"] as? [String] == [reason])
     let postgres = try #require(status["postgres"] as? [String: Any])
     #expect(postgres["wal_status"] is NSNull && postgres["slot_lag_bytes"] as? Int == 20_000_000)
@@ -86,7 +86,9 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
     #expect(!answer(metrics, "/metrics", now: late).body.contains("outboxd_slot_lag_bytes"))
     let later = now.advanced(milliseconds: 181_000)
     #expect(!answer(metrics, "/metrics", now: later).body.contains("outboxd_anchor_lsn"))
-    #expect(answer(metrics, "/readyz", now: later).body.contains("the anchor was last read 181 s ago"))
+    #expect(
+      answer(metrics, "/readyz", now: later).body.contains(
+        "the second connection last read the anchor 181 s ago"))
   }
 
   @Test("What is acknowledged and not confirmed has an age, and after half a minute it is a reason")
@@ -102,8 +104,8 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
     #expect(late.status == 503)
     #expect(
       late.body.contains(
-        "nothing was confirmed to Postgres for 31 s, as the journal is not written: canceling statement due to lock "
-          + "timeout"))
+        "nothing has been confirmed to Postgres for 31 s, because the journal is not written: canceling statement due to "
+          + "lock timeout"))
   }
 
   @Test("Alive is whoever turns, or has said when it turns again, in every role")
@@ -116,7 +118,7 @@ private func object(_ answer: AdminAnswer) throws -> [String: Any] {
       stuck.role.store(role.rawValue, ordering: .relaxed)
       let answer = answer(stuck, "/livez", now: now)
       #expect(answer.status == 503)
-      #expect(answer.body.contains("the relay's thread has stood still for 61 s (\(role))"))
+      #expect(answer.body.contains("the relay's thread has not responded for 61 s (\(role))"))
     }
     stuck.turned(until: now)
     #expect(answer(stuck, "/livez", now: now.advanced(milliseconds: 60_000)).status == 200)

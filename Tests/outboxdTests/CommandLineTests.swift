@@ -35,8 +35,8 @@ private func message(_ words: String...) -> String {
 
   @Test("A wrong word is named, with the word that was probably meant")
   func slips() {
-    #expect(message() == "usage: no command is given")
-    #expect(message("rnu") == "usage: there is no command \"rnu\"; did you mean \"run\"?")
+    #expect(message() == "usage: no command given")
+    #expect(message("rnu") == "usage: unknown command \"rnu\"; did you mean \"run\"?")
     #expect(message("run", "--confg", "x") == "usage: run has no option --confg; did you mean \"--config\"?")
     #expect(message("run", "--config") == "usage: --config needs a value: FILE")
     #expect(message("run", "--config", "a", "--config", "b") == "usage: --config is given twice")

@@ -70,7 +70,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
       both + "log: {level: info\n", "4:1: while parsing a flow mapping: did not find expected ',' or '}'"),
     FaultCase(
       both + "log: {}\nlog: {}\n",
-      "4:1: the key \"log\" stands here a second time; the first is in line 3"),
+      "4:1: duplicate key \"log\"; the first is in line 3"),
     FaultCase(
       postgres + "kafka:\n  properties: &p\n    bootstrap.servers: k\n",
       "3:15: anchors (&) are not supported; write the value out"),
@@ -202,7 +202,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
     ),
     FaultCase(
       both + "outboxes:\n  - table: a.b\n  - table: '\"a\".b'\n",
-      "5:12: the table a.b stands in outboxes twice; remove one of them"),
+      "5:12: duplicate outbox for table a.b; remove one of them"),
     FaultCase(
       both + "outboxes:\n  - table: a.b\n    topic: \"{x\"\n",
       "5:12: topic: the template \"{x\" has a { without its }; write a placeholder as {column}, and a brace itself as {{ or }}"
@@ -213,8 +213,8 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
     FaultCase(
       both + "outboxes:\n  - table: a.b\n    extensions: {correlationId: x, type: y, data: z}\n",
       "5:18: \"correlationId\" cannot be the name of an attribute: CloudEvents allows [a-z0-9]; write correlationid",
-      "5:36: \"type\" is an attribute of its own and cannot be an extension; choose another name",
-      "5:45: \"data\" is an attribute of its own and cannot be an extension; choose another name"),
+      "5:36: \"type\" is reserved by CloudEvents and cannot be an extension; choose another name",
+      "5:45: \"data\" is reserved by CloudEvents and cannot be an extension; choose another name"),
     FaultCase(
       both + "outboxes:\n  - table: a.b\n    partitionkey: yes\n",
       "5:19: partitionkey: \"yes\" is neither true nor false"),
@@ -235,7 +235,7 @@ struct FaultCase: CustomTestStringConvertible, Sendable {
     FaultCase(both + "log: {level: \"${EMPTY}\"}\n", "3:14: log.level is empty"),
     FaultCase(
       both + "log: {level: \"${A\"}\n",
-      "3:14: log.level: ${ has no } after it; write $$ for a dollar sign before a brace"),
+      "3:14: log.level: ${ without its }; write $$ for a dollar sign before a brace"),
   ]
 
   @Test("Each fault names its line and column", arguments: cases)

@@ -146,7 +146,7 @@ private func load(
     environment["OUTBOXD_PORT_9464_TCP"] = "tcp://10.0.0.1"
     #expect(
       try load(environment: environment).warnings.map(\.description) == [
-        "OUTBOXD_POSTGERS_SLOT: this environment variable sets nothing; did you mean \"OUTBOXD_POSTGRES_SLOT\"?"
+        "OUTBOXD_POSTGERS_SLOT: this environment variable is not a setting; did you mean \"OUTBOXD_POSTGRES_SLOT\"?"
       ])
     environment["OUTBOXD_LOG_LEVEL"] = ""
     #expect {
@@ -164,8 +164,8 @@ private func load(
       try load(settings: [("postgres.slto", "a"), ("outboxes.0.topic", "b"), ("log.level", "")])
     } throws: {
       ($0 as? ConfigurationInvalid)?.faults.map(\.description) == [
-        "--set postgres.slto: there is no such key; did you mean \"postgres.slot\"?",
-        "--set outboxes.0.topic: outboxes are set in the file; write them under outboxes:",
+        "--set postgres.slto: unknown key; did you mean \"postgres.slot\"?",
+        "--set outboxes.0.topic: outboxes can only be set in the file; write them under outboxes:",
         "--set log.level: the value is empty",
       ]
     }

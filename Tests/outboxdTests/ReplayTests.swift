@@ -51,14 +51,14 @@ private func fault(_ words: String...) -> String {
 
   @Test func `a bad place gets one line that says why`() {
     #expect(place("0/XYZ").hasPrefix("usage: --from \"0/XYZ\" is not an LSN: two hexadecimal numbers"))
-    #expect(place("0/0") == "usage: --from \"0/0\" is no place of the WAL")
+    #expect(place("0/0") == "usage: --from \"0/0\" is not a position in the WAL")
     #expect(
       place("2026-11-21T10:00:00")
         == "usage: --from \"2026-11-21T10:00:00\" has no zone; for UTC write 2026-11-21T10:00:00Z")
     for text in ["", "yesterday", "2w", "m", "-3d", "99999999999d", "2026-11-21", "16B3748", "١m"] {
       #expect(place(text) == "usage: --from \"\(text)\" is neither an LSN nor a time", "\(text)")
     }
-    #expect(place("999999999d") == "usage: --from \"999999999d\" is longer ago than any WAL")
+    #expect(place("999999999d") == "usage: --from \"999999999d\" is too long ago")
   }
 
   @Test func `the options of a replay are read as values`() throws {
@@ -79,9 +79,9 @@ private func fault(_ words: String...) -> String {
 
   @Test func `what a replay cannot do is said on one line, before anything is connected to`() throws {
     #expect(fault() == "usage: replay needs --from, or --resume")
-    #expect(fault("--from", "0/20", "--to", "0/10") == "usage: --to 0/10 lies before --from 0/20")
+    #expect(fault("--from", "0/20", "--to", "0/10") == "usage: --to 0/10 is before --from 0/20")
     #expect(
-      fault("--from", "1m", "--to", "2m").hasPrefix("usage: --to 2026-11-14T19:31:20Z lies before --from"),
+      fault("--from", "1m", "--to", "2m").hasPrefix("usage: --to 2026-11-14T19:31:20Z is before --from"),
       "\(fault("--from", "1m", "--to", "2m"))")
     #expect(
       fault("--from", "1m", "--outbox", "public.outbx")
@@ -187,7 +187,7 @@ private func fault(_ words: String...) -> String {
     let line = progress.line(verb: "replaying", width: 79)
     #expect(
       line.count == 79 && line.hasSuffix("…")
-        && line.hasPrefix("replaying 50%  1,200 sent, 4,000 read  waits: topic \"x\"\\n does"))
+        && line.hasPrefix("replaying 50%  1,200 sent, 4,000 read  waiting: topic \"x\"\\n does"))
     let unknown = JobProgress(read: 3, sent: 3)
     #expect(unknown.line(verb: "x", width: 79) == "x [--------------------] ?  3 sent  0/s")
     #expect(JobProgress(done: 9, total: 3).fraction == 1)

@@ -53,18 +53,18 @@ private func status(_ relay: LocalRelay, _ facts: ServerFacts = facts()) -> Rela
   func held() throws {
     let held = relay {
       $0.hold = "topic \"t\" does not exist"
-      $0.fault = RelayError(.sinkDenied, "Kafka refused", code: "X", remedy: "mend it")
+      $0.fault = RelayError(.sinkDenied, "Kafka refused", code: "X", remedy: "repair it")
       $0.kafkaBrokersUp.store(0, ordering: .relaxed)
     }
     let status = status(try #require(held))
     #expect(!status.isHealthy)
     #expect(status.text.contains("kafka       not connected\n"))
     #expect(status.text.contains("waits for   topic \"t\" does not exist\n"))
-    #expect(status.text.contains("not ready   Kafka refused [X] Remedy: mend it\n"))
+    #expect(status.text.contains("not ready   Kafka refused [X] Remedy: repair it\n"))
     let json = try #require(JSONReader.value(of: status.json.pretty))
     #expect(json["healthy"] == .boolean(false))
     #expect(json["here"]?["hold"]?.string == "topic \"t\" does not exist")
-    #expect(json["here"]?["fault"]?["remedy"]?.string == "mend it")
+    #expect(json["here"]?["fault"]?["remedy"]?.string == "repair it")
   }
 
   @Test("An outboxd that relays another slot or database is named and not believed")
@@ -91,7 +91,7 @@ private func status(_ relay: LocalRelay, _ facts: ServerFacts = facts()) -> Rela
     anchor.facts.safeWALSize = 720 << 20
     var status = status(try #require(relay()))
     #expect(status.text.contains("anchor      none: replay.window is off\n"))
-    #expect(status.text.contains("limit       none: there is no slot\n"))
+    #expect(status.text.contains("limit       none: the slot does not exist\n"))
     status.replay = ReplayStatus(main: SlotOverview(name: "outboxd", role: .main, facts: slot))
     #expect(status.text.contains("limit       none: max_slot_wal_keep_size is not set"))
     var lost = slot
@@ -106,10 +106,10 @@ private func status(_ relay: LocalRelay, _ facts: ServerFacts = facts()) -> Rela
       status.text.contains("from the WAL: 0/32 (2000-01-01T00:00:00Z) on; from the tables: 0/10 on\n"))
     #expect(
       status.text.contains(
-        "limit       2 h 2 min at this rate, 720.0 MiB until slot outboxd_anchor is in danger\n"))
+        "limit       2 h 2 min at this rate, 720.0 MiB left until slot outboxd_anchor is in danger\n"))
     #expect(status.text.contains("wal rate    100.0 KiB a second\n"))
     #expect(status.text.contains("outboxd replay --resume --job 3\n"))
-    #expect(status.text.contains("outboxd slot drop-anchor lets it go"))
+    #expect(status.text.contains("outboxd slot drop-anchor drops it"))
     let json = try #require(JSONReader.value(of: status.json.pretty))["replay"]
     #expect(json?["anchor"]?["retained_bytes"] == .integer(3 << 20))
     #expect(json?["from_wal"]?["time"]?.string == "2000-01-01T00:00:00Z")

@@ -82,7 +82,7 @@ public final class KafkaConsumer {
     }
   }
 
-  /// Starts to read what is new, when it is time to look.
+  /// Starts to read what is new, when it is time.
   private func refresh() {
     guard MonotonicTime.now() >= refreshTime else { return }
     defer { refreshTime = MonotonicTime.now().advanced(milliseconds: refreshMilliseconds) }
@@ -120,7 +120,7 @@ public final class KafkaConsumer {
     return true
   }
 
-  /// Nil where the end could not be learnt; the next look tries again. The end is asked for now: as a mark
+  /// Nil where the end could not be learnt; the next attempt asks again. The end is asked for now: as a mark
   /// that is resolved later, it would pass over what comes in between.
   private func offset(_ partition: Partition) -> Int64? {
     guard start == .end else { return Int64(RD_KAFKA_OFFSET_BEGINNING) }
@@ -167,7 +167,7 @@ public final class KafkaConsumer {
     }
   }
 
-  /// Nil where the message is not a record but an error, which librdkafka mends by itself.
+  /// Nil where the message is not a record but an error, which librdkafka corrects by itself.
   private static func record(_ message: UnsafeMutablePointer<rd_kafka_message_t>) -> ConsumedRecord? {
     guard message.pointee.err == RD_KAFKA_RESP_ERR_NO_ERROR, let topic = message.pointee.rkt,
       let name = rd_kafka_topic_name(topic)

@@ -2,20 +2,9 @@
 // Must not know: outboxes. It creates nothing and changes nothing.
 import CRdkafka
 import Glibc
-import RelayCore
+public import RelayCore
 
-/// One thing found out, good or bad.
-public struct KafkaFinding: Sendable, Equatable {
-  public enum Level: String, Sendable { case ok, notice, warning, error }
-
-  public var level: Level
-  /// What it is about: `kafka`, or a topic's name.
-  public var subject: String
-  public var message: String
-  public var remedy: String?
-}
-
-/// What a Kafka looks like from here.
+/// What was found in Kafka.
 public struct KafkaReport: Sendable {
   public struct Broker: Sendable, Equatable {
     public var id: Int32
@@ -39,7 +28,8 @@ public struct KafkaReport: Sendable {
   public var topics: [Topic] = []
   /// Whether brokers create a topic when it is asked for. Nil: not told to us.
   public var createsTopics: Bool?
-  public var findings: [KafkaFinding] = []
+  /// Their subject is `kafka` or a topic's name.
+  public var findings: [Finding] = []
 }
 
 /// Asks Kafka. Every call ends within its time.
@@ -84,8 +74,8 @@ public enum KafkaInspector {
     guard !["", "plaintext"].contains(protocolName) else { return }
     report.note(
       .notice,
-      "whether outboxd may write to a topic shows only when it does: librdkafka \(report.libraryVersion) has no "
-        + "question for it",
+      "cannot check in advance whether outboxd may write to a topic: librdkafka \(report.libraryVersion) has no "
+        + "request for it",
       remedy:
         "See the ACLs, which have to allow Write and Describe, and Read where relay.skip_delivered is on: "
         + "kafka-acls.sh --bootstrap-server \(settings.commandBroker) --list --topic TOPIC")
@@ -100,7 +90,7 @@ public enum KafkaInspector {
       guard let code = reader.refusal(of: name), KafkaFailure(code) == .right else { continue }
       report.note(
         .warning,
-        "may not be read by outboxd: after an unclean stop, events since the checkpoint would be sent twice",
+        "outboxd may not read it: after an unclean stop, events since the checkpoint would be sent twice",
         subject: name, remedy: KafkaFailure.readGrant(name, broker: settings.commandBroker))
     }
   }
@@ -108,9 +98,9 @@ public enum KafkaInspector {
 
 extension KafkaReport {
   mutating func note(
-    _ level: KafkaFinding.Level, _ message: String, subject: String = "kafka", remedy: String? = nil
+    _ level: Finding.Level, _ message: String, subject: String = "kafka", remedy: String? = nil
   ) {
-    findings.append(KafkaFinding(level: level, subject: subject, message: message, remedy: remedy))
+    findings.append(Finding(level: level, subject: subject, message: message, remedy: remedy))
   }
 }
 
@@ -209,11 +199,12 @@ private final class Connection {
       report.note(.ok, "gives outboxd a producer id")
     } else if let (code, _) = handle.fatalError {
       report.note(
-        .error, "gives outboxd no producer id, without which it sends nothing: \(KafkaFailure.text(code))",
+        .error,
+        "gives outboxd no producer id; without one outboxd sends nothing: \(KafkaFailure.text(code))",
         remedy: KafkaFailure.fatal(code, reason: "", broker: broker).remedy)
     } else {
       report.note(
-        .warning, "gave outboxd no producer id within \(milliseconds) ms, without which it sends nothing",
+        .warning, "gave outboxd no producer id within \(milliseconds) ms; without one outboxd sends nothing",
         remedy: "See the brokers' logs; right after a cluster's first start it takes some seconds.")
     }
   }
@@ -222,7 +213,7 @@ private final class Connection {
     _ name: String, key: KafkaInspector.Key, settings: KafkaSettings, _ report: inout KafkaReport
   ) {
     guard let topic = rd_kafka_topic_new(handle.client, name, nil) else {
-      report.note(.error, "is not a name that librdkafka takes", subject: name)
+      report.note(.error, "librdkafka does not accept this name", subject: name)
       return
     }
     defer { rd_kafka_topic_destroy(topic) }
@@ -300,10 +291,10 @@ private final class Connection {
       }
     case .right:
       report.note(
-        .error, "may not be seen or written by outboxd", subject: name,
+        .error, "outboxd may not describe it or write to it", subject: name,
         remedy: KafkaFailure.writeGrant(name, broker: settings.commandBroker))
     default:
-      report.note(.error, "could not be looked up: \(KafkaFailure.text(code))", subject: name)
+      report.note(.error, "lookup failed: \(KafkaFailure.text(code))", subject: name)
     }
   }
 }

@@ -16,7 +16,7 @@ enum CertificateReason {
   /// OpenSSL's `X509_V_ERR_*`, stable since 1.0.
   static func text(code: Int32) -> String {
     switch code {
-    case 9: "the broker's certificate is not valid yet (look at this machine's clock)"
+    case 9: "the broker's certificate is not valid yet (check this machine's clock)"
     case 10: "the broker's certificate has expired"
     case 18, 19:
       "the broker's certificate is self-signed, or signed by a CA that ssl.ca.location does not hold"

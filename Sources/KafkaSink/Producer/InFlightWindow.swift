@@ -5,22 +5,12 @@ import RelayCore
 /// What is in flight is copied three times on its way, and freed once more. As long as it fits into a core's own cache
 /// that costs about a fifth less CPU than with twice as much. Many partitions need more in flight, since each has
 /// requests of its own, which leave one after the other. So does a Kafka that is far away: a window that holds records
-/// back is doubled for a trial, and stays so where more is delivered then. It begins anew once so many are not needed.
+/// back is doubled for a trial, and stays so where more is delivered then. It starts over once so many are no longer needed.
 struct InFlightWindow {
   /// Records.
   private(set) var limit: Int
   private var lowest: Int
   private let highest: Int
-
-  /// Fewer would not be worth a request.
-  private static let recordsOfPartition = 64
-
-  // Milliseconds.
-  private static let interval = 500
-  private static let patience = 5_000
-  private static let rest = 30_000
-  /// A trial has to bring so much more. Where the way is long, twice the window may bring twice as much.
-  private static let gain = 1.2
 
   private var start = MonotonicTime(nanoseconds: 0)
   private var startCount: UInt64 = 0
@@ -38,17 +28,19 @@ struct InFlightWindow {
   private var limitBefore: Int
   private var nextTrial = MonotonicTime(nanoseconds: 0)
 
-  /// - Parameter highest: what librdkafka's queue takes.
-  init(lowest: Int = 2048, highest: Int) {
+  /// - Parameters:
+  ///   - highest: what librdkafka's queue takes.
+  ///   - isAdaptive: false for a window that is the whole queue.
+  init(lowest: Int = Tuning.InFlight.records, highest: Int, isAdaptive: Bool = true) {
     self.highest = max(1, highest)
-    self.lowest = min(lowest, self.highest)
+    self.lowest = isAdaptive ? min(lowest, self.highest) : self.highest
     limit = self.lowest
     limitBefore = limit
   }
 
   /// For which of Kafka's partitions there is to be room, of all topics together.
   mutating func serve(partitions: Int) {
-    lowest = max(lowest, min(partitions * Self.recordsOfPartition, highest))
+    lowest = max(lowest, min(partitions * Tuning.InFlight.recordsOfPartition, highest))
     limit = max(limit, lowest)
   }
 
@@ -64,7 +56,7 @@ struct InFlightWindow {
 
   /// - Parameter delivered: deliveries so far.
   mutating func observe(delivered: UInt64, now: MonotonicTime) {
-    guard now >= start.advanced(milliseconds: Self.interval) else { return }
+    guard now >= start.advanced(milliseconds: Tuning.InFlight.interval) else { return }
     let rate = Double(delivered &- startCount) * 1e9 / Double(now.nanoseconds &- start.nanoseconds)
     start = now
     startCount = delivered
@@ -80,7 +72,7 @@ struct InFlightWindow {
       return
     }
     guard isWarm else {
-      nextTrial = now.advanced(milliseconds: Self.patience)
+      nextTrial = now.advanced(milliseconds: Tuning.InFlight.patience)
       return
     }
     if isOpening {
@@ -89,9 +81,9 @@ struct InFlightWindow {
     }
     if let before = baseline {
       baseline = nil
-      if rate < before * Self.gain {
+      if rate < before * Tuning.InFlight.gain {
         limit = max(limitBefore, lowest)
-        nextTrial = now.advanced(milliseconds: Self.rest)
+        nextTrial = now.advanced(milliseconds: Tuning.InFlight.rest)
       }
     }
     if isFull, limit < highest, now >= nextTrial, rate > 0 {

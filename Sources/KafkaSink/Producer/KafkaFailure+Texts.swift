@@ -64,10 +64,10 @@ extension KafkaFailure {
       return "Set compression.type under kafka.properties to one that the topic takes."
     case RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_POLICY_VIOLATION:
       return
-        "Look at the topic's configuration: a compacted topic takes no record without a key, and a broker "
+        "Check the topic's configuration: a compacted topic takes no record without a key, and a broker "
         + "may validate schemas."
     case RD_KAFKA_RESP_ERR_UNKNOWN:
-      return "The broker failed on the record without saying why: see its log (server.log) at this time."
+      return "The broker failed on the record and gave no reason: see its log (server.log) at this time."
     default: break
     }
     switch KafkaFailure(code) {

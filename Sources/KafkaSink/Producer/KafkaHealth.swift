@@ -6,7 +6,7 @@ import RelayCore
 import Synchronization
 
 struct KafkaHealth {
-  /// How long a client that was connected before may be refused until its secrets are read anew.
+  /// How long a client that was connected before may be refused until its secrets are read again.
   static let denialGrace = 10_000
   /// How long records may be in flight without any acknowledgement, in milliseconds.
   static let acknowledgementTime = 10_000
@@ -72,7 +72,7 @@ struct KafkaHealth {
   private static func withoutGuess(_ reason: String) -> String {
     reason.replacing(
       "probably due to broker version < 0.10 (see api.version.request configuration)",
-      with: "the broker took the connection and does not answer")
+      with: "the broker accepted the connection and does not answer")
   }
 
   /// Takes how many records are in flight, and since when none was acknowledged.
@@ -95,7 +95,7 @@ struct KafkaHealth {
     certificate = String(line[range.lowerBound...])
   }
 
-  /// The refusal that only a new producer, with its secrets read anew, can overcome.
+  /// The refusal that only a new producer, with its secrets read again, can overcome.
   func refusal(now: MonotonicTime) -> RelayError? {
     guard brokersUp == 0, let denial else { return nil }
     let isDue = !wasConnected || now >= denial.since.advanced(milliseconds: Self.denialGrace)
@@ -129,7 +129,7 @@ struct KafkaHealth {
       + "for replicas"
   }
 
-  static func awayText(_ reason: String) -> String { "no Kafka broker is reachable: \(reason)" }
+  static func awayText(_ reason: String) -> String { "cannot reach any Kafka broker: \(reason)" }
 
   /// Whether a line of librdkafka's log says what a refusal says again.
   static func isRefusal(logLine line: String) -> Bool {

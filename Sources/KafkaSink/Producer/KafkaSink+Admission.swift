@@ -116,7 +116,7 @@ extension KafkaSink {
         index,
         reason: isAway
           ? KafkaHealth.awayText(health.reason)
-          : "topic \"\(name)\" could not be looked up: \(KafkaFailure.text(code))",
+          : "lookup of topic \"\(name)\" failed: \(KafkaFailure.text(code))",
         milliseconds: min(5000, delay * 5))
     }
   }
@@ -126,6 +126,6 @@ extension KafkaSink {
   }
 
   func deniedText(_ name: String) -> String {
-    "topic \"\(name)\" may not be written by outboxd. \(KafkaFailure.writeGrant(name, broker: broker))"
+    "topic \"\(name)\": outboxd may not write to it. \(KafkaFailure.writeGrant(name, broker: broker))"
   }
 }

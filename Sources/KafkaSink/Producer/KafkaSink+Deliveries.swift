@@ -34,11 +34,11 @@ extension KafkaSink {
     hasToldStall = health.isStalled
     if hasToldStall {
       log.warning(
-        "Kafka does not acknowledge what it was sent", ("events", String(inFlight)),
+        "Kafka does not acknowledge records", ("events", String(inFlight)),
         ("seconds", String(KafkaHealth.acknowledgementTime / 1000)),
         ("brokers_connected", String(health.brokersUp)))
     } else {
-      log.notice("Kafka acknowledges again, or is not connected any more")
+      log.notice("Kafka acknowledges again, or is no longer connected")
     }
   }
 
@@ -154,7 +154,7 @@ extension KafkaSink {
   }
 
   /// The fatal error is told before the delivery of the record that caused it. Without that delivery the
-  /// next producer would fail on the same record, for ever.
+  /// next producer would fail on the same record, again and again.
   private func awaitCulprit(_ settle: (Delivery) -> Void) {
     guard handle.fatalError?.code == RD_KAFKA_RESP_ERR__GAPLESS_GUARANTEE else { return }
     let deadline = MonotonicTime.now().advanced(milliseconds: Self.fatalPatience)

@@ -6,7 +6,7 @@ public import RelayCore
 import Synchronization
 
 /// The sink that produces to Kafka: idempotent, acknowledged by all in-sync replicas, gapless.
-/// Confined to the thread that made it. A sink that threw `sinkFailed` or `sinkDenied` is made anew.
+/// Confined to the thread that made it. A sink that threw `sinkFailed` or `sinkDenied` is rebuilt.
 public final class KafkaSink: RecordSink {
   /// How long a first sight of a topic, or the first connection, may block, in milliseconds.
   static let patience: Int32 = 500
@@ -37,7 +37,7 @@ public final class KafkaSink: RecordSink {
   private var unslept: UInt32 = 0
   var health: KafkaHealth
   let arguments: ProduceArguments
-  /// False where the operator has set how long to linger.
+  /// False where the operator has set how long to linger, or wants nothing adaptive.
   private let flushesEarly: Bool
   /// Counts of the producers before this one.
   private var earlierTopics: [String: UInt64]
@@ -95,11 +95,11 @@ public final class KafkaSink: RecordSink {
     broker = settings.commandBroker
     messageLimit = handle.number("message.max.bytes")
     byteBudget = 1024 * handle.number("queue.buffering.max.kbytes")
-    window = InFlightWindow(highest: handle.queueLimit)
+    window = InFlightWindow(highest: handle.queueLimit, isAdaptive: settings.isAdaptive)
     topics = TopicTable(client: handle.client)
     health = KafkaHealth(metrics: metrics, mechanism: KafkaProperties.mechanism(settings) ?? "")
     arguments = ProduceArguments()
-    flushesEarly = KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
+    flushesEarly = settings.isAdaptive && KafkaProperties.text(of: "queue.buffering.max.ms", settings) == nil
     earlierTopics = metrics.topics
     if let cluster = rd_kafka_clusterid(handle.client, Self.patience) {
       rd_kafka_mem_free(handle.client, cluster)
@@ -130,7 +130,7 @@ public final class KafkaSink: RecordSink {
     publishTopics()
     metrics.inFlightBytes.store(0, ordering: .relaxed)
     health.withdraw()
-    // librdkafka waits for ever for topics that are still held.
+    // librdkafka waits indefinitely for topics that are still held.
     topics.destroy()
   }
 

@@ -1,4 +1,4 @@
-// Owns: the argument array of `rd_kafka_produceva`, filled anew for each record; the view of a record that
+// Owns: the argument array of `rd_kafka_produceva`, refilled for each record; the view of a record that
 // came back; log lines as they come out of an event.
 // Must not know: topics and states.
 import CRdkafka

@@ -105,7 +105,7 @@ struct TopicTable {
       let code = rd_kafka_last_error()
       throw RelayError(
         .recordRejected,
-        "librdkafka does not take the topic \"\(String(decoding: name, as: UTF8.self))\"",
+        "librdkafka does not accept the topic \"\(String(decoding: name, as: UTF8.self))\"",
         code: KafkaFailure.name(code),
         remedy: "A topic name is 1 to 249 of the characters A-Z a-z 0-9 . _ -")
     }

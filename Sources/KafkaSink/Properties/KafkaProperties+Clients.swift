@@ -17,7 +17,7 @@ extension KafkaProperties {
       for (name, value) in try effective(settings, base: base ?? defaults(settings), overriding: overriding) {
         if let reason = set(name, value, in: configuration) {
           // librdkafka quotes the value.
-          let why = isSecret(name) ? "librdkafka refuses its value" : "it is refused: \(reason)"
+          let why = isSecret(name) ? "librdkafka refuses its value" : "librdkafka refuses it: \(reason)"
           throw RelayError(.configurationInvalid, "kafka.properties: \(name): \(why)")
         }
       }

@@ -13,7 +13,7 @@ public enum KafkaProperties {
     public var property: String
     /// Follows "kafka.properties: NAME ". Never holds a secret.
     public var reason: String
-    /// True where a file could not be read, which a restart or a person may mend.
+    /// True where a file could not be read, which a restart or a person may repair.
     public var isFile: Bool
 
     init(_ property: String, _ reason: String, isFile: Bool = false) {
@@ -56,10 +56,8 @@ public enum KafkaProperties {
       ("message.timeout.ms", "0"),
       ("partitioner", "murmur2_random"),
       ("compression.codec", "lz4"),
-      // For a backlog, whose requests are the larger and the fewer. Events that come singly do not wait for it:
-      // see `KafkaSink.flush`.
-      ("queue.buffering.max.ms", "3"),
-      ("queue.buffering.max.messages", String(queueMessages)),
+      ("queue.buffering.max.ms", String(Tuning.Linger.milliseconds)),
+      ("queue.buffering.max.messages", String(Tuning.InFlight.queue)),
       ("queue.buffering.max.kbytes", String(queueKilobytes(settings))),
       ("socket.nagle.disable", "true"),
       ("socket.keepalive.enable", "true"),
@@ -70,12 +68,9 @@ public enum KafkaProperties {
     ]
   }
 
-  /// The default of queue.buffering.max.messages. Mostly there are fewer: see `InFlightWindow`.
-  static let queueMessages = 16_384
-
   /// The default of queue.buffering.max.kbytes: room for the largest message at least.
   static func queueKilobytes(_ settings: KafkaSettings) -> Int {
-    max(16_384, number("message.max.bytes", settings) / 1024 + 1)
+    max(Tuning.InFlight.queueKilobytes, number("message.max.bytes", settings) / 1024 + 1)
   }
 
   /// What the operator has written for a property, under any of its names. Reads the file where it is in one.
@@ -183,10 +178,10 @@ public enum KafkaProperties {
       return Fault(name, "is not a property of librdkafka \(libraryVersion)\(suggestion)")
     }
     guard entry.isForProducers else {
-      return Fault(name, "is a property of consumers, and outboxd only produces")
+      return Fault(name, "is a consumer property, and outboxd only produces")
     }
     guard !entry.isProgrammatic else {
-      return Fault(name, "can only be set by a program, and outboxd sets its own")
+      return Fault(name, "can only be set by a program; outboxd sets its own")
     }
     var value = settings.properties[name] ?? ""
     let path = settings.propertyFiles[name]
@@ -207,17 +202,20 @@ public enum KafkaProperties {
 
   /// Why a value is refused although librdkafka would take it.
   static func refusal(canonical: String, value: String) -> String? {
-    let text = value.lowercased()
-    let isTrue = ["true", "t", "1"].contains(text)
-    let isFalse = ["false", "f", "0"].contains(text)
+    brokenPromise(canonical, value.lowercased()) ?? misuse(canonical, value.lowercased())
+  }
+
+  private static func isTrue(_ text: String) -> Bool { ["true", "t", "1"].contains(text) }
+  private static func isFalse(_ text: String) -> Bool { ["false", "f", "0"].contains(text) }
+
+  /// Of what delivery and order rest on.
+  private static func brokenPromise(_ canonical: String, _ text: String) -> String? {
     switch canonical {
-    case "metadata.broker.list" where text.contains("@"):
-      return "must not have an @: user and password belong into sasl.username and sasl.password"
     case "request.required.acks" where text != "all" && text != "-1":
       return "must be all: an event counts as delivered only when every in-sync replica has it"
-    case "enable.idempotence" where isFalse:
+    case "enable.idempotence" where isFalse(text):
       return "must be true: without it, retries would duplicate and reorder events"
-    case "enable.gapless.guarantee" where isFalse:
+    case "enable.gapless.guarantee" where isFalse(text):
       return "must be true: without it, later events could pass one that failed"
     case "message.timeout.ms" where text != "0":
       return "must be 0: an event is never given up because time has passed"
@@ -232,20 +230,30 @@ public enum KafkaProperties {
       return "must not be set: outboxd does not use Kafka's transactions"
     case "queuing.strategy" where text != "fifo":
       return "must be fifo: events of one key keep their order"
-    case "delivery.report.only.error" where isTrue:
+    case "delivery.report.only.error" where isTrue(text):
       return "must be false: the checkpoint follows the acknowledgements"
+    default:
+      return nil
+    }
+  }
+
+  /// Of what outboxd sets itself, or what would leak or lose something.
+  private static func misuse(_ canonical: String, _ text: String) -> String? {
+    switch canonical {
+    case "metadata.broker.list" where text.contains("@"):
+      return "must not contain @: set user and password as sasl.username and sasl.password"
     case "plugin.library.paths":
       // librdkafka loads the library, and runs code of it, when the property is set.
       return "must not be set: outboxd loads no code that a configuration names"
     case "log.queue", "enabled_events":
       return "must not be set: outboxd takes librdkafka's log and events itself"
     case "test.mock.num.brokers":
-      return "must not be set: events would go to a broker in memory and be lost"
-    case "enable.sasl.oauthbearer.unsecure.jwt" where isTrue:
+      return "must not be set: events would go to a mock broker in memory and be lost"
+    case "enable.sasl.oauthbearer.unsecure.jwt" where isTrue(text):
       return "must be false: an unsigned token proves nothing"
     case "statistics.interval.ms" where Int(text) != 0:
-      return "must be 0: nobody reads librdkafka's statistics here, and they take memory for each topic"
-    case "client.id" where value.utf8.count > 200:
+      return "must be 0: outboxd does not read librdkafka's statistics, and they take memory for each topic"
+    case "client.id" where text.utf8.count > 200:
       return "is longer than 200 bytes"
     default:
       return nil
@@ -259,7 +267,8 @@ public enum KafkaProperties {
     guard let configuration = rd_kafka_conf_new() else { return nil }
     defer { rd_kafka_conf_destroy(configuration) }
     if let reason = set(name, value, in: configuration) {
-      return Fault(name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
+      return Fault(
+        name, isSecret(name) ? "has a value that librdkafka refuses" : "is refused: \(reason)")
     }
     return numberFault(name: name, value: value, taken: self.value(of: name, in: configuration) ?? value)
   }

@@ -1,4 +1,5 @@
 // Owns: what an operator says about Kafka.
+// Must not know: the configuration file, librdkafka.
 
 /// Every field has the default of the configuration file.
 public struct KafkaSettings: Equatable, Sendable {
@@ -15,6 +16,8 @@ public struct KafkaSettings: Equatable, Sendable {
   /// The properties that were given as `KEY_file`: the file is read each time a producer is built.
   public var propertyFiles: [String: String] = [:]
   public var missingTopic = MissingTopic.hold
+  /// False: as much is in flight as librdkafka queues, and every record lingers as its properties say.
+  public var isAdaptive = true
 
   public init() {}
 

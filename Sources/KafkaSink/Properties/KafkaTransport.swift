@@ -34,14 +34,15 @@ public struct KafkaTransport: Equatable, Sendable {
   }
 
   /// Empty where the brokers are on this machine, or are known for what they are.
-  public var warnings: [TransportWarning] {
+  public var warnings: [Finding] {
     if isLocal { return [] }
     guard isEncrypted else {
-      let login = credential.map { " \($0) of SASL \(mechanism ?? "") goes in the clear, and" } ?? ""
+      let login = credential.map { " \($0) of SASL \(mechanism ?? "") is sent in clear text, and" } ?? ""
       return [
-        TransportWarning(
-          "the connections to Kafka are not encrypted (security.protocol=\(securityProtocol)):\(login) whoever is on the "
-            + "way can read and change events",
+        Finding(
+          message:
+            "the connections to Kafka are not encrypted (security.protocol=\(securityProtocol)):\(login) anyone on the "
+            + "network path can read and change events",
           remedy:
             "Set security.protocol to \(mechanism == nil ? "ssl" : "sasl_ssl") in kafka.properties, and "
             + "ssl.ca.location to the authority's certificate.")
@@ -50,16 +51,18 @@ public struct KafkaTransport: Equatable, Sendable {
     let gains = "gets the events" + (credential.map { ", and \($0) of SASL \(mechanism ?? "")" } ?? "")
     if !verifiesCertificate {
       return [
-        TransportWarning(
-          "the certificates of Kafka's brokers are not verified (enable.ssl.certificate.verification=false): whoever poses "
+        Finding(
+          message:
+            "the certificates of Kafka's brokers are not verified (enable.ssl.certificate.verification=false): anyone who poses "
             + "as a broker \(gains)",
           remedy: "Remove that property, and set ssl.ca.location to the authority's certificate.")
       ]
     }
     if !verifiesHost {
       return [
-        TransportWarning(
-          "the hosts of Kafka's brokers are not verified (ssl.endpoint.identification.algorithm=none): whoever has any "
+        Finding(
+          message:
+            "the hosts of Kafka's brokers are not verified (ssl.endpoint.identification.algorithm=none): anyone who has a "
             + "certificate of the same authority and poses as a broker \(gains)",
           remedy: "Set ssl.endpoint.identification.algorithm to https in kafka.properties.")
       ]

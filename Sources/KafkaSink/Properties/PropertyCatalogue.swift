@@ -2,6 +2,7 @@
 // Must not know: which of them outboxd allows.
 import CRdkafka
 import Glibc
+import RelayCore
 
 /// The table that the linked librdkafka prints of its configuration properties.
 struct PropertyCatalogue: Sendable {
@@ -46,11 +47,7 @@ struct PropertyCatalogue: Sendable {
   /// The known property whose name is nearest, if one is near enough to be meant.
   func nearest(to name: String) -> String? {
     let candidates = entries.filter { $0.value.isForProducers && !$0.value.isProgrammatic }.keys
-    let limit = max(2, name.utf8.count / 4)
-    let measured = candidates.map { (name: $0, distance: Self.distance(name, $0)) }
-    let best = measured.min { ($0.distance, $0.name) < ($1.distance, $1.name) }
-    guard let best, best.distance <= limit else { return nil }
-    return best.name
+    return NearestName.of(name, among: candidates.sorted())
   }
 
   private static func trimmed(_ text: Substring) -> String {
@@ -67,23 +64,6 @@ struct PropertyCatalogue: Sendable {
     while text.first == " " { text.removeFirst() }
     guard text.hasPrefix(mark) else { return nil }
     return String(text.dropFirst(mark.count).prefix { $0 != "`" })
-  }
-
-  /// Levenshtein's distance.
-  static func distance(_ left: String, _ right: String) -> Int {
-    let left = Array(left.utf8)
-    let right = Array(right.utf8)
-    var row = Array(0...right.count)
-    for (i, leftByte) in left.enumerated() {
-      var diagonal = row[0]
-      row[0] = i + 1
-      for (j, rightByte) in right.enumerated() {
-        let above = row[j + 1]
-        row[j + 1] = min(above + 1, row[j] + 1, diagonal + (leftByte == rightByte ? 0 : 1))
-        diagonal = above
-      }
-    }
-    return row[right.count]
   }
 
   private static func printedTable() -> String {

@@ -1,4 +1,4 @@
-// Owns: a look at the newest messages of the first topic of a process, for events of its own source.
+// Owns: the check of the newest messages of a process's first topic for events of its own source.
 // Must not know: where the server's WAL ends, and what follows from an event that lies beyond it.
 import CRdkafka
 import Glibc
@@ -81,8 +81,8 @@ public final class OriginCheck: FirstSight {
       guard attempts > Self.attemptLimit else {
         return .wait(
           GateWait(
-            for: "the search for events of another server",
-            "looking for events of another server in topic \"\(topic)\": the consumer has no answer: "
+            for: "the check for events of another server",
+            "checking topic \"\(topic)\" for events of another server: the consumer got no answer: "
               + KafkaFailure.text(code), until: MonotonicTime.now().advanced(milliseconds: 500)))
       }
       tell(topic, KafkaFailure.text(code))
@@ -92,7 +92,7 @@ public final class OriginCheck: FirstSight {
 
   private func tell(_ topic: String, _ reason: String) {
     log.info(
-      "whether another server publishes with this source is not known: the topic cannot be read",
+      "cannot tell whether another server publishes with this source: outboxd may not read the topic",
       ("topic", topic),
       ("reason", reason))
   }

@@ -133,7 +133,7 @@ public final class PartitionTails: DeliveredEvents {
     switch finding {
     case .there: return .there
     case .again:
-      tell(name, .init(reason: "an older event of the same key is sent, and its later ones after it"))
+      tell(name, .init(reason: "an older event of the same key is sent again, and its later ones after it"))
       return .unknown
     case .changed:
       tell(name, Self.changed)
@@ -171,7 +171,7 @@ public final class PartitionTails: DeliveredEvents {
 
   private func look(_ name: String) -> Examination {
     guard spent < totalPatience else {
-      return unclear("\(totalPatience / 1000) s were spent on it and on other topics")
+      return unclear("the limit of \(totalPatience / 1000) s for all topics was reached")
     }
     let readers: (ends: TailReader, log: TailReader)
     do throws(RelayError) {
@@ -197,7 +197,7 @@ public final class PartitionTails: DeliveredEvents {
 
   private func openReaders() throws(RelayError) -> (ends: TailReader, log: TailReader) {
     if let readers, readers.ends.topicCount < Self.topicsOfReader { return readers }
-    if readers == nil { log.info("looking at what Kafka has already", ("after", after.description)) }
+    if readers == nil { log.info("checking which events Kafka already has", ("after", after.description)) }
     func open(_ isolation: TailReader.Isolation) throws(RelayError) -> TailReader {
       try TailReader(settings, isolation) { [metrics] in
         metrics.lastTurn.store(MonotonicTime.now().nanoseconds, ordering: .relaxed)
@@ -245,7 +245,7 @@ public final class PartitionTails: DeliveredEvents {
       }
       if attempt == Self.loudAttempt {
         log.warning(
-          "the consumer that looks at what Kafka has already gets no answer", ("topic", name),
+          "the consumer that checks which events Kafka already has gets no answer", ("topic", name),
           ("reason", reason),
           ("waits_at_most_seconds", String(totalPatience / 1000)))
       }
@@ -326,8 +326,8 @@ public final class PartitionTails: DeliveredEvents {
                 + "behind it cannot be told")
           }
         case .failed(let code): topic.doubt = topic.doubt ?? refusal(name, code)
-        case .outOfRoom: doubt("more than \(Self.eventLimit) events would have to be kept")
-        case nil: doubt("its tail could not be read in \(patience) ms")
+        case .outOfRoom: doubt("it needs more than \(Self.eventLimit) events in memory")
+        case nil: doubt("its tail could not be read within \(patience) ms")
         }
       }
     }
@@ -351,7 +351,7 @@ public final class PartitionTails: DeliveredEvents {
   private func tell(_ name: String, _ doubt: TopicTail.Doubt) {
     guard told.insert(name).inserted else { return }
     log.write(
-      .notice, "what Kafka has already is not clear: events since the checkpoint may be sent twice",
+      .notice, "cannot tell which events Kafka already has: events since the checkpoint may be sent twice",
       [
         ("topic", name), ("reason", doubt.reason), ("from", after.description),
         ("through", through.description),

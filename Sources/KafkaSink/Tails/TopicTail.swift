@@ -66,7 +66,7 @@ enum TailReach: Equatable {
   /// There is more than is worth reading.
   case beyondLimit
 
-  /// The first look, in offsets: about what is in flight at most.
+  /// The first read, in offsets: about what is in flight at most.
   static let first: Int64 = 1000
   static let factor: Int64 = 8
   static let limit: Int64 = 200_000

@@ -37,7 +37,7 @@ struct ConnectionParameters {
     let seconds =
       chosen.first { $0.0 == "connect_timeout" }.flatMap { Int($0.1) }
       ?? options.first { $0.keyword == "connect_timeout" }?.effectiveValue.flatMap { Int($0) } ?? 10
-    // Zero and less mean "for ever" to libpq; here an attempt ends and is repeated.
+    // Zero and less mean "no limit" to libpq; here an attempt ends and is repeated.
     timeout = (seconds > 0 ? max(2, min(seconds, 3600)) : 60) * 1000 * hostCount
     // With several hosts a silent one must fail in time for the next to be tried.
     fill("tcp_user_timeout", hostCount > 1 ? "10000" : "30000")
@@ -52,10 +52,13 @@ struct ConnectionParameters {
     if let file = settings.passwordFile { set("password", try Self.password(in: file)) }
     try Self.examineFiles(of: settings.conninfo)
     values = chosen.map { (keyword: $0.0, value: $0.1) }
+    target = Self.target(of: options)
+  }
 
+  private static func target(of options: [ConnectionOption]) -> String {
     func shown(_ keyword: String) -> String? { options.first { $0.keyword == keyword }?.effectiveValue }
     let host = shown("host") ?? shown("hostaddr") ?? "local socket"
-    target = "\(host):\(shown("port") ?? "5432")/\(shown("dbname") ?? shown("user") ?? "")"
+    return "\(host):\(shown("port") ?? "5432")/\(shown("dbname") ?? shown("user") ?? "")"
   }
 
   /// libpq would wait for the writer of a named pipe indefinitely.
@@ -115,6 +118,26 @@ struct ConnectionOption {
         .configurationInvalid, "\(name) cannot be read: \(reason)", remedy: ConninfoSecrets.advice)
     }
     if let reason = ConninfoSecrets.fault(in: conninfo) { throw fault(reason) }
+    let options = try entries(of: conninfo, name: name)
+    for option in options {
+      guard let value = option.effectiveValue else { continue }
+      if option.keyword == "sslkey", isLibrary(value) {
+        throw RelayError(
+          .configurationInvalid,
+          "\(name) cannot be used: its sslkey (or PGSSLKEY) \(PrintableText.quoted(value)) has OpenSSL load a library, "
+            + "which would run as outboxd's user",
+          remedy:
+            "Name the file of a key, or an engine that OpenSSL was installed with, as ENGINE:KEY without a path."
+        )
+      }
+      guard let reason = ConninfoSecrets.fault(keyword: option.keyword, value: value) else { continue }
+      throw fault(option.value == nil ? "in the environment, \(reason)" : reason)
+    }
+    return options
+  }
+
+  /// All keywords that libpq knows, as it reads the text.
+  private static func entries(of conninfo: String, name: String) throws(RelayError) -> [ConnectionOption] {
     var message: UnsafeMutablePointer<CChar>?
     // SAFETY: conninfo is passed as a NUL-terminated text for the call; what libpq returns is freed below.
     let list = PQconninfoParse(conninfo, &message)
@@ -144,20 +167,6 @@ struct ConnectionOption {
           isSecret: entry.pointee.dispchar.map { $0.pointee == 0x2A } ?? false))
       entry += 1
     }
-    for option in options {
-      guard let value = option.effectiveValue else { continue }
-      if option.keyword == "sslkey", isLibrary(value) {
-        throw RelayError(
-          .configurationInvalid,
-          "\(name) cannot be used: its sslkey (or PGSSLKEY) \(PrintableText.quoted(value)) has OpenSSL load a library, "
-            + "which would run as outboxd's user",
-          remedy:
-            "Name the file of a key, or an engine that OpenSSL was installed with, as ENGINE:KEY without a path."
-        )
-      }
-      guard let reason = ConninfoSecrets.fault(keyword: option.keyword, value: value) else { continue }
-      throw fault(option.value == nil ? "in the environment, \(reason)" : reason)
-    }
     return options
   }
 }
@@ -167,7 +176,7 @@ struct ConnectionOption {
 public func redactedConninfo(_ conninfo: String) throws(RelayError) -> String {
   try ConnectionOption.parse(conninfo).compactMap { option in
     guard let value = option.value else { return nil }
-    if option.isSecret { return "\(option.keyword)=••••••••" }
+    if option.isSecret { return "\(option.keyword)=\(PrintableText.secret)" }
     let plain = !value.isEmpty && !value.unicodeScalars.contains { " '\\\n\t".unicodeScalars.contains($0) }
     if plain { return "\(option.keyword)=\(value)" }
     let escaped = value.unicodeScalars.map { $0 == "'" || $0 == "\\" ? "\\\($0)" : String($0) }.joined()

@@ -1,4 +1,5 @@
 // Owns: what the configuration asks about a conninfo before anything connects.
+// Must not know: the configuration file.
 import RelayCore
 
 extension PostgresSettings {

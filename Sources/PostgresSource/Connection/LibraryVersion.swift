@@ -1,4 +1,5 @@
 // Owns: the version of the libpq that this process runs with.
+// Must not know: connections.
 import CLibpq
 
 extension PostgresSettings {

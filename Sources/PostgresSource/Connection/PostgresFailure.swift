@@ -53,8 +53,8 @@ enum PostgresFailure {
     let subject =
       switch context.phase {
       case .sql: "Postgres (\(context.target)) refused a statement"
-      case .rows(let table): "the rows of table \(table) cannot be read"
-      case .start: "slot \"\(context.slot)\" cannot be streamed from"
+      case .rows(let table): "cannot read the rows of table \(table)"
+      case .start: "cannot stream from slot \"\(context.slot)\""
       case .stream: "the stream of slot \"\(context.slot)\" ended" + place(server, context)
       }
     return RelayError(kind, "\(subject): \(server.text)", code: server.sqlstate, remedy: remedy)
@@ -116,7 +116,7 @@ enum PostgresFailure {
     guard context.phase != .sql else { return error(.sourceUnavailable, server, context, nil) }
     var error = error(
       .serverUnsuitable, server, context,
-      "Look into the server's log, and repair what it names; then start outboxd again. "
+      "Read the server's log, and repair what it names; then start outboxd again. "
         + (context.phase.isOfRows && context.phase != .stream ? "" : PostgresSource.serverRemedy))
     error.commitLSN = context.transaction
     return error
@@ -126,7 +126,7 @@ enum PostgresFailure {
     let holder = pid.map { " by process \($0)" } ?? ""
     return RelayError(
       .slotActive, "slot \"\(slot)\" is in use\(holder)", code: code,
-      remedy: "Nothing, if that is another outboxd: this one takes over when it ends. Otherwise: "
+      remedy: "If another outboxd holds it, do nothing: this one takes over when that one ends. Otherwise: "
         + freeTheSlot(slot))
   }
 
@@ -134,7 +134,7 @@ enum PostgresFailure {
   static func slotUnfinished(_ name: String, _ slot: SlotFacts) -> RelayError {
     let maker = slot.activePID.map { "process \($0)" } ?? "a process"
     let holder = slot.waitsFor.map { "waits for \($0)" } ?? "waits until older transactions have ended"
-    let giveUp = slot.activePID.map { "SELECT pg_terminate_backend(\($0)); gives the slot up." } ?? ""
+    let giveUp = slot.activePID.map { "SELECT pg_terminate_backend(\($0)); gives up the slot." } ?? ""
     return RelayError(
       .sourceUnavailable, "slot \"\(name)\" is still being created by \(maker), which \(holder)",
       remedy: "End that transaction, or wait. " + (slot.waitsFor.map { $0.remedy + " " } ?? "") + giveUp)
@@ -163,7 +163,7 @@ enum PostgresFailure {
     }
     return error(
       .slotMissing, server, context,
-      "See what is there: SELECT * FROM pg_replication_slots; and restart outboxd.")
+      "List the slots: SELECT * FROM pg_replication_slots; and restart outboxd.")
   }
 
   static let publicationGoneRemedy =
@@ -221,10 +221,10 @@ extension PostgresSource {
 
   /// Where something on the server may be corrected: what the slot has is not given up unasked.
   static let serverRemedy =
-    "If that is not possible: outboxd recover --tables publishes the rows of the tables, and goes on behind, with another "
+    "If that is not possible: outboxd recover --tables publishes the rows of the tables and continues after them, with another "
     + "slot in place of this one."
 
-  /// A table's shape that the mapping does not fit, in the stream.
+  /// A table's shape, in the stream, that does not suit the mapping.
   public static let shapeRemedy =
     "If the table was altered since, and fits the mapping now: \(GapRemedy.recover)"
 }

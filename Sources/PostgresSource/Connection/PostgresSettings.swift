@@ -1,4 +1,5 @@
 // Owns: what an operator says about Postgres.
+// Must not know: the configuration file, connections.
 
 /// Every field has the default of the configuration file.
 public struct PostgresSettings: Equatable, Sendable {
@@ -26,6 +27,8 @@ public struct PostgresSettings: Equatable, Sendable {
   public var replayWindow: Int?
   /// How many bytes of WAL at most are kept for a replay.
   public var replayMaxBytes: UInt64 = 10 << 30
+  /// False leaves the receive buffer of the stream to the system.
+  public var isAdaptive = true
   /// The only server that a connection may lead to, as it was found before: no operator says it. Nil: any.
   public var server: ServerIdentity?
 

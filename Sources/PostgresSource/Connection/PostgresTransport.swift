@@ -28,31 +28,35 @@ public struct PostgresTransport: Equatable, Sendable {
   public var isLocal: Bool { address.isEmpty || LoopbackAddress.contains(address) }
 
   /// Nil where the connection stays on the machine, or the server is known for what it is.
-  public var warning: TransportWarning? {
+  public var warning: Finding? {
     let subject = "the connection to Postgres at \(host)"
     let remedy = "Set sslmode=verify-full, and sslrootcert to the authority's certificate, in the conninfo."
     if isLocal || encryption == .gss { return nil }
     guard encryption == .tls else {
-      return TransportWarning(
-        "\(subject) is not encrypted (sslmode=\(sslmode)): whoever is on the way can read and change rows, and one who "
-          + "poses as the server gets the password", remedy: remedy)
+      return Finding(
+        message:
+          "\(subject) is not encrypted (sslmode=\(sslmode)): anyone on the network path can read and change rows, and anyone "
+          + "who poses as the server gets the password", remedy: remedy)
     }
     if bindsChannel { return nil }
     switch sslmode {
     case "verify-full": return nil
     case _ where sslmode == "verify-ca" || (sslmode == "require" && hasRootCertificate):
-      return TransportWarning(
-        "\(subject) is encrypted, but the certificate's host is not verified (sslmode=\(sslmode)): any server with a "
+      return Finding(
+        message:
+          "\(subject) is encrypted, but the certificate's host is not verified (sslmode=\(sslmode)): any server with a "
           + "certificate of the same authority can pose as this one",
         remedy: "Set sslmode=verify-full in the conninfo.")
     case "require":
-      return TransportWarning(
-        "\(subject) is encrypted, but no certificate is verified (sslmode=require): one who poses as the server can read "
+      return Finding(
+        message:
+          "\(subject) is encrypted, but no certificate is verified (sslmode=require): anyone who poses as the server can read "
           + "and change rows, and gets the password", remedy: remedy)
     default:
-      return TransportWarning(
-        "\(subject) is encrypted, but neither is a certificate verified nor encryption insisted on (sslmode=\(sslmode)): "
-          + "one who poses as the server can read and change rows, and gets the password", remedy: remedy)
+      return Finding(
+        message:
+          "\(subject) is encrypted, but sslmode=\(sslmode) neither verifies a certificate nor insists on encryption: "
+          + "anyone who poses as the server can read and change rows, and gets the password", remedy: remedy)
     }
   }
 

@@ -242,7 +242,8 @@ extension SQLConnection {
   /// The next result of what was sent, nil after the last one. The caller frees it with PQclear.
   func nextResult(deadline: MonotonicTime) throws(RelayError) -> OpaquePointer? {
     guard try isAnswered(before: deadline) else {
-      throw RelayError(.sourceUnavailable, "Postgres (\(target)) did not answer a statement in time")
+      throw RelayError(
+        .sourceUnavailable, "Postgres (\(target)) did not answer a statement within its time limit")
     }
     return PQgetResult(handle)
   }

@@ -111,7 +111,7 @@ struct SQLStateRule {
     SQLStateRule(
       "55000", .wrongState, "the slot was invalidated or is another database's, or wal_level is too low"),
     SQLStateRule("55006", .inUse, "another process has the slot"),
-    SQLStateRule("55P03", .transient, "a lock was not to be had in time"),
+    SQLStateRule("55P03", .transient, "a lock could not be acquired in time"),
     SQLStateRule("58P01", .missingFile, "WAL or a file of the server is gone"),
   ]
 }

@@ -84,7 +84,7 @@ extension SQLConnection {
       FROM pg_control_system()
       """)
     guard let system = result[0, "system_identifier"].flatMap({ UInt64($0) }) else {
-      throw RelayError(.serverUnsuitable, "the server (\(target)) does not tell its system identifier")
+      throw RelayError(.serverUnsuitable, "the server (\(target)) did not return its system identifier")
     }
     return ServerIdentity(
       systemIdentifier: system, timeline: result[0, "timeline"].flatMap { UInt32($0) },

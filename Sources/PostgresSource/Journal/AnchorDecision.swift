@@ -11,7 +11,7 @@ enum AnchorAction: Equatable {
   case drop(reason: String)
 }
 
-/// What is known of the server when the anchor is looked after.
+/// What is known of the server when the anchor is maintained.
 struct AnchorFacts: Equatable {
   var main: SlotFacts?
   var anchor: SlotFacts?

@@ -44,7 +44,7 @@ struct CheckpointJournal {
     guard names.contains("checkpoint") else { return .absent }
     if let fault = try fault() { return .unusable(fault.message, remedy: fault.remedy) }
     for name in ["checkpoint_history", "job"] where !names.contains(name) {
-      return .unusable("the table outboxd.\(name) is missing")
+      return .unusable("the table outboxd.\(name) does not exist")
     }
     for row in tables.rows.indices where tables[row, "usable"] != "t" || tables[row, "granted"] != "t" {
       return .unusable("the role lacks rights on outboxd.\(tables[row, "relname"] ?? "")")
@@ -183,16 +183,16 @@ struct CheckpointJournal {
   private func noRow(of systemIdentifier: UInt64) -> RelayError {
     var error = RelayError(
       .sourceUnavailable,
-      "outboxd.checkpoint has no row of slot \"\(slot)\" for this server, system \(systemIdentifier), as it was when the "
-        + "stream began: another process has written or deleted it, and nothing was written",
+      "the row of slot \"\(slot)\" for this server, system \(systemIdentifier), in outboxd.checkpoint has changed since the "
+        + "stream began: another process wrote or deleted it, and outboxd wrote nothing",
       remedy:
-        "None: outboxd judges the journal again. SELECT * FROM outboxd.checkpoint WHERE slot = \(slotLiteral); shows "
+        "None is needed: outboxd examines the journal again. SELECT * FROM outboxd.checkpoint WHERE slot = \(slotLiteral); shows "
         + "the row.")
     error.invalidatesStart = true
     return error
   }
 
-  /// The slot begins, or began anew, at `start`: what the row said before is replaced in one step. Also backwards,
+  /// The slot begins, or began again, at `start`: what the row said before is replaced in one step. Also backwards,
   /// where a former history has ended.
   /// - Parameters:
   ///   - proven: everything visible in `start.snapshot` is published.

@@ -1,5 +1,6 @@
 // Owns: the second connection while the relay runs: writes the journal, measures the slot, guards the
-// publication. Lives on the keeper's thread. Must not know: the stream, Kafka.
+// publication. Lives on the keeper's thread.
+// Must not know: the stream, Kafka.
 import CLibpq
 import CSystem
 import Glibc
@@ -199,20 +200,17 @@ extension DatabaseWatch {
 extension DatabaseWatch {
   private mutating func measure(_ connection: SQLConnection) throws(RelayError) {
     let metrics = keeper.metrics
-    let time = MonotonicTime.now()
-    guard let status = try SlotStatus.read(slot: keeper.settings.slot, on: connection) else {
-      metrics.slot = SlotReading(time: time)
+    guard let reading = try SlotReading.read(slot: keeper.settings.slot, on: connection) else {
+      metrics.slot = SlotReading()
       return
     }
-    metrics.slot = SlotReading(
-      time: time, lagBytes: status.lagBytes, retainedBytes: status.retainedBytes, safeBytes: status.safeBytes,
-      walStatus: status.walStatus)
-    guard status.walStatus != walStatus else { return }
-    walStatus = status.walStatus
+    metrics.slot = reading
+    guard let status = reading.walStatus, status != walStatus else { return }
+    walStatus = status
     if walStatus == "unreserved" || walStatus == "lost" {
       keeper.log.warning(
-        "the slot is losing its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
-        ("retained_bytes", String(status.retainedBytes)),
+        "the slot is about to lose its WAL", ("slot", keeper.settings.slot), ("wal_status", walStatus),
+        ("retained_bytes", reading.retainedBytes.map(String.init) ?? "unknown"),
         ("remedy", "Raise max_slot_wal_keep_size, and let the relay catch up."))
     }
   }
@@ -222,10 +220,10 @@ extension DatabaseWatch {
     guard !hasLookedForAnchor, keeper.settings.replayWindow == nil else { return }
     hasLookedForAnchor = true
     let name = ReplaySlots.anchor(of: keeper.settings.slot)
-    guard let anchor = try SlotStatus.read(slot: name, on: connection) else { return }
+    guard let anchor = try SlotReading.read(slot: name, on: connection) else { return }
     keeper.log.warning(
-      "replay.window is off, and there is still an anchor, which holds WAL on the server for ever",
-      ("slot", name), ("retained_bytes", String(anchor.retainedBytes)),
+      "replay.window is off, but the anchor still exists and holds WAL on the server until it is dropped",
+      ("slot", name), ("retained_bytes", anchor.retainedBytes.map(String.init) ?? "unknown"),
       ("remedy", "outboxd slot drop-anchor"))
   }
 
@@ -306,7 +304,7 @@ extension DatabaseWatch {
     self.told = nil
     keeper.metrics.watchFault = nil
     keeper.log.notice(
-      "the second connection, for journal and watch, is back", ("slot", keeper.settings.slot))
+      "the second connection, for journal and watch, is restored", ("slot", keeper.settings.slot))
   }
 
   private mutating func tell(_ error: RelayError) {

@@ -106,7 +106,7 @@ public final class JobStore {
         """)
     }
     guard let id = result[0, "id"].flatMap({ Int64($0) }) else {
-      throw RelayError(.journalUnusable, "outboxd.job gave the job no number")
+      throw RelayError(.journalUnusable, "outboxd.job returned no id for the job")
     }
     return id
   }
@@ -141,8 +141,8 @@ public final class JobStore {
     guard result.affectedRows == 1 else {
       throw RelayError(
         .journalUnusable,
-        "outboxd.job has no row \(id) of slot \"\(slot)\" any more: somebody has deleted it",
-        remedy: "Interrupted, the job must start from its beginning.")
+        "outboxd.job no longer has row \(id) of slot \"\(slot)\": somebody deleted it",
+        remedy: "After an interruption the job must start from its beginning.")
     }
   }
 

@@ -1,5 +1,6 @@
 // Owns: the hand-over between the relay's thread and the thread that writes the journal and watches the
-// database. Must not know: SQL; `DatabaseWatch` runs it on the other side.
+// database.
+// Must not know: SQL; `DatabaseWatch` runs it on the other side.
 import CSystem
 import Glibc
 public import RelayCore
@@ -15,11 +16,11 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   let run: RunEntry
   let log: Log
   let metrics: RelayMetrics
-  /// Milliseconds between two looks at the publication.
+  /// Milliseconds between two checks of the publication.
   let publicationInterval: Int
   /// How often the last checkpoint is tried to be written: the one failure may be a connection that was lost.
   private static let failureLimit: UInt64 = 2
-  /// Milliseconds between two looks at the anchor.
+  /// Milliseconds between two checks of the anchor.
   let anchorInterval: Int
 
   /// Ends the thread.
@@ -28,7 +29,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   private let wanted = Atomic<UInt64>(0)
   private let durable = Atomic<UInt64>(0)
   private let isUrgent = Atomic<Bool>(false)
-  /// How often a look at the publication was asked for, and up to which of these it has been made.
+  /// How often a check of the publication was requested, and up to which request it has been made.
   let looksWanted = Atomic<UInt64>(0)
   private let looksMade = Atomic<UInt64>(0)
   private let hasFault = Atomic<Bool>(false)
@@ -41,7 +42,7 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   let wakeDescriptor: Int32
   /// Wakes whoever waits for a checkpoint to be durable.
   private let doneDescriptor: Int32
-  /// Readable once a look at the publication has been made.
+  /// Readable once a check of the publication has been made.
   let lookDescriptor: Int32
 
   private struct Shared {
@@ -158,8 +159,8 @@ public final class JournalKeeper: CheckpointStore, Sendable {
   /// False where checkpoints are kept by the slot alone.
   public var keepsJournal: Bool { isInUse.load(ordering: .acquiring) }
 
-  /// Asks for a look at the publication, now. `hasLooked` tells when it has been made; a fault that it found is then
-  /// to be had by `takeFault`.
+  /// Requests a check of the publication, now. `hasLooked` tells when it has been made; a fault that it found is then
+  /// taken by `takeFault`.
   func askForLook() -> UInt64 {
     let look = looksWanted.wrappingAdd(1, ordering: .acquiringAndReleasing).newValue
     eventfd_write(wakeDescriptor, 1)
@@ -218,8 +219,8 @@ extension JournalKeeper {
       let isHopeless = failures.load(ordering: .acquiring) &- failuresBefore >= Self.failureLimit
       if left == 0 || isHopeless {
         log.warning(
-          "the last checkpoint was not written to the journal: events after the journal's checkpoint are sent again at "
-            + "the next start, unless they are found in Kafka", ("slot", settings.slot),
+          "the last checkpoint was not written to the journal: the next start sends events after the journal's checkpoint "
+            + "again, unless it finds them in Kafka", ("slot", settings.slot),
           ("checkpoint", "\(checkpoint)"), ("journaled", "\(durableLSN)"))
         break
       }
@@ -235,7 +236,7 @@ extension JournalKeeper {
 // The end of the process.
 extension JournalKeeper {
   /// The process sends nothing more, and has sent nothing beyond `checkpoint`. Waits until the journal says so, where it
-  /// is in use; without it the next process looks at what Kafka has.
+  /// is in use; without it the next process checks what Kafka has.
   public func settle(at checkpoint: LSN, deadline: MonotonicTime) {
     guard keepsJournal, durableLSN == checkpoint else { return }
     let failuresBefore = failures.load(ordering: .acquiring)
@@ -283,7 +284,7 @@ extension JournalKeeper {
   var durableLSN: LSN { LSN(durable.load(ordering: .acquiring)) }
   var someoneWaits: Bool { isUrgent.load(ordering: .acquiring) }
 
-  /// The newest look that was asked for; nil where it has been made.
+  /// The newest check that was requested; nil where it has been made.
   var wantedLook: UInt64? {
     let wanted = looksWanted.load(ordering: .acquiring)
     return wanted > looksMade.load(ordering: .acquiring) ? wanted : nil

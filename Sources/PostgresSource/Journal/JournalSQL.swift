@@ -38,6 +38,51 @@ enum JournalSQL {
     """
   }
 
+  /// The reason and its remedy.
+  private static let verdict = """
+    SELECT f.reason, CASE
+        WHEN f.rank IN (1, 4) THEN 'ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init again, or set postgres.journal: off. '
+          'If it was the journal: see that its tables are ordinary ones with nothing attached to them, and copy the rows with INSERT ... SELECT.'
+        WHEN f.rank = 13 THEN 'Run what outboxd init prints (schema, tables and grants), or set postgres.journal: off.'
+        ELSE coalesce('If it is the journal: ' || f.remedy, '') || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; '
+          'and run outboxd init again, or set postgres.journal: off.' END AS remedy
+    """
+
+  /// What a relation of the journal must not have or be, since its owner, or whoever attached it, could run code by it.
+  private static let relationFaults = """
+    SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
+          pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
+        FROM relation AS c CROSS JOIN LATERAL (VALUES
+          (3, 'is not an ordinary table', NULL, c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
+            OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
+          (4, 'could be made to call functions by that role', NULL, c.relowner NOT IN (TABLE trusted)),
+          (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
+            WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
+          (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
+          (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
+            OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
+          (8, 'lets others create triggers on it', pg_catalog.format(
+            'REVOKE TRIGGER, REFERENCES ON outboxd.%s FROM everybody who has it. ', c.relname),
+            EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
+              WHERE a.privilege_type IN ('TRIGGER', 'REFERENCES') AND a.grantee NOT IN (TABLE trusted))
+            OR EXISTS (SELECT FROM pg_catalog.pg_attribute AS t CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) AS a
+              WHERE t.attrelid = c.oid AND a.privilege_type = 'REFERENCES' AND a.grantee NOT IN (TABLE trusted))),
+          (9, 'has a foreign key, or another table has one to it', 'Drop the foreign key. ', EXISTS (
+            SELECT FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid))),
+          (10, 'has extended statistics', 'Drop the statistics. ', EXISTS (
+            SELECT FROM pg_catalog.pg_statistic_ext AS s WHERE s.stxrelid = c.oid)),
+          (11, 'uses a function, operator or type that is not of Postgres itself', NULL, EXISTS (
+            SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
+              UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
+              WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
+                AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
+                  'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
+            JOIN pg_catalog.pg_depend AS d USING (classid, objid)
+            WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
+              'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
+        ) AS v(rank, fault, remedy, holds) WHERE v.holds
+    """
+
   /// A query: why the schema outboxd is no journal to be trusted, `reason`, and the `remedy`, in one row at most. It
   /// reads the catalog alone: nothing of the schema is evaluated. No row: the schema is not there, or is as it must be;
   /// then nobody but those who are trusted can change that.
@@ -57,12 +102,7 @@ enum JournalSQL {
       """ : ""
     return """
       \(parts(relay: relay))
-        SELECT f.reason, CASE
-          WHEN f.rank IN (1, 4) THEN 'ALTER SCHEMA outboxd RENAME TO ...; and run outboxd init again, or set postgres.journal: off. '
-            'If it was the journal: see that its tables are ordinary ones with nothing attached to them, and copy the rows with INSERT ... SELECT.'
-          WHEN f.rank = 13 THEN 'Run what outboxd init prints (schema, tables and grants), or set postgres.journal: off.'
-          ELSE coalesce('If it is the journal: ' || f.remedy, '') || 'If it is not the journal: ALTER SCHEMA outboxd RENAME TO ...; '
-            'and run outboxd init again, or set postgres.journal: off.' END AS remedy
+        \(verdict)
         FROM (
           SELECT 1 AS rank, pg_catalog.format('the schema outboxd belongs to role "%s", who could replace the journal',
               pg_catalog.pg_get_userbyid(n.nspowner)) AS reason, NULL AS remedy
@@ -75,37 +115,7 @@ enum JournalSQL {
           FROM journal AS n CROSS JOIN LATERAL pg_catalog.aclexplode(n.nspacl) AS a
           WHERE a.privilege_type = 'CREATE' AND a.grantee NOT IN (TABLE trusted)
           UNION ALL
-          SELECT v.rank, pg_catalog.format('outboxd.%s, which belongs to role "%s", %s', c.relname,
-            pg_catalog.pg_get_userbyid(c.relowner), v.fault), v.remedy
-          FROM relation AS c CROSS JOIN LATERAL (VALUES
-            (3, 'is not an ordinary table', NULL, c.relkind <> 'r' OR c.relpersistence <> 'p' OR c.relispartition
-              OR EXISTS (SELECT FROM pg_catalog.pg_inherits AS i WHERE c.oid IN (i.inhrelid, i.inhparent))),
-            (4, 'could be made to call functions by that role', NULL, c.relowner NOT IN (TABLE trusted)),
-            (5, 'has a trigger', 'Drop the trigger. ', EXISTS (SELECT FROM pg_catalog.pg_trigger AS t
-              WHERE t.tgrelid = c.oid AND NOT t.tgisinternal)),
-            (6, 'has a rule', 'Drop the rule. ', EXISTS (SELECT FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = c.oid)),
-            (7, 'has row security', 'Drop its policies, and disable row security. ', c.relrowsecurity
-              OR EXISTS (SELECT FROM pg_catalog.pg_policy AS p WHERE p.polrelid = c.oid)),
-            (8, 'lets others create triggers on it', pg_catalog.format(
-              'REVOKE TRIGGER, REFERENCES ON outboxd.%s FROM everybody who has it. ', c.relname),
-              EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) AS a
-                WHERE a.privilege_type IN ('TRIGGER', 'REFERENCES') AND a.grantee NOT IN (TABLE trusted))
-              OR EXISTS (SELECT FROM pg_catalog.pg_attribute AS t CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) AS a
-                WHERE t.attrelid = c.oid AND a.privilege_type = 'REFERENCES' AND a.grantee NOT IN (TABLE trusted))),
-            (9, 'has a foreign key, or another table has one to it', 'Drop the foreign key. ', EXISTS (
-              SELECT FROM pg_catalog.pg_constraint AS k WHERE k.contype = 'f' AND c.oid IN (k.conrelid, k.confrelid))),
-            (10, 'has extended statistics', 'Drop the statistics. ', EXISTS (
-              SELECT FROM pg_catalog.pg_statistic_ext AS s WHERE s.stxrelid = c.oid)),
-            (11, 'uses a function, operator or type that is not of Postgres itself', NULL, EXISTS (
-              SELECT FROM (SELECT 'pg_catalog.pg_class'::pg_catalog.regclass::oid AS classid, c.oid AS objid
-                UNION ALL SELECT d.classid, d.objid FROM pg_catalog.pg_depend AS d
-                WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid
-                  AND d.classid IN ('pg_catalog.pg_class'::pg_catalog.regclass, 'pg_catalog.pg_attrdef'::pg_catalog.regclass,
-                    'pg_catalog.pg_constraint'::pg_catalog.regclass)) AS part
-              JOIN pg_catalog.pg_depend AS d USING (classid, objid)
-              WHERE d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass,
-                'pg_catalog.pg_operator'::pg_catalog.regclass, 'pg_catalog.pg_type'::pg_catalog.regclass)))
-          ) AS v(rank, fault, remedy, holds) WHERE v.holds
+          \(relationFaults)
           UNION ALL
           SELECT 12, pg_catalog.format('the schema outboxd was not made by outboxd: outboxd.%s has no column %s', c.relname, u.name), NULL
           FROM relation AS c JOIN \(columns) USING (relname) CROSS JOIN LATERAL pg_catalog.unnest(w.names) AS u(name)
@@ -199,11 +209,63 @@ enum JournalSQL {
     + "AND c.relname IN ('checkpoint', 'checkpoint_history') "
     + "AND a.attname IN ('snapshot_lsn', 'publication', 'start_lsn', 'start_snapshot'))"
 
+  /// Lines of PL/pgSQL: makes the tables that are missing, and adds the columns of later versions.
+  private static let tables = """
+    IF NOT \(has("checkpoint")) THEN
+          CREATE TABLE outboxd.checkpoint (
+            slot text NOT NULL PRIMARY KEY,
+            lsn pg_lsn NOT NULL,
+            snapshot text,
+            snapshot_lsn pg_lsn,
+            system_identifier text NOT NULL,
+            timeline bigint NOT NULL,
+            publication text,
+            start_lsn pg_lsn,
+            start_snapshot text,
+            updated_at timestamptz NOT NULL DEFAULT now()
+          ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+          made := made || 'checkpoint'::name;
+        END IF;
+        IF NOT \(has("checkpoint_history")) THEN
+          CREATE TABLE outboxd.checkpoint_history (
+            slot text NOT NULL,
+            lsn pg_lsn NOT NULL,
+            snapshot text,
+            snapshot_lsn pg_lsn,
+            system_identifier text NOT NULL,
+            timeline bigint NOT NULL,
+            recorded_at timestamptz NOT NULL DEFAULT now(),
+            PRIMARY KEY (slot, recorded_at)
+          );
+          made := made || 'checkpoint_history'::name;
+        END IF;
+        IF NOT \(isWhole) THEN
+          ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn,
+            ADD COLUMN IF NOT EXISTS publication text, ADD COLUMN IF NOT EXISTS start_lsn pg_lsn,
+            ADD COLUMN IF NOT EXISTS start_snapshot text;
+          ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;
+        END IF;
+        IF NOT \(has("job")) THEN
+          CREATE TABLE outboxd.job (
+            id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+            slot text NOT NULL,
+            command text NOT NULL,
+            request jsonb NOT NULL,
+            position text,
+            events bigint NOT NULL DEFAULT 0,
+            started_at timestamptz NOT NULL DEFAULT now(),
+            updated_at timestamptz NOT NULL DEFAULT now(),
+            finished_at timestamptz
+          );
+          made := made || 'job'::name;
+        END IF;
+    """
+
   /// Makes what is missing, and judges before and afterwards: what is there is used only where it is trusted, and
   /// nothing is left that a relay would refuse.
   static func statement(relay: String) -> SetupStatement {
     SetupStatement(
-      comment: "Where outboxd keeps its checkpoints, and how far replays and backfills got.",
+      comment: "The checkpoints of outboxd, and the positions of replays and backfills.",
       sql: "DO "
         + SQLText.dollarQuoted(
           """
@@ -219,54 +281,7 @@ enum JournalSQL {
                 CREATE SCHEMA outboxd;
                 made := made || 'outboxd'::name;
               END IF;
-              IF NOT \(has("checkpoint")) THEN
-                CREATE TABLE outboxd.checkpoint (
-                  slot text NOT NULL PRIMARY KEY,
-                  lsn pg_lsn NOT NULL,
-                  snapshot text,
-                  snapshot_lsn pg_lsn,
-                  system_identifier text NOT NULL,
-                  timeline bigint NOT NULL,
-                  publication text,
-                  start_lsn pg_lsn,
-                  start_snapshot text,
-                  updated_at timestamptz NOT NULL DEFAULT now()
-                ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-                made := made || 'checkpoint'::name;
-              END IF;
-              IF NOT \(has("checkpoint_history")) THEN
-                CREATE TABLE outboxd.checkpoint_history (
-                  slot text NOT NULL,
-                  lsn pg_lsn NOT NULL,
-                  snapshot text,
-                  snapshot_lsn pg_lsn,
-                  system_identifier text NOT NULL,
-                  timeline bigint NOT NULL,
-                  recorded_at timestamptz NOT NULL DEFAULT now(),
-                  PRIMARY KEY (slot, recorded_at)
-                );
-                made := made || 'checkpoint_history'::name;
-              END IF;
-              IF NOT \(isWhole) THEN
-                ALTER TABLE outboxd.checkpoint ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn,
-                  ADD COLUMN IF NOT EXISTS publication text, ADD COLUMN IF NOT EXISTS start_lsn pg_lsn,
-                  ADD COLUMN IF NOT EXISTS start_snapshot text;
-                ALTER TABLE outboxd.checkpoint_history ADD COLUMN IF NOT EXISTS snapshot_lsn pg_lsn;
-              END IF;
-              IF NOT \(has("job")) THEN
-                CREATE TABLE outboxd.job (
-                  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-                  slot text NOT NULL,
-                  command text NOT NULL,
-                  request jsonb NOT NULL,
-                  position text,
-                  events bigint NOT NULL DEFAULT 0,
-                  started_at timestamptz NOT NULL DEFAULT now(),
-                  updated_at timestamptz NOT NULL DEFAULT now(),
-                  finished_at timestamptz
-                );
-                made := made || 'job'::name;
-              END IF;
+              \(tables)
               FOR revocation IN
               \(revocations(relay: relay))
               LOOP

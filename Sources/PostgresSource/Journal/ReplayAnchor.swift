@@ -1,5 +1,6 @@
 // Owns: the upkeep of the anchor slot while the relay runs, on a thread and a connection of its own: an advance
-// reads WAL for seconds, and the journal must not wait for it. Must not know: the stream, Kafka.
+// reads WAL for seconds, and the journal must not wait for it.
+// Must not know: the stream, Kafka.
 import Glibc
 import RelayCore
 import Synchronization
@@ -182,7 +183,7 @@ extension ReplayAnchor {
       slowAdvances += 1
       guard slowAdvances >= Self.slowAdvanceLimit else { return false }
       slowAdvances = 0
-      try drop("it cannot be moved on in \(Self.statementTimeout / 1000) s", connection)
+      try drop("it could not be advanced within \(Self.statementTimeout / 1000) s", connection)
       return false
     }
     slowAdvances = 0
@@ -201,7 +202,7 @@ extension ReplayAnchor {
     settledAt = nil
     keeper.metrics.anchor = AnchorReading()
     keeper.log.warning(
-      "gave up the anchor: there is no WAL to replay from until a new one has grown", ("slot", name),
+      "dropped the anchor: no WAL can be replayed until a new anchor has collected some", ("slot", name),
       ("reason", reason),
       ("remedy", "Lower replay.window or replay.max_bytes, or raise max_slot_wal_keep_size."))
   }

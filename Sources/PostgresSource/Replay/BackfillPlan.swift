@@ -25,7 +25,7 @@ public enum BackfillPlan: Equatable, Sendable {
     if let fault = faults.first(where: { $0.kind != .slotActive }) { throw fault }
     guard facts.journal.isInUse else {
       throw RelayError(
-        .journalUnusable, "a backfill needs the journal, which keeps the place where it meets the stream",
+        .journalUnusable, "a backfill needs the journal, which records where the stream begins",
         remedy: "Run what outboxd init prints, with postgres.journal: auto or required.")
     }
     guard let slot = facts.slot else { return .createSlot }
@@ -55,11 +55,11 @@ public enum BackfillPlan: Equatable, Sendable {
     return RelayError(
       .usage,
       history
-        + ", and the journal does not know which rows had been committed before the slot was created: it was "
+        + ", and the journal does not record which rows were committed before the slot was created: it was "
         + "created by hand, by an earlier version, or without the journal",
       remedy:
         "outboxd backfill --accept-duplicates publishes every row of the tables that the slot will not send, "
-        + "also those that were published before.")
+        + "including those that were published before.")
   }
 }
 
@@ -96,7 +96,7 @@ extension PostgresSource {
     let journal = CheckpointJournal(connection: connection.sql, slot: settings.slot)
     try journal.boundStatements()
     try journal.begin(
-      cut, in: Checkpoint(lsn: cut.lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline),
+      cut, in: facts.checkpoint(at: cut.lsn),
       publication: facts.publication?.record(ofSlotAt: cut.lsn), keepsSnapshot: true)
     return BackfillStart(start: cut)
   }

@@ -15,9 +15,9 @@ struct EarlierRows {
     self.settings = settings.on(facts.server)
   }
 
-  /// What ought to be known of the outboxes. A table is looked at for two seconds at most.
-  func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [StartDecision.Finding] {
-    var findings: [StartDecision.Finding] = []
+  /// What ought to be known of the outboxes. A table is read for two seconds at most.
+  func findings(_ mappings: [OutboxMapping]) throws(RelayError) -> [Finding] {
+    var findings: [Finding] = []
     for mapping in mappings {
       guard let table = facts.table(mapping.schema, mapping.table),
         let start = facts.ownStart(of: table.oid), try !isBackfilled(table.oid, start)
@@ -34,11 +34,12 @@ struct EarlierRows {
       }
       let place = start.lsn == .zero ? "" : ", later than \(start.lsn)"
       findings.append(
-        StartDecision.Finding(
+        Finding(
+          level: .notice,
           message:
             "\(mapping.qualifiedName) joined the publication after the slot began\(place), and \(has) from "
-            + "before that, which are not published\(note)",
-          remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)", isNotice: true))
+            + "before that, which have not been published\(note)",
+          remedy: "To publish them: outboxd backfill --outbox \(mapping.qualifiedName)"))
     }
     return findings
   }
@@ -83,7 +84,7 @@ struct EarlierRows {
       if result[0, "certain"] == "t" { return .some }
       return result[0, "possible"] == "t" ? .unknown : .none
     } catch {
-      // Not granted, too large, or unsuitable: what only looks stops nothing.
+      // Not granted, too large, or unsuitable: what only inspects stops nothing.
       if error.kind == .interrupted { throw error }
       return .notExamined(error.message)
     }
@@ -95,7 +96,7 @@ extension PostgresSource {
   /// - Throws: what a connection throws.
   public static func earlierRows(
     _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], stop: StopSignal
-  ) throws(RelayError) -> [StartDecision.Finding] {
+  ) throws(RelayError) -> [Finding] {
     let connection = try SQLConnection(settings, applicationName: "outboxd check", stop: stop)
     return try EarlierRows(connection: connection, facts: facts, settings: settings).findings(mappings)
   }

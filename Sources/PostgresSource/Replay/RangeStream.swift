@@ -120,13 +120,13 @@ public final class RangeStream: BoundedSource {
     case .publicationMissing:
       RelayError(
         .replayUnavailable,
-        "the rows after \(reached) cannot be decoded: the publication did not exist yet, or not as it is now, when "
-          + "they were committed: \(error.message)", code: error.code,
-        remedy: "Replay from a place after the publication was made, or from the tables.")
+        "the rows after \(reached) cannot be decoded: when they were committed, the publication did not exist or was "
+          + "different: \(error.message)", code: error.code,
+        remedy: "Replay from an LSN after the publication was created, or from the tables.")
     case .slotLost, .slotMissing, .slotUnsuitable:
       RelayError(
         .replayUnavailable,
-        "the WAL of the replay is gone, after \(reached): anchor slot \"\(anchor)\" was given up, or lost: "
+        "the WAL of the replay after \(reached) is gone: anchor slot \"\(anchor)\" was dropped or lost: "
           + error.message, code: error.code, remedy: "Replay the rest from the tables.")
     default: error
     }

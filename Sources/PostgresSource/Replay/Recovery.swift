@@ -2,7 +2,7 @@
 // Must not know: Kafka, how rows are published, the command line.
 public import RelayCore
 
-/// The mending of a gap, step by step. Until `complete` nothing says that the gap is closed: whatever ends a recovery
+/// The repair of a gap, step by step. Until `complete` nothing says that the gap is closed: whatever ends a recovery
 /// before leaves the fault in place, and it is begun again.
 public struct Recovery: Sendable {
   /// For connections to the server of the facts.
@@ -15,7 +15,7 @@ public struct Recovery: Sendable {
 
   /// Reads the facts, and the stream up to the end of the WAL, as `PostgresSource.open` would; and decides. Changes
   /// nothing.
-  /// - Throws: `slotActive` where outboxd runs; what a recovery cannot mend; what a connection throws.
+  /// - Throws: `slotActive` where outboxd runs; what a recovery cannot repair; what a connection throws.
   public static func plan(
     settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish, stop: StopSignal,
     log: Log = Log(level: .error)
@@ -46,7 +46,7 @@ public struct Recovery: Sendable {
     if let slot, slot.isBeingCreated { return PostgresFailure.slotUnfinished(settings.slot, slot) }
     var error = PostgresFailure.slotActive(slot: settings.slot, pid: slot?.activePID, code: nil)
     error.remedy =
-      "Stop outboxd, then run \(command) again. If it is not outboxd that reads the slot: "
+      "Stop outboxd, then run \(command) again. If another program reads the slot: "
       + PostgresFailure.freeTheSlot(settings.slot)
     return error
   }
@@ -106,7 +106,7 @@ public struct Recovery: Sendable {
   public func range(before cut: SlotStart?, since: PostgresMicroseconds? = nil) -> TableRange {
     var range = TableRange()
     if case .tables(let lowest, _) = plan.action { range.lowestTransaction = lowest }
-    range.doubt = "a table does not tell where a row was committed"
+    range.doubt = "a table does not record at which LSN a row was committed"
     // Nothing bounds it above: a row that is updated after the cut looks as if it had been inserted then, and the stream
     // does not have it.
     range.covers = cut?.snapshot
@@ -173,7 +173,7 @@ public struct Recovery: Sendable {
   }
 
   private func checkpoint(_ lsn: LSN) -> Checkpoint {
-    Checkpoint(lsn: lsn, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    facts.checkpoint(at: lsn)
   }
 
   /// True where `cut` must come before `complete`.
@@ -191,7 +191,7 @@ extension PostgresSource {
     log: Log
   ) throws(RelayError) -> SlotStart {
     log.notice(
-      "cutting the stream, which waits until the transactions that run now have ended",
+      "cutting the stream: waiting until the transactions that run now have ended",
       ("slot", settings.slot))
     // Slot names are 63 bytes of a-z, 0-9 and _ at most.
     let name =
@@ -200,7 +200,8 @@ extension PostgresSource {
       temporary: name, settings: settings, stop: stop, log: log)
     guard start.snapshot != nil else {
       throw RelayError(
-        .failed, "the snapshot of the cut at \(start.lsn) could not be read", remedy: "Begin again.")
+        .failed, "the snapshot of the cut at \(start.lsn) could not be read",
+        remedy: "Start the command again.")
     }
     log.notice("cut the stream", ("slot", settings.slot), ("lsn", "\(start.lsn)"))
     return start

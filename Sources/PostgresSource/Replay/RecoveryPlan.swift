@@ -1,11 +1,11 @@
-// Owns: what mends a gap, decided from the facts. Pure.
+// Owns: what repairs a gap, decided from the facts. Pure.
 // Must not know: how it is carried out, the command line.
 public import RelayCore
 
 /// What an operator asked of a recovery.
 public enum RecoveryWish: Equatable, Sendable {
   /// What the facts call for.
-  case mend
+  case repair
   /// From the tables, also where no gap is seen.
   case tables
   /// Nothing is published: the server is taken as it is.
@@ -58,41 +58,18 @@ public struct RecoveryPlan: Equatable, Sendable {
   ///   - earlier: the newest snapshot of the journal's history at or before the place where the histories part, for a
   ///     checkpoint on another timeline.
   ///   - streamFault: what ends the stream before the end of the WAL. Nil: nothing does, or the facts forbid to open it.
-  /// - Throws: the fault that a recovery cannot mend, which then comes first: a slot in use, a publication that is
+  /// - Throws: the fault that a recovery cannot repair, which then comes first: a slot in use, a publication that is
   ///   missing, rights.
   public static func decide(
-    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .mend,
+    _ facts: ServerFacts, settings: PostgresSettings, mappings: [OutboxMapping], wish: RecoveryWish = .repair,
     anchor: SlotFacts? = nil, earlier: String? = nil, streamFault: RelayError? = nil
   ) throws(RelayError) -> RecoveryPlan {
     let decision = StartDecision(facts: facts, settings: settings, mappings: mappings)
     let faults = decision.faults
-    if let other = faults.first(where: { $0 != decision.publicationChangeFault && !isGap($0, facts) }) {
-      throw other
-    }
-    var streamFault = streamFault
-    if let fault = streamFault, wish == .mend, !isStreamGap(fault) {
-      // What run halts for first is closed first.
-      if faults.isEmpty { throw fault }
-      streamFault = nil
-    }
-    guard facts.journal.isInUse else {
-      throw RelayError(
-        .journalUnusable, "recover keeps its result in the journal, and there is none",
-        remedy:
-          "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables."
-      )
-    }
-    let row = facts.journal.row
-    var plan = RecoveryPlan(action: .nothing, fault: faults.first ?? streamFault)
-    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
-    let common = row.flatMap { facts.commonEnd(with: $0.checkpoint) }
-    plan.from = row == nil ? facts.slot?.confirmedFlushLSN : common
-    if plan.fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
-    plan.through = plan.fault?.kind == .slotMoved ? facts.slot?.confirmedFlushLSN : facts.walEnd
-    if decision.publicationChangeFault != nil { plan.publicationDoubt = decision.publicationDoubt ?? .zero }
+    let streamFault = try repairable(streamFault, decision, wish)
+    var plan = doubt(decision, fault: faults.first ?? streamFault)
+    let common = facts.journal.row.flatMap { facts.commonEnd(with: $0.checkpoint) }
     let slot = slot(facts, streamFault)
-    plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
-    plan.keepsStart = common.map { row?.startLSN ?? .zero <= $0 } ?? false
     if wish == .adopt {
       let place = slot == .keep && streamFault == nil ? adoptedPlace(facts, common) : nil
       plan.action = plan.fault == nil ? .nothing : .adopt(at: place, slot)
@@ -100,25 +77,65 @@ public struct RecoveryPlan: Equatable, Sendable {
       return plan
     }
     guard wish == .tables || plan.fault != nil else { return plan }
-    if wish == .mend, streamFault == nil, let place = rewindPlace(facts, faults, common) {
+    // Whoever asks for the tables may have a stream that cannot continue where it is.
+    let mayStream = wish == .repair && streamFault == nil
+    if mayStream, let place = rewindPlace(facts, faults, common) {
       plan.action = .rewind(to: place)
       plan.from = place
       return plan
     }
     // The anchor's stream begins before the slot's, and meets the same place.
-    if wish == .mend, streamFault == nil, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor)
-    {
+    if mayStream, plan.keepsSnapshot, let place = anchoredPlace(facts, faults, anchor) {
       plan.action = .wal(from: place, slot)
       if slot == .keep { plan.through = facts.slot?.confirmedFlushLSN }
       return plan
     }
-    // Whoever asks for the tables may have a stream that cannot go on where it is.
-    if wish == .mend, streamFault == nil, slot == .keep, common != nil {
-      plan.place = adoptedPlace(facts, common)
-    }
+    if mayStream, slot == .keep, common != nil { plan.place = adoptedPlace(facts, common) }
+    let row = facts.journal.row
+    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
     plan.action = .tables(
-      lowestTransaction: isSameSystem
-        ? lowest(row, common: common, earlier: earlier) : nil, slot)
+      lowestTransaction: isSameSystem ? lowest(row, common: common, earlier: earlier) : nil, slot)
+    return plan
+  }
+
+  /// The fault of the stream, where it is the first to repair.
+  /// - Throws: what a recovery cannot repair.
+  private static func repairable(
+    _ streamFault: RelayError?, _ decision: StartDecision, _ wish: RecoveryWish
+  ) throws(RelayError) -> RelayError? {
+    let (facts, faults) = (decision.facts, decision.faults)
+    if let other = faults.first(where: { $0 != decision.publicationChangeFault && !isGap($0, facts) }) {
+      throw other
+    }
+    var streamFault = streamFault
+    if let fault = streamFault, wish == .repair, !isStreamGap(fault) {
+      // What run halts for first is repaired first.
+      if faults.isEmpty { throw fault }
+      streamFault = nil
+    }
+    guard facts.journal.isInUse else {
+      throw RelayError(
+        .journalUnusable, "recover stores its result in the journal, and there is no journal",
+        remedy:
+          "Run what outboxd init prints, with postgres.journal: auto or required; then outboxd recover --tables."
+      )
+    }
+    return streamFault
+  }
+
+  /// What is in doubt, before anything is decided about it.
+  private static func doubt(_ decision: StartDecision, fault: RelayError?) -> RecoveryPlan {
+    let facts = decision.facts
+    let row = facts.journal.row
+    let common = row.flatMap { facts.commonEnd(with: $0.checkpoint) }
+    var plan = RecoveryPlan(action: .nothing, fault: fault)
+    plan.from = row == nil ? facts.slot?.confirmedFlushLSN : common
+    if fault?.kind == .publicationUnsuitable { plan.from = decision.publicationDoubt }
+    plan.through = fault?.kind == .slotMoved ? facts.slot?.confirmedFlushLSN : facts.walEnd
+    if decision.publicationChangeFault != nil { plan.publicationDoubt = decision.publicationDoubt ?? .zero }
+    let isSameSystem = row?.checkpoint.systemIdentifier == facts.systemIdentifier
+    plan.keepsSnapshot = isSameSystem && common == row?.checkpoint.lsn
+    plan.keepsStart = common.map { row?.startLSN ?? .zero <= $0 } ?? false
     return plan
   }
 
@@ -135,7 +152,7 @@ public struct RecoveryPlan: Equatable, Sendable {
   private static func isGap(_ fault: RelayError, _ facts: ServerFacts) -> Bool {
     switch fault.kind {
     case .slotLost, .slotMoved, .systemIdentifierChanged, .timelineDiverged, .serverBehindCheckpoint: true
-    // Without a journal nothing is known that could be mended; init makes both.
+    // Without a journal nothing is known that could be repaired; init makes both.
     case .slotMissing: facts.journal.isInUse
     // A publication that leaves rows out even now must be corrected first.
     default: false

@@ -79,7 +79,7 @@ extension PostgresSource {
     throw RelayError(
       .failed,
       "the job's row in outboxd.job names the table \(name) (OID \(oid)), which neither has the name of an outbox, nor is "
-        + "or was in publication \"\(settings.publication)\" as far as the journal knows; nothing was read",
+        + "or was, by the journal's record, in publication \"\(settings.publication)\"; nothing was read",
       remedy: "Start the job again, without --resume.")
   }
 }

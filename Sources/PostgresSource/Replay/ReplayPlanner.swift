@@ -42,24 +42,25 @@ struct ReplayPlanner {
     for (name, place) in [("--from", Optional(from)), ("--to", to)] {
       switch place {
       case .lsn(let lsn)? where lsn > facts.walEnd:
-        throw usage("\(name) \(lsn) lies beyond the end of the WAL, \(facts.walEnd)")
+        throw usage("\(name) \(lsn) is beyond the end of the WAL, \(facts.walEnd)")
       case .time(let time)? where time > facts.now:
-        throw usage("\(name) \(Self.text(time)) lies in the future; the server has \(Self.text(facts.now))")
+        throw usage(
+          "\(name) \(Self.text(time)) is in the future; the server's clock says \(Self.text(facts.now))")
       default: break
       }
     }
     switch (from, to) {
     case (.lsn(let first), .lsn(let last)?) where first > last:
-      throw usage("--from \(first) lies behind --to \(last)")
+      throw usage("--from \(first) is after --to \(last)")
     case (.time(let first), .time(let last)?) where first > last:
-      throw usage("--from \(Self.text(first)) lies behind --to \(Self.text(last))")
+      throw usage("--from \(Self.text(first)) is after --to \(Self.text(last))")
     default: break
     }
     if case .lsn(let lsn) = from, lsn >= published {
-      throw usage("--from \(lsn): nothing from there on is published yet; what is ends at \(published)")
+      throw usage("--from \(lsn): nothing after it is published yet; published events end at \(published)")
     }
     if case .lsn(let lsn)? = to, lsn > published {
-      throw usage("--to \(lsn) lies beyond what is published, which ends at \(published)")
+      throw usage("--to \(lsn) is beyond the last published event, \(published)")
     }
   }
 
@@ -69,19 +70,19 @@ struct ReplayPlanner {
         throw RelayError(
           .systemIdentifierChanged,
           "the journal of slot \"\(facts.slot)\" is of system \(known.systemIdentifier), and the server is system "
-            + "\(facts.systemIdentifier): its LSNs mean other places", remedy: "Check postgres.conninfo.")
+            + "\(facts.systemIdentifier): their LSNs cannot be compared", remedy: "Check postgres.conninfo.")
       }
       guard known.timeline == facts.timeline else {
         throw RelayError(
           .timelineDiverged,
           "the journal of slot \"\(facts.slot)\" is on timeline \(known.timeline), and the server on "
             + "\(facts.timeline)",
-          remedy: "Start outboxd run first: it decides what follows from the promotion.")
+          remedy: "Start outboxd run first: it checks the promoted server against the journal.")
       }
     }
     guard published > .zero else {
       throw RelayError(
-        .slotMissing, "there is no slot \"\(facts.slot)\", and no journal that knew one",
+        .slotMissing, "there is no slot \"\(facts.slot)\", and no journal that records one",
         remedy: "Check postgres.slot and postgres.conninfo.")
     }
   }
@@ -93,13 +94,13 @@ struct ReplayPlanner {
     case .time(let time):
       guard facts.journal.isInUse else {
         throw RelayError(
-          .journalUnusable, "a time is translated by the journal, and there is none",
+          .journalUnusable, "--from and --to as times need the journal, and there is none",
           remedy: "Give --from as an LSN, or run what outboxd init prints.")
       }
       guard let row = facts.fromRow else { throw unavailable("\(Self.text(time))", nil, walReason(.zero)) }
       guard row.lsn < published else {
         throw usage(
-          "--from \(Self.text(time)): nothing is published since then; what is ends at \(published)")
+          "--from \(Self.text(time)): nothing was published since then; published events end at \(published)")
       }
       return row.lsn
     }
@@ -113,7 +114,7 @@ struct ReplayPlanner {
     case .lsn(let lsn)?: return min(lsn, last)
     case .time(let time)?:
       let end = min(facts.timeEnd ?? last, last)
-      guard end >= start else { throw usage("--from \(start) lies behind --to \(Self.text(time))") }
+      guard end >= start else { throw usage("--from \(start) is after --to \(Self.text(time))") }
       return end
     }
   }
@@ -139,7 +140,7 @@ struct ReplayPlanner {
     plan.endTransaction = facts.endTransaction
     plan.notes = tableNotes(plan)
     if wanted == nil, let reason = gapReason(start, plan.through) {
-      plan.notes.insert("From the tables, since \(reason).", at: 0)
+      plan.notes.insert("Reading from the tables, because \(reason).", at: 0)
     }
     return plan
   }
@@ -152,13 +153,13 @@ struct ReplayPlanner {
 
   private func tableNotes(_ plan: ReplayPlan) -> [String] {
     var notes = [
-      "The events come from the tables: all of the range that are still there, and others from around it, "
+      "The events come from the tables: all of the range that still exist, and others from around it, "
         + "without sequence."
     ]
     if plan.endTransaction == nil {
       notes.append(
-        "The journal cannot tell yet where the range ends: rows up to now are replayed, less those that the WAL shows to "
-          + "be inserted later.")
+        "The journal does not know yet where the range ends: rows up to now are replayed, except those that the WAL shows "
+          + "to be inserted later.")
     }
     return notes
   }
@@ -183,7 +184,7 @@ extension ReplayPlanner {
   private func gapReason(_ start: LSN, _ end: LSN) -> String? {
     guard let gap = gaps.first(where: { $0.from <= end && $0.through > start }) else { return nil }
     return
-      "the stream of the WAL lacks rows that were committed between \(gap.from) and \(gap.through), which the "
+      "the WAL's stream lacks rows that were committed between \(gap.from) and \(gap.through), which the "
       + "publication did not carry (outboxd recover has closed that gap)"
   }
 
@@ -223,8 +224,8 @@ extension ReplayPlanner {
       .replayUnavailable, "--from \(place) cannot be served: " + reasons.joined(separator: "; "),
       remedy: (lowest(wanted).map { "The lowest that can be served is --from \($0). " } ?? "")
         + (wanted == nil
-          ? "What was there before the slot is published by outboxd backfill."
-          : "Without --source outboxd takes what has the range."))
+          ? "outboxd backfill publishes the rows from before the slot."
+          : "Without --source outboxd takes the source that has the range."))
   }
 
   /// From where on the WAL has everything.

@@ -80,7 +80,7 @@ extension PostgresSource {
     stop: StopSignal, log: Log
   ) throws(RelayError) -> RangeStream {
     guard let reached = position.map({ LSN($0) }) ?? plan.from, reached >= plan.from else {
-      throw RelayError(.usage, "\"\(position ?? "")\" is no position in a replay from \(plan.from)")
+      throw RelayError(.usage, "\"\(position ?? "")\" is not a position of a replay from \(plan.from)")
     }
     let watcher = try ReplicationConnection(settings, stop: stop)
     let facts = try replayFacts(watcher, settings: settings)
@@ -127,7 +127,7 @@ extension PostgresSource {
       case "42704", "55000", "0A000": throw gone(facts, from: from, error.message)
       case "53400":
         throw RelayError(
-          .sourceUnavailable, "a replay needs a replication slot of its own, and none is free",
+          .sourceUnavailable, "a replay needs its own replication slot, and no slot is free",
           code: error.code,
           remedy: "Raise max_replication_slots (needs a restart), or drop a slot that is not used: "
             + "outboxd slot show.")
@@ -138,9 +138,9 @@ extension PostgresSource {
 
   private static func gone(_ facts: ReplayFacts, from: LSN, _ reason: String?) -> RelayError {
     RelayError(
-      .replayUnavailable, "the WAL from \(from) on is not to be had: \(reason ?? "its slot is gone")",
+      .replayUnavailable, "the WAL from \(from) on is no longer available: \(reason ?? "its slot is gone")",
       remedy:
-        "Replay the rest from the tables: outboxd replay --source table --from \(from), with the options of before."
+        "Replay the rest from the tables: outboxd replay --source table --from \(from), with the same options."
     )
   }
 }

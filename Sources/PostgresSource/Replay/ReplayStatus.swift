@@ -209,13 +209,13 @@ extension PostgresSource {
       throw RelayError(
         .slotUnsuitable,
         "slot \"\(name)\" is not this relay's anchor: it is a \(anchor.slotType) slot\(place)",
-        remedy: "If it is of no use: SELECT pg_drop_replication_slot(\(SQLText.literal(name)));")
+        remedy: "If nobody needs it: SELECT pg_drop_replication_slot(\(SQLText.literal(name)));")
     }
     do throws(RelayError) {
       try connection.query("SELECT pg_drop_replication_slot(\(SQLText.literal(name)))")
     } catch  where error.kind == .slotActive {
       throw RelayError(
-        .slotActive, "the anchor \"\(name)\" is being moved on just now, and cannot be dropped",
+        .slotActive, "the anchor \"\(name)\" is being advanced at this moment and cannot be dropped",
         code: error.code, remedy: "Try again in a few seconds.")
     }
     return true

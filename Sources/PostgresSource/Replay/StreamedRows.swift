@@ -22,7 +22,7 @@ struct StreamedRowsReader {
     for shape in shapes {
       guard let gap = shape.streamStart(range).flatMap(rows.gap(since:)) else { continue }
       log.warning(
-        "rows of the table cannot all be told from rows of the stream, so that those in doubt are sent too",
+        "cannot tell for all rows of the table whether the stream sends them; those in doubt are sent too",
         ("table", QualifiedName.text(shape.schema, shape.table)), ("reason", gap))
     }
     return rows
@@ -71,22 +71,20 @@ struct StreamedRowsReader {
       return
     }
     (rows.from, rows.slot) = (first, source)
-    guard end > max(start, first) else { return }
+    let origin = max(start, first)
+    guard end > origin else { return }
     let facts = try inspector.serverFacts(identity)
     log.info(
-      "reading from the WAL which rows the stream has", ("slot", temporary.slot),
-      ("from", "\(max(start, first))"),
+      "reading from the WAL which rows the stream will send", ("slot", temporary.slot), ("from", "\(origin)"),
       ("to", "\(end)"))
-    try connection.start(at: max(start, first))
+    try connection.start(at: origin)
     let stream = ReplicationStream(
-      connection, facts: facts, settings: temporary, mappings: reads.map(\.mapping),
-      startLSN: max(start, first),
+      connection, facts: facts, settings: temporary, mappings: reads.map(\.mapping), startLSN: origin,
       walEnd: identity.walEnd, keeper: nil)
-    let range = RangeStream(
-      stream, origin: max(start, first), through: LSN(end.rawValue - 1), anchor: source)
+    let range = RangeStream(stream, origin: origin, through: LSN(end.rawValue - 1), anchor: source)
     try collect(range, into: &rows)
     range.finish(flushed: .zero, deadline: MonotonicTime.now().advanced(milliseconds: 1_000))
-    log.info("read from the WAL which rows the stream has", ("rows", String(rows.keys.count)))
+    log.info("read from the WAL which rows the stream will send", ("rows", String(rows.keys.count)))
   }
 
   private func collect(_ range: RangeStream, into rows: inout StreamedRows) throws(RelayError) {
@@ -153,7 +151,7 @@ struct StreamedRowsReader {
         """)
       guard let inserted = result[0, "goal"].flatMap({ LSN($0) }),
         let flushed = result[0, "flushed"].flatMap({ LSN($0) })
-      else { throw RelayError(.failed, "the server does not say where its WAL ends") }
+      else { throw RelayError(.failed, "the server did not return the end of its WAL") }
       let end = goal ?? inserted
       goal = end
       if flushed >= end || (flushed.rawValue % 8_192 == 0 && end.rawValue - flushed.rawValue <= 40) {

@@ -1,5 +1,6 @@
 // Owns: giving up the first transaction that is not acknowledged: finding it, reading it for the last time, and moving
-// the checkpoint past it. Must not know: Kafka, files, the command line.
+// the checkpoint past it.
+// Must not know: Kafka, files, the command line.
 import Glibc
 public import RelayCore
 
@@ -50,19 +51,11 @@ public final class TransactionSkip {
         ? Recovery.inUse(settings, facts.slot, command: "outboxd skip") : fault
     }
     guard let slot = facts.slot else {
-      throw RelayError(.slotMissing, "slot \"\(settings.slot)\" does not exist: there is nothing to give up")
+      throw RelayError(
+        .slotMissing, "slot \"\(settings.slot)\" does not exist: no transaction can be given up")
     }
     let checkpoint = max(slot.confirmedFlushLSN ?? .zero, decision.checkpoint ?? .zero)
-    guard lsn >= checkpoint else {
-      throw RelayError(
-        .failed,
-        "the transaction at \(lsn) lies before the checkpoint of slot \"\(settings.slot)\", \(checkpoint): it is "
-          + "acknowledged, or was given up before", remedy: "Nothing was changed. Start outboxd run.")
-    }
-    guard lsn < facts.walEnd else {
-      throw RelayError(
-        .failed, "the WAL of the server ends at \(facts.walEnd), before \(lsn)", remedy: Self.whichLSN)
-    }
+    try Self.require(lsn, between: checkpoint, and: facts.walEnd, slot: settings.slot)
     let settings = settings.on(facts.server)
     // The connection that streams runs nothing else: see `PostgresSource.open`.
     let connection = try ReplicationConnection(settings, encoding: "SQL_ASCII", stop: stop)
@@ -79,15 +72,27 @@ public final class TransactionSkip {
       walEnd: identity.walEnd, keeper: nil)
   }
 
+  private static func require(
+    _ lsn: LSN, between checkpoint: LSN, and walEnd: LSN, slot: String
+  ) throws(RelayError) {
+    guard lsn >= checkpoint else {
+      throw RelayError(
+        .failed,
+        "the transaction at \(lsn) is before the checkpoint of slot \"\(slot)\", \(checkpoint): Kafka acknowledged "
+          + "it, or it was given up before", remedy: "Nothing was changed. Start outboxd run.")
+    }
+    guard lsn < walEnd else {
+      throw RelayError(.failed, "the WAL of the server ends at \(walEnd), before \(lsn)", remedy: whichLSN)
+    }
+  }
+
   private static let whichLSN =
     "Nothing was changed. Give the LSN that outboxd run names when it halts at a transaction."
 
   /// Reads the transaction to its end, or to where the server cannot send it. What is handed over is lent until the
   /// closure returns.
   /// - Throws: `failed` where an earlier transaction has rows, or none at `lsn` has; what `receive` throws.
-  public func read(
-    _ receive: (Part) throws(RelayError) -> Void
-  ) throws(RelayError) -> SkippedTransaction {
+  public func read(_ receive: (Part) throws(RelayError) -> Void) throws(RelayError) -> SkippedTransaction {
     guard let stream else { throw RelayError(.failed, "the transaction was read already") }
     var current: SkippedTransaction?
     var turns = 0
@@ -112,15 +117,7 @@ public final class TransactionSkip {
         current = SkippedTransaction(
           commitLSN: commitLSN, commitTime: commitTime, next: LSN(commitLSN.rawValue + 1))
       case .relation: try receive(.relation(stream.relation))
-      case .insert(let row):
-        guard let transaction = current else {
-          throw RelayError(.streamMalformed, "a row came outside a transaction")
-        }
-        if transaction.commitLSN == lsn {
-          try receive(
-            .row(row, commitLSN: lsn, commitTime: transaction.commitTime, index: transaction.rows))
-        }
-        current?.rows &+= 1
+      case .insert(let row): try take(row, &current, receive)
       case .commit(_, let endLSN, _):
         if var transaction = current, transaction.rows > 0 {
           transaction.next = endLSN
@@ -133,6 +130,18 @@ public final class TransactionSkip {
       default: break
       }
     }
+  }
+
+  private func take(
+    _ row: RowView, _ current: inout SkippedTransaction?, _ receive: (Part) throws(RelayError) -> Void
+  ) throws(RelayError) {
+    guard let transaction = current else {
+      throw RelayError(.streamMalformed, "the server sent a row outside a transaction")
+    }
+    if transaction.commitLSN == lsn {
+      try receive(.row(row, commitLSN: lsn, commitTime: transaction.commitTime, index: transaction.rows))
+    }
+    current?.rows &+= 1
   }
 
   private func wait(_ stream: ReplicationStream) throws(RelayError) {
@@ -160,8 +169,8 @@ public final class TransactionSkip {
         .failed,
         "an earlier transaction, at \(transaction.commitLSN), with \(count) is not acknowledged yet; nothing was changed",
         remedy:
-          "Start outboxd run: it publishes what comes before \(lsn), or halts at the transaction that it cannot "
-          + "publish, and names its LSN.")
+          "Start outboxd run: it publishes everything before \(lsn), or halts at the transaction that it cannot "
+          + "publish and names its LSN.")
     }
     return RelayError(
       .failed,
@@ -192,8 +201,7 @@ extension TransactionSkip {
     }
     let journal = CheckpointJournal(connection: connection, slot: settings.slot)
     try journal.boundStatements()
-    let place = Checkpoint(
-      lsn: transaction.next, systemIdentifier: facts.systemIdentifier, timeline: facts.timeline)
+    let place = facts.checkpoint(at: transaction.next)
     let isMoved = try journal.skip(
       to: place, from: facts.journal.row.flatMap { $0.isFromHistory ? nil : $0.checkpoint },
       events: transaction.rows, request: request)

@@ -15,7 +15,7 @@ public struct ColumnAdvice {
     self.timeZone = timeZone
   }
 
-  public var findings: [StartDecision.Finding] {
+  public var findings: [Finding] {
     [zonelessTime, unusedTime, unusedHeaders].compactMap(\.self)
   }
 
@@ -24,8 +24,8 @@ public struct ColumnAdvice {
     guard let column = zonelessColumn else { return nil }
     return RelayError(
       .configurationInvalid,
-      "--since names a moment, and the time column \"\(column)\" of \(mapping.qualifiedName) is a timestamp without "
-        + "time zone, of which nobody has said in which zone it is written",
+      "--since needs a time zone: the time column \"\(column)\" of \(mapping.qualifiedName) is a timestamp without "
+        + "time zone, and columns.time_zone is not set",
       remedy: "\(declaration) Or leave --since out.")
   }
 
@@ -48,20 +48,20 @@ public struct ColumnAdvice {
       + "\(timeZone.flatMap { $0.contains("/") ? $0 : nil } ?? "UTC"), or make the column a timestamptz."
   }
 
-  private var zonelessTime: StartDecision.Finding? {
+  private var zonelessTime: Finding? {
     guard let column = zonelessColumn else { return nil }
     let session = timeZone.map { "; a session of this role has TimeZone \($0) unless it sets another" } ?? ""
-    return StartDecision.Finding(
+    return Finding(
       message:
         "the time column \"\(column)\" of \(mapping.qualifiedName) is a timestamp without time zone, and is read as "
         + "UTC\(session)", remedy: declaration)
   }
 
-  private var unusedTime: StartDecision.Finding? {
+  private var unusedTime: Finding? {
     guard mapping.columns.time == nil, let column = column(nil, role: "time"),
       column.type != .timestamp, column.type != .timestamptz
     else { return nil }
-    return StartDecision.Finding(
+    return Finding(
       message:
         "the column \"\(column.name)\" of \(mapping.qualifiedName) is neither timestamptz nor timestamp, and is "
         + "not used: the event's time is that of the commit",
@@ -69,11 +69,11 @@ public struct ColumnAdvice {
         + "columns.time: none.")
   }
 
-  private var unusedHeaders: StartDecision.Finding? {
+  private var unusedHeaders: Finding? {
     guard mapping.columns.headers == nil, let column = column(nil, role: "headers"),
       ![.json, .jsonb, .text, .bpchar].contains(column.type)
     else { return nil }
-    return StartDecision.Finding(
+    return Finding(
       message:
         "the column \"\(column.name)\" of \(mapping.qualifiedName) is not json, jsonb or text, and is not used",
       remedy: "Make it a jsonb, name another column as columns.headers of the outbox, or say so: "

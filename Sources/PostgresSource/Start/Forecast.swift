@@ -10,8 +10,8 @@ extension StartDecision {
       return RelayError(
         .tableUnsuitable,
         "the partition \(partition) of \(QualifiedName.text(table.schema, table.name)) is unlogged: its rows are not in the WAL",
-        remedy: "ALTER TABLE \(partition) SET LOGGED; or detach it. Its rows of before are published by "
-          + "outboxd recover --tables.")
+        remedy: "ALTER TABLE \(partition) SET LOGGED; or detach it. outboxd recover --tables publishes "
+          + "the rows that it has already.")
     }
     return nil
   }
@@ -27,7 +27,7 @@ extension StartDecision {
     guard facts.isPooled else { return nil }
     return Finding(
       message:
-        "a connection pooler or proxy stands between outboxd and Postgres: settings of a session may be lost or "
+        "a connection pooler or proxy is between outboxd and Postgres: settings of a session may be lost or "
         + "reach other clients", remedy: PostgresFailure.directly)
   }
 
@@ -47,11 +47,11 @@ extension StartDecision {
         remedy: "Have the writers store valid UTF-8, or move the outbox to a database of encoding UTF8.")
     }
     return Finding(
+      level: .notice,
       message:
         "the database has the encoding \(facts.encoding): a character that has no equivalent in UTF-8, in any "
         + "column of an outbox, \(halt)",
-      remedy: "Keep such characters out of the outbox, or move it to a database of encoding UTF8.",
-      isNotice: true)
+      remedy: "Keep such characters out of the outbox, or move it to a database of encoding UTF8.")
   }
 
   private var idleFinding: Finding? {
@@ -66,7 +66,7 @@ extension StartDecision {
     guard table.hasRowSecurity, table.isReadable else { return nil }
     return Finding(
       message:
-        "row security policies of \(QualifiedName.text(table.schema, table.name)) apply to the role: streaming does not mind, and "
+        "row security policies of \(QualifiedName.text(table.schema, table.name)) apply to the role: streaming works, but "
         + "replay, backfill and recover from the tables are refused (exit code "
         + "\(RelayError.Kind.sourceDenied.exitCode))",
       remedy: "ALTER ROLE … BYPASSRLS;")
@@ -99,9 +99,10 @@ extension StartDecision {
     guard !names.isEmpty else { return nil }
     let alter = names.map { "ALTER COLUMN \(SQLText.identifier($0)) SET NOT NULL" }.joined(separator: ", ")
     return Finding(
+      level: .notice,
       message:
         "a row of \(mapping.qualifiedName) with a NULL in \(names.joined(separator: ", ")) would halt the relay "
         + "(exit code \(RelayError.Kind.rowRejected.exitCode)), and the table allows it",
-      remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) \(alter);", isNotice: true)
+      remedy: "ALTER TABLE \(SQLText.qualified(mapping.schema, mapping.table)) \(alter);")
   }
 }

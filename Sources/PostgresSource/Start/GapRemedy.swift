@@ -3,8 +3,8 @@
 
 enum GapRemedy {
   static let recover =
-    "outboxd recover publishes what may have been skipped, and lets outboxd run go on from there; outboxd recover "
-    + "--dry-run tells first what it would do."
+    "outboxd recover publishes what may have been skipped, and lets outboxd run continue from there; outboxd recover "
+    + "--dry-run shows what it would do."
 
   /// - Parameter advice: a sentence that comes before.
   static func recover(_ advice: String) -> String { "\(advice) \(recover)" }
@@ -13,13 +13,13 @@ enum GapRemedy {
   static func original(_ occasion: String) -> String {
     "If this server is a copy (of a backup, a snapshot, a replica), give it another slot, source and brokers before "
       + "outboxd runs there: see \"A copy of production\" in the manual. If it is the original\(occasion): outboxd recover "
-      + "--yes-this-is-the-original publishes what may have been skipped, and lets outboxd run go on from there; outboxd "
-      + "recover --dry-run tells first what it would do. Where servers share a source on purpose: relay.check_origin: false."
+      + "--yes-this-is-the-original publishes what may have been skipped, and lets outboxd run continue from there; outboxd "
+      + "recover --dry-run shows what it would do. Where servers share a source on purpose: relay.check_origin: false."
   }
 
   /// WAL is gone that no limit of the server's has removed: the slot would be invalidated then.
   static let missingWAL = recover(
-    "Find out what removed the WAL segment: somebody or a script in pg_wal, or a restore whose pg_replslot is older than its "
+    "Find out what removed the WAL segment: a person or a script in pg_wal, or a restore whose pg_replslot is older than its "
       + "pg_wal.")
 
   /// - Parameter reason: `pg_replication_slots.invalidation_reason`; nil where the server does not tell.
@@ -27,7 +27,7 @@ enum GapRemedy {
     switch reason {
     case "idle_timeout":
       recover(
-        "Set idle_replication_slot_timeout = 0 on the server, or longer than outboxd may ever be stopped.")
+        "Set idle_replication_slot_timeout = 0 on the server, or longer than outboxd will ever be stopped.")
     case "wal_level_insufficient":
       recover("Set wal_level = 'logical' on the primary, and restart it.")
     case "rows_removed", "conflicting":

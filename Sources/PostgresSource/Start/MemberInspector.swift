@@ -30,26 +30,32 @@ extension SlotInspector {
       facts.creations[relation] = members[row, "created"]
       facts.fileNodes[relation] = members[row, "file_node"].flatMap { UInt32($0) }
     }
-    let gone = record?.members.keys.filter { facts.members[$0] == nil } ?? []
-    if !gone.isEmpty {
-      let others = try connection.query(
-        """
-        SELECT c.oid, n.nspname, c.relname, y.xmin AS named FROM pg_class c
-        JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_type y ON y.oid = c.reltype
-        WHERE c.oid IN (\(gone.map(String.init).joined(separator: ", ")))
-        """)
-      for row in others.rows.indices {
-        guard let relation = others[row, "oid"].flatMap({ UInt32($0) }) else { continue }
-        facts.others[relation] = name(others, row)
-        facts.nameTransactions[relation] = others[row, "named"]
-      }
-    }
+    try readOthers(into: &facts, since: record)
     // Last: a commit is in the WAL before others see what it did.
     let place = try connection.query(
       """
       SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END AS lsn
       """)
     facts.seenAt = place[0, "lsn"].flatMap { LSN($0) } ?? .zero
+  }
+
+  /// What became of the tables that the publication had before and has no longer.
+  private func readOthers(
+    into facts: inout PublicationFacts, since record: PublicationRecord?
+  ) throws(RelayError) {
+    let gone = record?.members.keys.filter { facts.members[$0] == nil } ?? []
+    guard !gone.isEmpty else { return }
+    let others = try connection.query(
+      """
+      SELECT c.oid, n.nspname, c.relname, y.xmin AS named FROM pg_class c
+      JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_type y ON y.oid = c.reltype
+      WHERE c.oid IN (\(gone.map(String.init).joined(separator: ", ")))
+      """)
+    for row in others.rows.indices {
+      guard let relation = others[row, "oid"].flatMap({ UInt32($0) }) else { continue }
+      facts.others[relation] = name(others, row)
+      facts.nameTransactions[relation] = others[row, "named"]
+    }
   }
 
   /// What `PublicationCheck.isWhole` compares, and no more: cheap enough for every second.

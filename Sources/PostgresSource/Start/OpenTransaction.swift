@@ -46,7 +46,7 @@ extension OpenTransaction: CustomStringConvertible {
       return "COMMIT PREPARED \(name); or ROLLBACK PREPARED \(name);"
         + (database.map { " in database \($0)" } ?? "")
     }
-    return pid.map { "SELECT pg_terminate_backend(\($0)); ends it, and rolls it back." }
+    return pid.map { "SELECT pg_terminate_backend(\($0)); ends it and rolls it back." }
       ?? "See pg_stat_activity and pg_prepared_xacts."
   }
 

@@ -110,7 +110,7 @@ extension PublicationCheck {
     let rows =
       change.now.members[former] != nil
       ? "No event is lost: rows of either name are sent then."
-      : "The publication does not publish it any more: ALTER PUBLICATION \(SQLText.identifier(name)) ADD TABLE "
+      : "The publication no longer publishes it: ALTER PUBLICATION \(SQLText.identifier(name)) ADD TABLE "
         + "\(new.sql); then outboxd recover publishes what was left out."
     return RelayError(
       .tableUnsuitable, "table \(mapping.qualifiedName) was renamed to \(new.qualified)",

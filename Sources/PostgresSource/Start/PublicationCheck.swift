@@ -1,6 +1,6 @@
 // Owns: whether the publication carries exactly the rows of the outbox tables. Pure.
 // Must not know: slots and checkpoints, and how the facts were read.
-import RelayCore
+public import RelayCore
 
 /// Judged at the start by `StartDecision`, and again and again by the watch while the relay runs.
 struct PublicationCheck {
@@ -63,16 +63,16 @@ struct PublicationCheck {
   }
 
   /// What may stay as it is.
-  var findings: [StartDecision.Finding] {
+  var findings: [Finding] {
     guard let publication else { return [] }
-    var findings: [StartDecision.Finding] = []
+    var findings: [Finding] = []
     let others = [
       (publication.publishesUpdates, "update"), (publication.publishesDeletes, "delete"),
       (publication.publishesTruncates, "truncate"),
     ].filter(\.0).map(\.1)
     if !others.isEmpty {
       findings.append(
-        StartDecision.Finding(
+        Finding(
           message: "publication \"\(name)\" also publishes \(others.joined(separator: ", ")), which are not "
             + "events and cost traffic",
           remedy:
@@ -82,7 +82,7 @@ struct PublicationCheck {
     findings += columnFindings
     for table in tables where !table.isReadable {
       findings.append(
-        StartDecision.Finding(
+        Finding(
           message:
             "the role may not read \(QualifiedName.text(table.schema, table.name)): streaming does not need it, replay, "
             + "backfill and recover do",
@@ -107,7 +107,7 @@ struct PublicationCheck {
       return RelayError(
         .publicationUnsuitable, "publication \"\(name)\" does not publish inserts",
         remedy: "ALTER PUBLICATION \(quoted) SET (publish = 'insert'); then outboxd recover publishes "
-          + "the rows inserted meanwhile.")
+          + "the rows inserted since.")
     }
     let partitioned = mappings.first { table(of: $0)?.kind == "p" }
     if !publication.viaRoot, let partitioned {
@@ -138,7 +138,7 @@ struct PublicationCheck {
         ? "ALTER PUBLICATION \(quoted) ADD TABLE \(SQLText.qualified(first.schema, first.table)); then outboxd recover "
           + "publishes what was left out."
         : "outboxd init --apply adds it (ALTER PUBLICATION \(quoted) ADD TABLE "
-          + "\(SQLText.qualified(first.schema, first.table));), and outboxd run goes on; rows from before that are published "
+          + "\(SQLText.qualified(first.schema, first.table));), and outboxd run continues; rows from before that are published "
           + "by outboxd backfill --outbox \(first.qualifiedName).")
   }
 
@@ -187,9 +187,9 @@ struct PublicationCheck {
 
 extension PublicationFacts {
   /// What the owner could do that he could not do by himself. Nil: nothing.
-  public func ownerFinding(of name: String) -> StartDecision.Finding? {
+  public func ownerFinding(of name: String) -> Finding? {
     guard !isOwnerTrusted else { return nil }
-    return StartDecision.Finding(
+    return Finding(
       message:
         "publication \"\(name)\" belongs to role \"\(owner)\", which does not own all of its tables and could take "
         + "them out: outboxd would halt, or have to recover",
@@ -217,8 +217,8 @@ extension StartDecision {
       findings.append(
         Finding(
           message:
-            "there is no journal (postgres.journal is \(settings.journal.rawValue)): a slot that was moved or created anew cannot be told from one that "
-            + "was not, and after a restart of Postgres events may be sent again",
+            "there is no journal (postgres.journal is \(settings.journal.rawValue)): outboxd cannot notice that the slot was moved or created again, "
+            + "and may send events again after a restart of Postgres",
           remedy:
             "Run what outboxd init prints, or sql/05_journal.sql, with postgres.journal: auto or required."))
     }

@@ -100,14 +100,14 @@ extension PublicationCheck {
   }
 
   /// What events silently go without.
-  var columnFindings: [StartDecision.Finding] {
+  var columnFindings: [Finding] {
     mappings.flatMap { mapping in
       missingColumns(mapping).map { missing in
-        StartDecision.Finding(
+        Finding(
           message: "publication \"\(name)\" does not publish \(missing.text) of \(mapping.qualifiedName), "
             + "\(reason(missing)): events go without it, and \(missing.consequence)",
           remedy: "Stop outboxd. " + publishing(missing, mapping)
-            + " Or say that it is not meant: columns.\(missing.part): none.")
+            + " Or set columns.\(missing.part): none, if it is not needed.")
       }
     }
   }

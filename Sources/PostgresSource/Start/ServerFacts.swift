@@ -47,12 +47,17 @@ public struct ServerFacts: Equatable, Sendable {
   public var journal: JournalFacts
   /// Nil: the journal is switched off, or this was not read.
   public var journalTrust: JournalTrust?
-  /// Where the earlier timelines ended. Nil: not asked for, or not to be had.
+  /// Where the earlier timelines ended. Nil: not asked for, or not available.
   public var timelineHistory: [TimelineSwitch]?
   /// The TimeZone that sessions of the role have by themselves.
   public var timeZone: String?
   /// Nil: not read.
   public var role: RoleFacts?
+
+  /// A place in this server's history.
+  func checkpoint(at lsn: LSN) -> Checkpoint {
+    Checkpoint(lsn: lsn, systemIdentifier: systemIdentifier, timeline: timeline)
+  }
 
   public init(
     serverVersion: Int, systemIdentifier: UInt64, timeline: UInt32, walEnd: LSN, database: String,

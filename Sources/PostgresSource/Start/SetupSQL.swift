@@ -41,7 +41,7 @@ public enum SetupSQL {
     if let reader, reader != role {
       list.append(
         roleStatement(
-          reader, "LOGIN", "reads the tables, and may do nothing else", needs: "a role with CREATEROLE"))
+          reader, "LOGIN", "only reads the tables", needs: "a role with CREATEROLE"))
     }
     list.append(PublicationSQL(settings, mappings, relay: name).statement)
     if settings.journal != .off { list.append(JournalSQL.statement(relay: name)) }
@@ -149,8 +149,8 @@ public enum SetupSQL {
   private static func refuseLost(_ settings: PostgresSettings) -> String {
     let name = SQLText.literal(settings.slot)
     let message =
-      "slot \(settings.slot) does not exist, and outboxd.checkpoint says that there was one: see what "
-      + "outboxd run says about it before a new one is created"
+      "slot \(settings.slot) does not exist, and outboxd.checkpoint records that it did: read what "
+      + "outboxd run reports before a new one is created"
     return """
       IF EXISTS (SELECT FROM outboxd.checkpoint WHERE slot = \(name)) AND NOT \(isThere(name)) THEN
         RAISE EXCEPTION USING MESSAGE = \(SQLText.literal(message));
@@ -160,7 +160,7 @@ public enum SetupSQL {
 
   private static func slotGuard(_ settings: PostgresSettings, relay: String) -> SetupStatement {
     SetupStatement(
-      comment: "No new slot in the place of one that was lost.",
+      comment: "No new slot in place of one that was lost.",
       sql: "DO "
         + SQLText.dollarQuoted(
           """
@@ -183,44 +183,48 @@ public enum SetupSQL {
     let name = SQLText.literal(settings.slot)
     let creation =
       "pg_catalog.pg_create_logical_replication_slot(\(name)::pg_catalog.name, 'pgoutput'::pg_catalog.name)"
-    let journaled = """
-
-      DECLARE
-        fault record;
-        made record;
-      BEGIN
-        IF \(isThere(name)) THEN
-          RETURN;
-        END IF;
-        FOR turn IN 1..3 LOOP
-        \(JournalSQL.require(relay: relay, isRequired: true))
-          IF turn = 1 THEN
-            \(JournalSQL.lock())
-          ELSIF turn = 2 THEN
-          \(refuseLost(settings))
-            SELECT * INTO made FROM \(creation);
-            \(JournalSQL.lock(mode: "SHARE ROW EXCLUSIVE"))
-          END IF;
-        END LOOP;
-        INSERT INTO outboxd.checkpoint (slot, lsn, system_identifier, timeline, start_lsn)
-        VALUES (made.slot_name, made.lsn, (SELECT system_identifier FROM pg_catalog.pg_control_system()),
-          ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(made.lsn), 1, 8))::bit(32)::bigint, made.lsn);
-      EXCEPTION WHEN OTHERS THEN
-        IF made IS NOT NULL THEN
-          PERFORM pg_catalog.pg_drop_replication_slot(made.slot_name);
-        END IF;
-        RAISE;
-      END
-
-      """
     return SetupStatement(
       comment: "The slot: events committed from here on are published. It holds WAL until they are.",
       sql: settings.journal == .off
-        ? "SELECT \(creation) WHERE NOT \(isThere(name));" : "DO " + SQLText.dollarQuoted(journaled) + ";",
+        ? "SELECT \(creation) WHERE NOT \(isThere(name));"
+        : "DO " + SQLText.dollarQuoted(journaled(creation, settings, relay: relay)) + ";",
       presence: isThere(name),
       needs: settings.journal == .off
         ? "a role with REPLICATION" : "a role with REPLICATION and INSERT on outboxd.checkpoint",
       isTransactional: false)
+  }
+
+  private static func journaled(_ creation: String, _ settings: PostgresSettings, relay: String) -> String {
+    """
+
+    DECLARE
+      fault record;
+      made record;
+    BEGIN
+      IF \(isThere(SQLText.literal(settings.slot))) THEN
+        RETURN;
+      END IF;
+      FOR turn IN 1..3 LOOP
+      \(JournalSQL.require(relay: relay, isRequired: true))
+        IF turn = 1 THEN
+          \(JournalSQL.lock())
+        ELSIF turn = 2 THEN
+        \(refuseLost(settings))
+          SELECT * INTO made FROM \(creation);
+          \(JournalSQL.lock(mode: "SHARE ROW EXCLUSIVE"))
+        END IF;
+      END LOOP;
+      INSERT INTO outboxd.checkpoint (slot, lsn, system_identifier, timeline, start_lsn)
+      VALUES (made.slot_name, made.lsn, (SELECT system_identifier FROM pg_catalog.pg_control_system()),
+        ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(made.lsn), 1, 8))::bit(32)::bigint, made.lsn);
+    EXCEPTION WHEN OTHERS THEN
+      IF made IS NOT NULL THEN
+        PERFORM pg_catalog.pg_drop_replication_slot(made.slot_name);
+      END IF;
+      RAISE;
+    END
+
+    """
   }
 
   private static func conditional(_ condition: String, _ statement: String) -> String {

@@ -39,7 +39,7 @@ struct SlotCreation {
   }
 
   private func report(on connection: SQLConnection) {
-    let message = "the slot is being created, which waits until transactions that are older have ended"
+    let message = "creating the slot: waiting until older transactions have ended"
     let holder: OpenTransaction?
     do throws(RelayError) {
       let reader = try SQLConnection(settings, applicationName: "outboxd wait", stop: stop)
@@ -51,7 +51,7 @@ struct SlotCreation {
     }
     // Between two of them the server waits for none.
     guard let holder else { return }
-    metrics?.busyWith = "slot \"\(slot)\" is being created, which waits for \(holder)"
+    metrics?.busyWith = "slot \"\(slot)\" is being created; waiting for \(holder)"
     log.warning("\(message)", ("slot", slot), ("waits_for", holder.description), ("remedy", holder.remedy))
   }
 }

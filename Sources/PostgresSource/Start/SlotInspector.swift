@@ -1,6 +1,6 @@
 // Owns: the catalog queries that `ServerFacts` is read with.
 // Must not know: what follows from the facts.
-public import RelayCore
+import RelayCore
 
 /// Reads facts. All statements are plain text, so that they also run on a replication connection.
 struct SlotInspector {
@@ -105,8 +105,8 @@ struct SlotInspector {
     }
     throw RelayError(
       .sourceUnavailable,
-      "publication \"\(settings.publication)\" and its tables change while they are read, twenty times in a row",
-      remedy: "None: they are read again.")
+      "publication \"\(settings.publication)\" and its tables changed while outboxd read them, twenty times in a row",
+      remedy: "None is needed: outboxd reads them again.")
   }
 
   /// - Parameter record: what was known of it before: where its tables are now is part of the facts.
@@ -121,28 +121,8 @@ struct SlotInspector {
       FROM pg_publication AS p WHERE pubname = \(name)
       """)
     guard !head.rows.isEmpty else { return nil }
-    let tables = try connection.query(
-      """
-      SELECT c.oid, n.nspname, c.relname, pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed,
-        (SELECT string_agg(a.attname, chr(10)) FROM pg_attribute a
-          WHERE a.attrelid = c.oid AND a.attnum = ANY (t.attrs)) AS columns
-      FROM pg_publication p CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) AS t
-      JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
-      LEFT JOIN pg_publication_rel pr ON pr.prpubid = p.oid AND pr.prrelid = c.oid
-      WHERE p.pubname = \(name) ORDER BY 2, 3
-      """)
     var facts = PublicationFacts(
-      oid: head[0, "oid"].flatMap { UInt32($0) } ?? 0,
-      tables: tables.rows.indices.map { row in
-        var table = PublicationFacts.Table(
-          schema: tables[row, "nspname"] ?? "", name: tables[row, "relname"] ?? "",
-          hasRowFilter: tables[row, "filtered"] == "t", hasColumnList: tables[row, "listed"] == "t")
-        table.oid = tables[row, "oid"].flatMap { UInt32($0) } ?? 0
-        if table.hasColumnList {
-          table.columns = tables[row, "columns"]?.split(separator: "\n").map(String.init)
-        }
-        return table
-      })
+      oid: head[0, "oid"].flatMap { UInt32($0) } ?? 0, tables: try publishedTables(name))
     facts.owner = head[0, "owner"] ?? ""
     facts.isOwnerTrusted = head[0, "trusted"] == "t"
     facts.version = head[0, "version"] ?? ""
@@ -158,6 +138,30 @@ struct SlotInspector {
     return facts
   }
 
+  /// - Parameter name: of the publication, as a literal.
+  private func publishedTables(_ name: String) throws(RelayError) -> [PublicationFacts.Table] {
+    let tables = try connection.query(
+      """
+      SELECT c.oid, n.nspname, c.relname, pr.prqual IS NOT NULL AS filtered, pr.prattrs IS NOT NULL AS listed,
+        (SELECT string_agg(a.attname, chr(10)) FROM pg_attribute a
+          WHERE a.attrelid = c.oid AND a.attnum = ANY (t.attrs)) AS columns
+      FROM pg_publication p CROSS JOIN LATERAL pg_get_publication_tables(p.pubname) AS t
+      JOIN pg_class c ON c.oid = t.relid JOIN pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN pg_publication_rel pr ON pr.prpubid = p.oid AND pr.prrelid = c.oid
+      WHERE p.pubname = \(name) ORDER BY 2, 3
+      """)
+    return tables.rows.indices.map { row in
+      var table = PublicationFacts.Table(
+        schema: tables[row, "nspname"] ?? "", name: tables[row, "relname"] ?? "",
+        hasRowFilter: tables[row, "filtered"] == "t", hasColumnList: tables[row, "listed"] == "t")
+      table.oid = tables[row, "oid"].flatMap { UInt32($0) } ?? 0
+      if table.hasColumnList {
+        table.columns = tables[row, "columns"]?.split(separator: "\n").map(String.init)
+      }
+      return table
+    }
+  }
+
   /// Joins `base`, the type of the attribute `a`; of a domain, however deep, the type below.
   static let joinedBaseType = """
     LEFT JOIN LATERAL (
@@ -171,78 +175,71 @@ struct SlotInspector {
   func tables(_ mappings: [OutboxMapping]) throws(RelayError) -> [TableFacts] {
     var found: [TableFacts] = []
     for mapping in mappings {
-      let result = try connection.query(
-        """
-        SELECT c.oid AS relation, c.relkind, c.relpersistence, c.relispartition, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
-          base.oid AS type_oid, base.typname AS type_name,
-          NOT a.attnotnull AS nullable,
-          has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
-          a.attgenerated AS generated, row_security_active(c.oid) AS secured,
-          c.relreplident IN ('f', 'i') OR (c.relreplident = 'd'
-            AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) AS identified,
-          (SELECT string_agg(l.oid::regclass::text, chr(10) ORDER BY l.oid) FROM pg_partition_tree(c.oid) AS t
-            JOIN pg_class l ON l.oid = t.relid
-            WHERE c.relkind = 'p' AND t.isleaf AND l.relkind = 'r' AND l.relpersistence <> 'p') AS unlogged
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-        \(Self.joinedBaseType)
-        WHERE n.nspname = \(SQLText.literal(mapping.schema)) AND c.relname = \(SQLText.literal(mapping.table))
-        ORDER BY a.attnum
-        """)
-      guard !result.rows.isEmpty else { continue }
-      var table = TableFacts(schema: mapping.schema, name: mapping.table)
-      table.oid = result[0, "relation"].flatMap { UInt32($0) } ?? 0
-      table.kind = result[0, "relkind"] ?? ""
-      table.persistence = result[0, "relpersistence"] ?? ""
-      // What another role reads is examined as that role: `ReadingRole`.
-      table.isReadable = settings.readConninfo != nil || result[0, "readable"] == "t"
-      table.isPartition = result[0, "relispartition"] == "t"
-      table.hasRowSecurity = settings.readConninfo == nil && result[0, "secured"] == "t"
-      table.hasReplicaIdentity = result[0, "identified"] == "t"
-      table.unloggedPartitions = result[0, "unlogged"]?.split(separator: "\n").map(String.init) ?? []
-      table.columns = result.rows.indices.compactMap { row in
-        guard let name = result[row, "attname"] else { return nil }
-        return TableFacts.Column(
-          name: name, type: result[row, "type"] ?? "",
-          typeOID: result[row, "type_oid"].flatMap { UInt32($0) } ?? 0,
-          typeName: result[row, "type_name"] ?? "",
-          isNullable: result[row, "nullable"] == "t", generated: result[row, "generated"] ?? "")
-      }
-      found.append(table)
+      if let table = try table(mapping) { found.append(table) }
     }
     return found
   }
+
+  private func table(_ mapping: OutboxMapping) throws(RelayError) -> TableFacts? {
+    let result = try connection.query(
+      """
+      SELECT c.oid AS relation, c.relkind, c.relpersistence, c.relispartition, a.attname, format_type(a.atttypid, a.atttypmod) AS type,
+        base.oid AS type_oid, base.typname AS type_name,
+        NOT a.attnotnull AS nullable,
+        has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT') AS readable,
+        a.attgenerated AS generated, row_security_active(c.oid) AS secured,
+        c.relreplident IN ('f', 'i') OR (c.relreplident = 'd'
+          AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary)) AS identified,
+        (SELECT string_agg(l.oid::regclass::text, chr(10) ORDER BY l.oid) FROM pg_partition_tree(c.oid) AS t
+          JOIN pg_class l ON l.oid = t.relid
+          WHERE c.relkind = 'p' AND t.isleaf AND l.relkind = 'r' AND l.relpersistence <> 'p') AS unlogged
+      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+      LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      \(Self.joinedBaseType)
+      WHERE n.nspname = \(SQLText.literal(mapping.schema)) AND c.relname = \(SQLText.literal(mapping.table))
+      ORDER BY a.attnum
+      """)
+    guard !result.rows.isEmpty else { return nil }
+    var table = TableFacts(schema: mapping.schema, name: mapping.table)
+    table.oid = result[0, "relation"].flatMap { UInt32($0) } ?? 0
+    table.kind = result[0, "relkind"] ?? ""
+    table.persistence = result[0, "relpersistence"] ?? ""
+    // What another role reads is examined as that role: `ReadingRole`.
+    table.isReadable = settings.readConninfo != nil || result[0, "readable"] == "t"
+    table.isPartition = result[0, "relispartition"] == "t"
+    table.hasRowSecurity = settings.readConninfo == nil && result[0, "secured"] == "t"
+    table.hasReplicaIdentity = result[0, "identified"] == "t"
+    table.unloggedPartitions = result[0, "unlogged"]?.split(separator: "\n").map(String.init) ?? []
+    table.columns = result.rows.indices.compactMap { row in
+      guard let name = result[row, "attname"] else { return nil }
+      return TableFacts.Column(
+        name: name, type: result[row, "type"] ?? "",
+        typeOID: result[row, "type_oid"].flatMap { UInt32($0) } ?? 0,
+        typeName: result[row, "type_name"] ?? "",
+        isNullable: result[row, "nullable"] == "t", generated: result[row, "generated"] ?? "")
+    }
+    return table
+  }
 }
 
-/// How far the slot is behind: what is measured while the relay runs.
-public struct SlotStatus: Equatable, Sendable {
-  /// Bytes of WAL written and not yet confirmed.
-  public var lagBytes: Int64
-  /// Bytes of WAL that the server keeps for the slot.
-  public var retainedBytes: Int64
-  /// Bytes that may still be written before the slot is in danger; nil where nothing limits it.
-  public var safeBytes: Int64?
-  public var walStatus: String
-  public var isActive: Bool
-
+extension SlotReading {
   /// Reads it, by a query that touches no table.
   /// - Returns: nil where there is no such slot.
-  public static func read(
-    slot: String, on connection: SQLConnection
-  ) throws(RelayError) -> SlotStatus? {
+  static func read(slot: String, on connection: SQLConnection) throws(RelayError) -> SlotReading? {
+    let time = MonotonicTime.now()
     let result = try connection.query(
       """
       SELECT pg_wal_lsn_diff(here, confirmed_flush_lsn)::bigint AS lag,
-        pg_wal_lsn_diff(here, restart_lsn)::bigint AS retained, safe_wal_size, wal_status, active
+        pg_wal_lsn_diff(here, restart_lsn)::bigint AS retained, safe_wal_size, wal_status
       FROM pg_replication_slots, (SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn()
         ELSE pg_current_wal_lsn() END AS here) AS wal
       WHERE slot_name = \(SQLText.literal(slot))
       """)
     guard !result.rows.isEmpty else { return nil }
     func number(_ column: String) -> Int64? { result[0, column].flatMap { Int64($0) } }
-    return SlotStatus(
-      lagBytes: number("lag") ?? -1, retainedBytes: number("retained") ?? -1,
-      safeBytes: number("safe_wal_size"), walStatus: result[0, "wal_status"] ?? "",
-      isActive: result[0, "active"] == "t")
+    return SlotReading(
+      time: time, lagBytes: number("lag"), retainedBytes: number("retained"),
+      safeBytes: number("safe_wal_size"),
+      walStatus: result[0, "wal_status"])
   }
 }

@@ -13,14 +13,6 @@ public struct StartDecision {
     case createSlot
   }
 
-  /// Something that does not stop the relay, and ought to be known.
-  public struct Finding: Equatable, Sendable {
-    public var message: String
-    public var remedy: String?
-    /// To be known beforehand, and no reason for a line of the log at each start.
-    public var isNotice = false
-  }
-
   public let facts: ServerFacts
   public let settings: PostgresSettings
   public let mappings: [OutboxMapping]
@@ -81,7 +73,7 @@ public struct StartDecision {
 
   private var historyNote: String {
     facts.journal.row?.isFromHistory == true
-      ? "; outboxd.checkpoint has no row for the slot any more, and this checkpoint is the newest of "
+      ? "; outboxd.checkpoint no longer has a row for the slot, and this checkpoint is the newest of "
         + "outboxd.checkpoint_history" : ""
   }
 
@@ -128,7 +120,7 @@ extension StartDecision {
     switch facts.journal {
     case .unusable(let reason, let remedy):
       return RelayError(
-        .journalUnusable, "the journal outboxd.checkpoint cannot be used: \(reason)",
+        .journalUnusable, "cannot use the journal outboxd.checkpoint: \(reason)",
         remedy: remedy
           ?? "Run what outboxd init prints (schema, table and grants), or set postgres.journal: off.")
     case .absent where settings.journal == .required:
@@ -167,7 +159,7 @@ extension StartDecision {
         + "\"\(settings.slot)\": the server was restored, or failed over to a copy that lacks transactions "
         + "which are already published (\(facts.walEnd) to \(checkpoint))",
       remedy: remedy(
-        beyond: facts.walEnd, "Wait, if the server is still recovering. If those transactions are gone:"))
+        beyond: facts.walEnd, "Wait if the server is still recovering. If those transactions are gone:"))
   }
 
   /// Of what only this process remembers the journal of the server, which was restored with it, says nothing, and neither
@@ -200,9 +192,9 @@ extension StartDecision {
     }
     return RelayError(
       .timelineDiverged,
-      "\(places), which does not descend from it as far as the server tells: everything up to the WAL's end at "
+      "\(places), which does not descend from it as far as the server knows: everything up to the WAL's end at "
         + "\(facts.walEnd) is in doubt",
-      remedy: GapRemedy.recover("Check postgres.conninfo. If this server is the one:"))
+      remedy: GapRemedy.recover("Check postgres.conninfo. If this is the right server:"))
   }
 }
 
@@ -228,8 +220,8 @@ extension StartDecision {
     if facts.journal == .forgotten {
       var fault = RelayError(
         .slotMissing,
-        "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though outboxd.job knows that "
-          + "outboxd has used it, and outboxd.checkpoint has no row for it any more: everything that was committed up to the "
+        "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", though outboxd.job records that "
+          + "outboxd used it, and outboxd.checkpoint no longer has a row for it: everything that was committed up to the "
           + "WAL's end at \(facts.walEnd) is in doubt",
         remedy: GapRemedy.original(", and somebody dropped the slot and deleted the row"))
       // Nothing says of which server that job was.
@@ -239,8 +231,8 @@ extension StartDecision {
     guard !facts.journal.isInUse else { return nil }
     return RelayError(
       .slotMissing,
-      "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", and without a journal it "
-        + "cannot be known whether it ever did",
+      "slot \"\(settings.slot)\" does not exist in database \"\(facts.database)\", and without a journal outboxd "
+        + "cannot know whether it ever did",
       remedy: "Run what outboxd init prints, or: SELECT pg_create_logical_replication_slot(\(slotName), "
         + "'pgoutput'); rows from before the slot are not published.")
   }
@@ -264,7 +256,7 @@ extension StartDecision {
     return RelayError(
       .slotUnsuitable,
       "slot \"\(settings.slot)\" \(reason); outboxd needs a permanent logical slot of pgoutput",
-      remedy: "Set another name under postgres.slot, or drop it if it is nobody's: "
+      remedy: "Set another name under postgres.slot, or drop it if nobody uses it: "
         + "SELECT pg_drop_replication_slot(\(slotName));")
   }
 
@@ -308,8 +300,8 @@ extension StartDecision {
       return RelayError(
         .sourceUnavailable,
         "slot \"\(settings.slot)\" is still held by process \(formerBackend), this outboxd's former connection: the "
-          + "server has not noticed yet that it is gone, and ends it \(timeout)",
-        remedy: "None is needed. To go on at once: SELECT pg_terminate_backend(\(formerBackend));")
+          + "server has not noticed yet that the connection is gone, and ends it \(timeout)",
+        remedy: "None is needed. To continue at once: SELECT pg_terminate_backend(\(formerBackend));")
     }
     return PostgresFailure.slotActive(slot: settings.slot, pid: slot.activePID, code: nil)
   }
@@ -320,7 +312,7 @@ extension StartDecision {
     else { return nil }
     return RelayError(
       .slotMoved,
-      "slot \"\(settings.slot)\" stands at \(confirmed), beyond checkpoint \(checkpoint): somebody else read "
+      "slot \"\(settings.slot)\" stands at \(confirmed), beyond checkpoint \(checkpoint): something else read "
         + "from it, moved it or created it again, and what was committed after \(commonEnd ?? checkpoint) up to \(confirmed) "
         + "is in doubt\(historyNote)",
       remedy: GapRemedy.recover)
@@ -348,7 +340,7 @@ extension StartDecision {
           message:
             "failover slot \"\(settings.slot)\" stands at \(confirmed), beyond checkpoint \(checkpoint): it was "
             + "synchronized to this server before the journal's last row was replicated, and the server was promoted; "
-            + "outboxd goes on at \(confirmed), which it had confirmed on the former primary",
+            + "outboxd continues at \(confirmed), which it had confirmed on the former primary",
           remedy:
             "None is needed. If somebody moved the slot on the former primary while outboxd was stopped: stop outboxd, "
             + "then outboxd recover --tables."))
@@ -359,19 +351,19 @@ extension StartDecision {
       findings.append(
         Finding(
           message:
-            "outboxd.checkpoint has no row for slot \"\(settings.slot)\" any more: outboxd goes on at the newest "
+            "outboxd.checkpoint no longer has a row for slot \"\(settings.slot)\": outboxd continues at the newest "
             + "checkpoint of outboxd.checkpoint_history, \(row.checkpoint.lsn); events after it are sent "
-            + "again, unless they are found in Kafka",
+            + "again, unless outboxd finds them in Kafka",
           remedy:
-            "Find out who deleted the row. If the publication was changed meanwhile: outboxd recover --tables."
+            "Find out who deleted the row. If the publication was changed since: outboxd recover --tables."
         ))
     }
     if facts.journal == .forgotten, facts.slot != nil {
       findings.append(
         Finding(
           message:
-            "outboxd.checkpoint has no row for slot \"\(settings.slot)\" any more, though outboxd.job knows that "
-            + "outboxd has used it: outboxd goes on where the slot stands, and whether the slot was moved cannot be known",
+            "outboxd.checkpoint no longer has a row for slot \"\(settings.slot)\", though outboxd.job records that "
+            + "outboxd used it: outboxd continues where the slot stands, and cannot know whether the slot was moved",
           remedy:
             "Find out who deleted the row. If the slot was moved: stop outboxd, then outboxd recover --tables."
         ))

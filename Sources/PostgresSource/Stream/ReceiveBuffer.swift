@@ -13,15 +13,7 @@ import RelayCore
 /// makes Linux drop the server's acknowledgements, until `tcp_user_timeout` ends the connection. So it is given
 /// back to the system meanwhile.
 struct ReceiveBuffer {
-  /// In microseconds. From farther away a small window would take too long to fill again.
-  private static let localRoundTrips = 1...60
-  /// Bytes, of which the kernel makes twice as much.
-  private static let size: Int32 = 65_536
-  /// Room for what is under way. No more, since the window that is offered now is still open when reading goes on.
-  /// Within the usual `net.core.rmem_max` of 212,992.
-  private static let heldSize: Int32 = 196_608
-  /// Milliseconds without a read that are no usual pause.
-  private static let holdTime = 250
+  private typealias Limit = Tuning.Receiving
 
   private let descriptor: Int32
   private let isBounded: Bool
@@ -29,13 +21,14 @@ struct ReceiveBuffer {
   private var lastRead: MonotonicTime
 
   /// Of a connected socket, before the stream starts.
-  init(_ descriptor: Int32, now: MonotonicTime) {
+  /// - Parameter isAdaptive: false leaves the buffer to the system.
+  init(_ descriptor: Int32, isAdaptive: Bool = true, now: MonotonicTime) {
     self.descriptor = descriptor
     lastRead = now
     let roundTrip = outboxd_shortest_round_trip(descriptor)
     isBounded =
-      Self.localRoundTrips.contains(roundTrip) && outboxd_free_receive_buffer(descriptor) == 0
-      && outboxd_fix_receive_buffer(descriptor, Self.size) == 0
+      isAdaptive && Limit.localRoundTrips.contains(roundTrip) && outboxd_free_receive_buffer(descriptor) == 0
+      && outboxd_fix_receive_buffer(descriptor, Limit.size) == 0
   }
 
   /// To be called once a turn.
@@ -44,10 +37,10 @@ struct ReceiveBuffer {
     guard isBounded else { return }
     if wasRead {
       lastRead = now
-      if isHeld { isHeld = outboxd_fix_receive_buffer(descriptor, Self.size) != 0 }
-    } else if !isHeld, now >= lastRead.advanced(milliseconds: Self.holdTime) {
+      if isHeld { isHeld = outboxd_fix_receive_buffer(descriptor, Limit.size) != 0 }
+    } else if !isHeld, now >= lastRead.advanced(milliseconds: Limit.holdTime) {
       isHeld = true
-      _ = outboxd_fix_receive_buffer(descriptor, Self.heldSize)
+      _ = outboxd_fix_receive_buffer(descriptor, Limit.heldSize)
       _ = outboxd_free_receive_buffer(descriptor)
     }
   }

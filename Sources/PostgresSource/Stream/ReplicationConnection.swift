@@ -50,9 +50,6 @@ final class ReplicationConnection {
   /// How often one `receive` reads a message that is still incomplete before it lets the caller look at its
   /// timers: about 16 MiB.
   private static let readLimit = 8
-  /// Bytes that are read before the first of their messages is handled, about. Just below a power of two, to which
-  /// libpq's buffer is doubled: with rows of usual size it stays at 2 MiB.
-  private static let gatherLimit = 2_000_000
   /// Of TLS 1.3 with AES-GCM: header, content type and tag (RFC 8446, section 5.2).
   private static let recordOverhead = 22
   private static let largestRecord = 16_384 + 22
@@ -101,7 +98,7 @@ extension ReplicationConnection {
       let walEnd = result[0, "xlogpos"].flatMap({ LSN($0) }), let database = result[0, "dbname"]
     else {
       throw RelayError(
-        .serverUnsuitable, "the server (\(sql.target)) gave no proper answer to IDENTIFY_SYSTEM",
+        .serverUnsuitable, "the server (\(sql.target)) gave an unusable answer to IDENTIFY_SYSTEM",
         remedy:
           "Connect to Postgres directly, not through a pooler, and name a database in postgres.conninfo.")
     }
@@ -135,7 +132,7 @@ extension ReplicationConnection {
     // Only now: libpq wants the commands before it in blocking mode.
     guard PQsetnonblocking(sql.handle, 1) == 0 else { throw sql.lost() }
     isEncrypted = PQsslInUse(sql.handle) == 1 || PQgssEncInUse(sql.handle) == 1
-    receiveBuffer = ReceiveBuffer(descriptor, now: .now())
+    receiveBuffer = ReceiveBuffer(descriptor, isAdaptive: settings.isAdaptive, now: .now())
     heard = true
   }
 }
@@ -201,7 +198,7 @@ extension ReplicationConnection {
       waiting = waitingBytes
       guard waiting > 0 else { return }
       gathered = max(gathered, Int(outboxd_bytes_received(descriptor)) - waiting - start)
-    } while gathered < Self.gatherLimit
+    } while gathered < Tuning.Reading.gatheredBytes
   }
 
   /// How many reads the waiting bytes need, about. The server encrypts each message by itself, and libpq reads one
@@ -255,7 +252,7 @@ extension ReplicationConnection {
 
   private var isEnded: Bool { PQtransactionStatus(sql.handle) != PQTRANS_ACTIVE }
 
-  /// A dropped message's length, nil when there is nothing more to be had now.
+  /// A dropped message's length, nil when no more is available now.
   private func receiveUntilEnd() throws(RelayError) -> Int32? {
     var message: UnsafeMutablePointer<CChar>?
     let count = PQgetCopyData(sql.handle, &message, 1)

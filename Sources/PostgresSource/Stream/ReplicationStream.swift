@@ -33,10 +33,10 @@ public final class ReplicationStream: ChangeSource {
   private var seenLSN: LSN
   private var sentLSN: LSN
   private var replyRequested = false
-  /// The look at the publication that must be made before the newest relation is handed over.
+  /// The check of the publication that must be made before the newest relation is handed over.
   private var awaitedLook: UInt64?
   private var lookDeadline = MonotonicTime(nanoseconds: 0)
-  /// How often the socket had been read when the last look that was made was asked for. Nil once something was
+  /// How often the socket had been read when the last check that was made was requested. Nil once something was
   /// written: libpq reads, uncounted, where it cannot write.
   private var readsBeforeLook: UInt64?
 
@@ -50,7 +50,7 @@ public final class ReplicationStream: ChangeSource {
 
   /// Milliseconds between two reports that only say that the position rose.
   static let newsInterval = 100
-  /// Milliseconds that a look at the publication may take.
+  /// Milliseconds that a check of the publication may take.
   private static let lookLimit = 5_000
   /// Milliseconds that the server has for an answer when it has been silent for too long.
   var answerLimit = 10_000
@@ -225,8 +225,8 @@ extension ReplicationStream {
       guard now >= askedAt.advanced(milliseconds: answerLimit) else { return }
       throw RelayError(
         .sourceUnavailable,
-        "Postgres (\(connection.sql.target)) has been silent on slot \"\(slot)\" for "
-          + "\(lastHeard.milliseconds(until: now, limit: .max) / 1000) s, also when asked")
+        "Postgres (\(connection.sql.target)) has sent nothing on slot \"\(slot)\" for "
+          + "\(lastHeard.milliseconds(until: now, limit: .max) / 1000) s, not even a reply to a request")
     }
     guard now >= lastHeard.advanced(milliseconds: silenceLimit) else { return }
     // While the relay holds back, what the server has sent waits in the socket.

@@ -74,7 +74,7 @@ struct StreamProbe {
     guard now >= told else { return }
     told = .never
     log.notice(
-      "reading the stream to see whether it can be read up to the end of the WAL", ("slot", settings.slot),
+      "checking that the stream can be read up to the end of the WAL", ("slot", settings.slot),
       ("lsn", "\(stream.startLSN)"), ("wal_end", "\(facts.walEnd)"))
   }
 

@@ -91,11 +91,16 @@ struct TableAccess {
         remedy:
           "Detach it: ALTER TABLE \(SQLText.qualified(shape.schema, shape.table)) DETACH PARTITION \(name);")
     }
+    try refuseCode(of: shape, tree, role: role)
+  }
+
+  /// - Parameter tree: a query: the OIDs of the table and its partitions.
+  private func refuseCode(of shape: TableShape, _ tree: String, role: String) throws(RelayError) {
     let code = try catalog.connection.query(Self.functions(tree))
     guard let function = code[0, "function"], let owner = code[0, "owner"] else { return }
     throw RelayError(
       .tableUnsuitable,
-      "\(shape.qualifiedName) is not read: to plan that, Postgres may run the function \(function) of role \"\(owner)\", "
+      "\(shape.qualifiedName) was not read: to plan the query, Postgres may run the function \(function) of role \"\(owner)\", "
         + "which an index, a statistics object or a partition key of the table uses, as role \"\(role)\", "
         + "which has rights that \"\(owner)\" lacks (REPLICATION or more)",
       remedy:
@@ -107,7 +112,7 @@ struct TableAccess {
     RelayError(
       .failed,
       "table \(shape.qualifiedName) was renamed, replaced, truncated or rewritten, or a partition of it was detached, since "
-        + "this read began: rows would be left out", remedy: "Begin again.")
+        + "this read began: rows would be left out", remedy: "Start the command again.")
   }
 
   /// What the server refuses at the lock or at the plan where something else has taken the table's place.
@@ -147,7 +152,7 @@ struct TableAccess {
     """
 }
 
-/// A table whose lock is held, for a short look at its rows, on a connection in a transaction of its own that lasts as long as
+/// A table whose lock is held, for a short read of its rows, on a connection in a transaction of its own that lasts as long as
 /// the connection.
 struct LockedTable {
   let connection: SQLConnection

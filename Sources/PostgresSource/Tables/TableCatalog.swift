@@ -106,23 +106,48 @@ struct TableCatalog {
       oid ?? "to_regclass(\(SQLText.literal(SQLText.qualified(mapping.schema, mapping.table))))"
     let result = try connection.query(columnQuery(table))
     guard !result.rows.isEmpty, let oid = result[0, "relation"].flatMap({ UInt32($0) }) else {
-      if let oid {
-        throw RelayError(
-          .tableUnsuitable,
-          "table \(mapping.qualifiedName) (OID \(oid)) was dropped since this read was planned",
-          remedy: "What it had is gone. Begin again, for the table of today.")
-      }
-      throw RelayError(
-        .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
-        remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
+      throw Self.missing(mapping, oid)
     }
     let name = TableName(result[0, "nspname"] ?? "", result[0, "relname"] ?? "")
     guard ["r", "p"].contains(result[0, "relkind"]) else { throw Self.noTable(name) }
     guard result[0, "readable"] == "t" else { throw denied(name, mapping, role: result[0, "role"] ?? "...") }
-    let isPartitioned = result[0, "relkind"] == "p"
     var shape = TableShape(
-      schema: name.schema, table: name.name, oid: oid, isPartitioned: isPartitioned, outbox: mapping,
+      schema: name.schema, table: name.name, oid: oid, isPartitioned: result[0, "relkind"] == "p",
+      outbox: mapping,
       formerName: formerName, columns: [], storage: "", estimatedRows: 0)
+    let order = addColumns(to: &shape, mapping, result)
+    let storage = try connection.query(Self.storageQuery(table))
+    shape.storage = (storage[0, "storage"] ?? "") + order
+    func numbers(_ column: String) -> [UInt32] {
+      storage[0, column]?.split(separator: ",").compactMap { UInt32($0) } ?? []
+    }
+    shape.partitions = numbers("leaves").filter { $0 != oid }
+    shape.fileNodes = Dictionary(zip(numbers("leaves"), numbers("nodes"))) { $1 }
+    let primary = result.rows.indices.filter { result[$0, "is_primary"] == "t" }.compactMap {
+      result[$0, "attname"]
+    }
+    shape.keyColumns = Self.keyColumns(mapping, shape, primary: primary)
+    shape.estimatedRows = storage[0, "estimate"].flatMap { Int64($0) } ?? -1
+    return shape
+  }
+
+  private static func missing(_ mapping: OutboxMapping, _ oid: String?) -> RelayError {
+    if let oid {
+      return RelayError(
+        .tableUnsuitable,
+        "table \(mapping.qualifiedName) (OID \(oid)) was dropped since this read was planned",
+        remedy: "Its rows are gone. Start the command again to read the present table.")
+    }
+    return RelayError(
+      .tableUnsuitable, "there is no table \(mapping.qualifiedName)",
+      remedy: "Create it (sql/01_outbox.sql), or correct the name under outboxes.")
+  }
+
+  /// The columns that the publication has, and those by which rows are ordered.
+  /// - Returns: what stands for that order in a place.
+  private func addColumns(to shape: inout TableShape, _ mapping: OutboxMapping, _ result: SQLResult) -> String
+  {
+    let oid = shape.oid
     let member = publication?.tables.first { $0.oid == oid }
     var order = ""
     for row in result.rows.indices {
@@ -148,19 +173,7 @@ struct TableCatalog {
           column: name, isZoned: columnType == .timestamptz, zone: mapping.columns.timeZone?.name)
       }
     }
-    let storage = try connection.query(Self.storageQuery(table))
-    shape.storage = (storage[0, "storage"] ?? "") + order
-    func numbers(_ column: String) -> [UInt32] {
-      storage[0, column]?.split(separator: ",").compactMap { UInt32($0) } ?? []
-    }
-    shape.partitions = numbers("leaves").filter { $0 != oid }
-    shape.fileNodes = Dictionary(zip(numbers("leaves"), numbers("nodes"))) { $1 }
-    let primary = result.rows.indices.filter { result[$0, "is_primary"] == "t" }.compactMap {
-      result[$0, "attname"]
-    }
-    shape.keyColumns = Self.keyColumns(mapping, shape, primary: primary)
-    shape.estimatedRows = storage[0, "estimate"].flatMap { Int64($0) } ?? -1
-    return shape
+    return order
   }
 
   /// Those of the id, the source and the primary key, where all of them are published.
@@ -199,7 +212,8 @@ struct TableCatalog {
   private func denied(_ table: TableName, _ mapping: OutboxMapping, role: String) -> RelayError {
     let grantee = SQLText.identifier(role)
     let of =
-      table == TableName(mapping.schema, mapping.table) ? "" : ", which has rows of \(mapping.qualifiedName)"
+      table == TableName(mapping.schema, mapping.table)
+      ? "" : ", which holds rows of \(mapping.qualifiedName)"
     return RelayError(
       .sourceDenied, "the role \"\(role)\" may not read \(table.qualified)\(of)",
       remedy: "GRANT USAGE ON SCHEMA \(SQLText.identifier(table.schema)) TO \(grantee); GRANT SELECT ON "

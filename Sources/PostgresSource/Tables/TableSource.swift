@@ -1,104 +1,8 @@
 // Owns: the rows of outbox tables as a source of changes: one cursor after the other, batches, places to go on from.
 // Must not know: the statement of a cursor, Kafka, what an event is.
 import CLibpq
-import CSystem
 import Glibc
 public import RelayCore
-import Synchronization
-
-extension PostgresSource {
-  /// Opens the tables of `mappings`: `openTables` of those that have their names.
-  public static func openTables(
-    _ range: TableRange, resume position: String?, settings: PostgresSettings, mappings: [OutboxMapping],
-    tally: TableTally = TableTally(), stop: StopSignal, log: Log
-  ) throws(RelayError) -> TableSource {
-    try openTables(
-      range, resume: position, settings: settings, reads: mappings.map { TableRead($0) }, tally: tally,
-      stop: stop, log: log)
-  }
-
-  /// Opens the tables of outboxes, in their order, for reading once from beginning to end. The rows are those that
-  /// exist now: what was deleted from a table cannot be read from it.
-  /// - Parameter position: what `TableSource.position(after:)` said; nil for the beginning. Where a table's rows have
-  ///   moved since (VACUUM FULL, a new partition), that table is read from its beginning.
-  /// - Parameter tally: where rows are counted by their proof.
-  /// - Throws: `sourceDenied` where the role may not read a table, `tableUnsuitable`, `usage` for a position that is
-  ///   none, `sourceUnavailable`, `interrupted`.
-  public static func openTables(
-    _ range: TableRange, resume position: String?, settings: PostgresSettings, reads: [TableRead],
-    tally: TableTally = TableTally(), stop: StopSignal, log: Log
-  ) throws(RelayError) -> TableSource {
-    let connection = try SQLConnection.reading(settings, applicationName: "outboxd tables", stop: stop)
-    // A long read is no fault.
-    try connection.query(
-      """
-      SELECT set_config('statement_timeout', '0', false),
-        set_config('idle_in_transaction_session_timeout', '0', false), set_config('lock_timeout', '10s', false)
-      """)
-    if connection.serverVersion >= 170_000 {
-      try connection.query("SELECT set_config('transaction_timeout', '0', false)")
-    }
-    // A server on a system without the means refuses it; then a sort goes on for a client that has gone.
-    _ = try? connection.query("SELECT set_config('client_connection_check_interval', '5s', false)")
-    let publication = try SlotInspector(connection: connection, settings: settings).publication()
-    let catalog = TableCatalog(connection: connection, settings: settings, publication: publication)
-    var shapes: [TableShape] = []
-    while true {
-      let before = try catalog.shapes(reads)
-      // What was cut last waited for what the other snapshot has.
-      try begin(on: connection, covering: range.covers ?? range.visibleIn, stop: stop, log: log)
-      shapes = try catalog.shapes(reads)
-      if shapes.map(\.fileNodes) == before.map(\.fileNodes) { break }
-      try connection.query("ROLLBACK")
-    }
-    let server = try catalog.server()
-    tally.dropped = try catalog.dropped(reads)
-    let reader = StreamedRowsReader(settings: settings, reads: reads, shapes: shapes, stop: stop, log: log)
-    let streamed = try reader.rows(of: range, visibleTo: connection)
-    let watcher = try SQLConnection.reading(settings, applicationName: "outboxd watch", stop: stop)
-    let access = TableAccess(
-      catalog: TableCatalog(connection: watcher, settings: settings, publication: publication))
-    let source = TableSource(
-      connection, watcher: watcher, access: access, server: server, shapes: shapes, range: range,
-      streamed: streamed, tally: tally)
-    for count in tally.counts {
-      log.notice("reading a table", ("table", count.table), ("order", count.order))
-    }
-    if let position { try source.go(to: position, log: log) }
-    try source.begin()
-    return source
-  }
-
-  /// Begins the transaction that reads, once it sees every transaction that is visible in `snapshot`. A slot's
-  /// snapshot comes from the WAL, where a commit stands before others see its rows: while the commit waits for a
-  /// synchronous standby, for as long as that takes.
-  private static func begin(
-    on connection: SQLConnection, covering snapshot: String?, stop: StopSignal, log: Log
-  ) throws(RelayError) {
-    var hasTold = false
-    while true {
-      try connection.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-      guard let snapshot else { return }
-      let unseen = try connection.query(
-        """
-        SELECT count(*) AS unseen FROM (SELECT pg_current_snapshot() AS here, \(SQLText.literal(snapshot))::pg_snapshot
-          AS there) AS s, LATERAL (SELECT pg_snapshot_xip(here) UNION ALL
-          SELECT i::text::xid8 FROM generate_series(
-            pg_snapshot_xmax(here)::text::numeric, pg_snapshot_xmax(there)::text::numeric - 1) AS i) AS x (id)
-        WHERE pg_visible_in_snapshot(id, there)
-        """)[0, "unseen"]
-      if unseen == "0" { return }
-      if !hasTold {
-        hasTold = true
-        log.notice(
-          "waiting for transactions that have committed and wait for a synchronous standby",
-          ("transactions", unseen ?? ""))
-      }
-      try connection.query("ROLLBACK")
-      if stop.wait(milliseconds: 50) { throw RelayError(.interrupted, "interrupted") }
-    }
-  }
-}
 
 /// Rows of tables, as synthetic transactions that are numbered from 1: such a number stands where a stream has an LSN.
 /// Confined to the relay's thread.
@@ -132,7 +36,7 @@ public final class TableSource: BoundedSource {
   private var isAnnounced = false
   /// What the server was asked for and has not answered yet.
   private var request = Request.none
-  private var batchSize = TableSource.firstBatch
+  private var batchSize = Tuning.Tables.firstBatch
   private let values: UnsafeMutableBufferPointer<ColumnValue>
 
   // The synthetic transaction.
@@ -151,14 +55,6 @@ public final class TableSource: BoundedSource {
   private let estimate: UInt64
 
   private enum Request { case none, lock, declare, fetch(Int), end }
-
-  private static let firstBatch = 64
-  private static let largestBatch = 4096
-  /// A batch is held in memory as a whole, and the next one is on its way meanwhile.
-  private static let batchBytes = 1 << 20
-  /// A place is known only where a transaction ends: after so many rows, or milliseconds where rows wait for their sink.
-  private static let transactionRows = 1000
-  private static let transactionMilliseconds = 200
 
   init(
     _ connection: SQLConnection, watcher: SQLConnection, access: TableAccess, server: TableCatalog.Server,
@@ -281,9 +177,9 @@ extension TableSource {
   }
 
   private var isLongEnough: Bool {
-    rowsInTransaction >= Self.transactionRows
+    rowsInTransaction >= Tuning.Tables.transactionRows
       || rowsInTransaction > 0
-        && turn >= transactionStart.advanced(milliseconds: Self.transactionMilliseconds)
+        && turn >= transactionStart.advanced(milliseconds: Tuning.Tables.transactionMilliseconds)
   }
 
   /// Goes past rows that the stream has. False: none is left in the batch.
@@ -331,12 +227,12 @@ extension TableSource {
   func go(to position: String, log: Log) throws(RelayError) {
     guard let parsed = TablePlace.parse(position) else {
       throw RelayError(
-        .usage, "\"\(position)\" is no place in the configured tables",
+        .usage, "\"\(position)\" is not a position in the configured tables",
         remedy: "Start again without --resume.")
     }
     guard let index = shapes.firstIndex(where: { storage(of: $0) == parsed.storage }) else {
       log.notice(
-        "the rows of the tables have moved, or other tables are read: all are read from their beginning",
+        "the tables were rewritten, or other tables are configured: reading all of them from the beginning",
         ("table", parsed.table))
       return
     }
@@ -375,7 +271,7 @@ extension TableSource {
     let select = query(shape).select(after: startPlace)
     request = .declare
     isAnnounced = false
-    batchSize = Self.firstBatch
+    batchSize = Tuning.Tables.firstBatch
     try ask("DECLARE outboxd_rows NO SCROLL CURSOR FOR \(select); \(shape.check)")
   }
 
@@ -453,7 +349,10 @@ extension TableSource {
       batch = answer
       row = 0
       batchSize = max(
-        1, min(Self.largestBatch, asked * 4, Self.batchBytes * answer.count / max(1, answer.bytes)))
+        1,
+        min(
+          Tuning.Tables.largestBatch, asked * 4,
+          Tuning.Tables.batchBytes * answer.count / max(1, answer.bytes)))
       // The server gets the next ones together while these are sent.
       try fetch()
     }

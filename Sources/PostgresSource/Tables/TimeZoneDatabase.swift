@@ -17,8 +17,8 @@ public enum TimeZoneDatabase {
     // To Postgres these are abbreviations, each with one offset all the year, except as the setting TimeZone.
     if ["CET", "EET", "MET", "WET"].contains(name) {
       throw RelayError(
-        .configurationInvalid, "\"\(name)\" means two things to Postgres: a zone, and an offset all the year",
-        remedy: "write a place, for example Europe/Paris")
+        .configurationInvalid, "\"\(name)\" is ambiguous in Postgres: a zone, and a fixed offset",
+        remedy: "write a name with a region, for example Europe/Paris")
     }
     let folder = getenv("TZDIR").map { String(cString: $0) } ?? "/usr/share/zoneinfo"
     guard isName(name), isZoneFile("\(folder)/\(name)") else {
@@ -48,12 +48,7 @@ public enum TimeZoneDatabase {
   }
 
   private static func isZoneFile(_ path: String) -> Bool {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else { return false }
-    defer { close(descriptor) }
-    var magic = [UInt8](repeating: 0, count: 4)
-    // SAFETY: read(2) fills at most magic.count bytes of the array's storage, which lives for the call.
-    return read(descriptor, &magic, magic.count) == magic.count && magic.elementsEqual("TZif".utf8)
+    (try? SmallFile.read(path, .anyOwner, limit: 4))?.elementsEqual("TZif".utf8) == true
   }
 
   private static func offsets() -> [TimeZoneRules.Offset] {

@@ -1,10 +1,10 @@
-// Owns: the topics that a table's present rows would go to, for a look before the relay runs.
+// Owns: the topics that a table's present rows would go to, for a check before the relay runs.
 // Must not know: how topics are made of rows.
 import CLibpq
 public import RelayCore
 
 public enum TopicSample {
-  /// Rows that are looked at, from the table's beginning, and topics that are returned.
+  /// Rows that are read, from the table's beginning, and topics that are returned.
   static let rowLimit = 10_000
   static let topicLimit = 50
 

@@ -64,14 +64,14 @@ struct Binder {
     if let source = try optional(role, mapped) { return source }
     let usual = OutboxMapping.Columns.defaults.first { $0.role == role }?.names ?? []
     throw unsuitable(
-      "has no column for the event's \(role) (looked for: \(usual.joined(separator: ", ")))",
+      "has no column for the event's \(role) (expected: \(usual.joined(separator: ", ")))",
       remedy: "Name it as columns.\(role) of the outbox \(mapping.qualifiedName) in the configuration.")
   }
 
   /// Refuses types whose bytes are no text. A type of the user's own may be an enum, whose bytes are.
   func text(_ source: Column) throws(RelayError) -> Column {
     if case .other(let oid, let name) = source.type, oid < Self.firstUserOID {
-      throw unsuitable("has a column \"\(source.name)\" of type \(name), which nothing can be made of")
+      throw unsuitable("has a column \"\(source.name)\" of type \(name), which outboxd cannot convert")
     }
     return source
   }

@@ -2,15 +2,12 @@
 // Must not know: rows.
 
 public enum CloudEventRules {
-  /// The names that no extension may have.
-  public static let contextAttributes: Set<String> = [
+  /// The names that no extension may have (CloudEvents 1.0.2, "Naming Conventions"), and `sequence`, which outboxd writes.
+  static let reservedNames: [StaticString] = [
     "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
+    "sequence",
   ]
-
-  /// CloudEvents 1.0.2, "Naming Conventions": `[a-z0-9]+`, and not `data`.
-  public static func isExtensionName(_ name: String) -> Bool {
-    !name.isEmpty && name.utf8.allSatisfy(isNameByte) && !contextAttributes.contains(name)
-  }
+  public static let reservedAttributes = Set(reservedNames.map(\.description))
 
   static func isNameByte(_ byte: UInt8) -> Bool {
     (0x61...0x7A).contains(byte) || (0x30...0x39).contains(byte)

@@ -117,11 +117,11 @@ extension EventEncoder {
   private func timeless(_ text: LentBytes, _ plan: RowPlan) -> RowFault {
     RowFault(
       "time",
-      "\(RowFault.quoted(text)) has no form in RFC 3339, which CloudEvents wants: it is infinite, or of a year "
+      "\(RowFault.quoted(text)) cannot be written in RFC 3339, as CloudEvents requires: it is infinite, or of a year "
         + "outside 1 to 9999",
       remedy:
         "Set columns.time of the outbox \(plan.mapping.qualifiedName) to none, for the time of the commit, or "
-        + "to another column, and start again; the relay goes on at this row.")
+        + "to another column, and start again; the relay resumes at this row.")
   }
 
   var notAString: String {

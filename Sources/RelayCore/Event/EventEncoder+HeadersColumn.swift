@@ -114,10 +114,7 @@ extension EventEncoder {
     return true
   }
 
-  private static let taken: [StaticString] = [
-    "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
-    "sequence", "partitionkey",
-  ]
+  private static let taken = CloudEventRules.reservedNames + ["partitionkey"]
 
   private func equal(_ left: LentBytes, _ right: LentBytes) -> Bool {
     left.count == right.count && left.elementsEqual(right)

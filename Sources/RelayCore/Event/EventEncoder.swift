@@ -131,7 +131,7 @@ struct EventEncoder: ~Copyable {
       "key", "a column of the template \(text) is NULL",
       remedy:
         "Set `key` of the outbox \(plan.mapping.qualifiedName) to columns that are never NULL, or to none for "
-        + "records without a key, which have no order, and start again; the relay goes on at this row. To keep "
+        + "records without a key, which have no order, and start again; the relay resumes at this row. To keep "
         + "others out, make the column NOT NULL.")
   }
 
@@ -152,7 +152,7 @@ struct EventEncoder: ~Copyable {
         + "event: \(fault.part): \(fault.reason)",
       remedy: fault.remedy
         ?? "Correct the mapping of the outbox \(plan.mapping.qualifiedName) so that the row fits, and start "
-        + "again; the relay goes on at this row. A row of the WAL cannot be changed any more.")
+        + "again; the relay resumes at this row. A row that is in the WAL can no longer be changed.")
     error.commitLSN = commitLSN
     return error
   }

@@ -56,7 +56,7 @@ public struct RowLine: ~Copyable {
   ) throws(RelayError) -> (line: LentBytes, summary: Summary) {
     guard let table = tables[row.relationID], table.relation.columns.count == row.values.count else {
       throw RelayError(
-        .streamMalformed, "a row came for relation \(row.relationID), whose shape has not come")
+        .streamMalformed, "the server sent a row of relation \(row.relationID) without its description")
     }
     writer.reset()
     arena.reset()
@@ -95,7 +95,8 @@ public struct RowLine: ~Copyable {
     _ row: RowView, _ table: Table, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
   ) throws(RelayError) -> Record {
     guard isUTF8 || row.values.allSatisfy({ $0.bytes.allSatisfy { $0 < 0x80 } }) else {
-      throw RelayError(.rowRejected, "the database's encoding is not UTF8, and the row has other than ASCII")
+      throw RelayError(
+        .rowRejected, "the database's encoding is not UTF8, and the row has non-ASCII characters")
     }
     let values = arena.reserve(row.values.count * MemoryLayout<ColumnValue>.stride + 16)
       .alignedUp(for: ColumnValue.self).assumingMemoryBound(to: ColumnValue.self)

@@ -1,4 +1,5 @@
 // Owns: how long to wait before the next try.
+// Must not know: what is tried.
 
 /// Doubling waits with jitter. They begin at the first one again once what was tried has lasted for a while: a peer that
 /// accepts and hangs up at once is not there.

@@ -46,7 +46,7 @@ public enum SkipReason: Sendable {
 
 /// Why an event waits, and when its gate is asked again: whichever of the three comes first.
 public struct GateWait: Equatable, Sendable {
-  /// What is waited for, after "records wait for": "a topic".
+  /// What is waited for, after "waiting for": "a topic".
   public var subject: String
   /// One sentence for people: what is the matter, and what ends it.
   public var reason: String

@@ -1,4 +1,5 @@
 // Owns: the clock of all timers. Steps of the wall clock do not move it.
+// Must not know: what is timed.
 import CSystem
 import Glibc
 

@@ -16,26 +16,20 @@ struct ReadingPace {
     case gather(UInt32)
   }
 
-  /// A stream faster than this, in bytes a second, is a backlog.
-  private static let fastRate = 20_000_000.0
-  /// A round that brought this much has let enough gather.
-  private static let fullRound: UInt64 = 500_000
-  private static let looks = 6
-  /// Microseconds.
-  private static let lookTime: UInt32 = 30
-  private static let fastNap: UInt32 = 15_000
-  private static let transactionNap: UInt32 = 100
-  private static let gatherTime: UInt32 = 2_500
-  /// From so many bytes a second on a wake-up is shared by enough events in less time.
-  private static let denseRate = 1_500_000.0
-  private static let denseGatherTime: UInt32 = 1_000
+  private typealias Time = Tuning.Reading
 
+  /// False: every round ends in `poll(2)`.
+  let isAdaptive: Bool
   private var rate = 0.0
   private var windowStart = MonotonicTime(nanoseconds: 0)
   private var windowBytes: UInt64 = 0
   /// Bytes received when the round began. A round ends with a nap, or when it brought nothing.
   private var roundStart: UInt64 = 0
-  private var looksLeft = looks
+  private var rereadsLeft = Time.rereads
+
+  init(isAdaptive: Bool = true) {
+    self.isAdaptive = isAdaptive
+  }
 
   /// The socket is empty: what now?
   /// - Parameters:
@@ -43,29 +37,29 @@ struct ReadingPace {
   ///   - isInTransaction: the rest of a transaction is on its way.
   mutating func rest(received: UInt64, isInTransaction: Bool, now: MonotonicTime) -> Rest {
     let bytes = received &- roundStart
-    guard bytes > 0 else { return .wait }
+    guard isAdaptive, bytes > 0 else { return .wait }
     measure(received, now)
-    guard rate > Self.fastRate else {
+    guard rate > Time.backlogRate else {
       begin(received)
-      if isInTransaction { return .nap(Self.transactionNap) }
-      return .gather(rate > Self.denseRate ? Self.denseGatherTime : Self.gatherTime)
+      if isInTransaction { return .nap(Time.transactionNap) }
+      return .gather(rate > Time.denseRate ? Time.denseGatherTime : Time.gatherTime)
     }
-    if bytes < Self.fullRound, looksLeft > 0 {
-      looksLeft -= 1
-      return .nap(Self.lookTime)
+    if bytes < Time.fullRound, rereadsLeft > 0 {
+      rereadsLeft -= 1
+      return .nap(Time.rereadTime)
     }
     begin(received)
-    return .nap(Self.fastNap)
+    return .nap(Time.backlogNap)
   }
 
   private mutating func begin(_ received: UInt64) {
     roundStart = received
-    looksLeft = Self.looks
+    rereadsLeft = Time.rereads
   }
 
   private mutating func measure(_ received: UInt64, _ now: MonotonicTime) {
     let elapsed = now.nanoseconds &- windowStart.nanoseconds
-    guard elapsed >= 10_000_000 else { return }
+    guard elapsed >= Time.rateTime else { return }
     let current = Double(received &- windowBytes) * 1e9 / Double(elapsed)
     // A window that was mostly silence says nothing of the rate before or after.
     rate = elapsed > 1_000_000_000 ? 0 : (rate + current) / 2

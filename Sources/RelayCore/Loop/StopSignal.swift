@@ -1,4 +1,5 @@
 // Owns: the request to stop, from any thread to any thread.
+// Must not know: who stops, and why.
 import CSystem
 import Glibc
 import Synchronization

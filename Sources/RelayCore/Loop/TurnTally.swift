@@ -1,4 +1,5 @@
 // Owns: the counts of one turn of the loop, so that a row costs no atomic.
+// Must not know: what the counts mean.
 import Synchronization
 
 /// Plain counters, published together.

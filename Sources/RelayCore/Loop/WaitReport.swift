@@ -21,7 +21,7 @@ struct WaitReport {
     guard !isLogged, now >= since.advanced(milliseconds: max(patience, Self.logPatience)) else { return }
     isLogged = true
     log.warning(
-      "records wait for \(wait.subject)", ("reason", wait.reason), ("lsn", place.commitLSN.description),
+      "waiting for \(wait.subject)", ("reason", wait.reason), ("lsn", place.commitLSN.description),
       ("index", String(place.index)))
   }
 

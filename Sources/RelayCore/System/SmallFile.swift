@@ -37,7 +37,7 @@ public enum SmallFile {
       let user = geteuid()
       guard owner == 0 || owner == user else {
         return Refusal(
-          reason: "belongs to user \(SmallFile.userName(owner)), who may write anything into it",
+          reason: "belongs to user \(SmallFile.userName(owner)), who can change it",
           remedy: "chown \(SmallFile.userName(user)) \(ShellText.quoted(path))")
       }
       guard mode & 0o022 == 0 else {

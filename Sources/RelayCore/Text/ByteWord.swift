@@ -1,5 +1,5 @@
 // Owns: looking at eight bytes at a time.
-// Must not know: what is looked for.
+// Must not know: what is searched.
 
 enum ByteWord {
   static let ones: UInt64 = 0x0101_0101_0101_0101

@@ -2,6 +2,9 @@
 // Must not know: what is printed.
 
 public enum PrintableText {
+  /// What is printed in place of a secret.
+  public static let secret = "••••••••"
+
   /// Control characters as `\u001b`: what a stranger wrote must not steer a terminal.
   /// - Parameter keepsLines: newline and tab are left as they are, for a text of several lines.
   public static func escapingControls(_ text: String, keepsLines: Bool = false) -> String {

@@ -1,4 +1,5 @@
 // Owns: timestamps as text (RFC 3339, section 5.6), in UTC.
+// Must not know: what a time belongs to.
 
 public enum RFC3339 {
   /// The longest text, in bytes: `2026-11-21T09:58:22.123456Z`.

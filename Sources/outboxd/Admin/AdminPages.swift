@@ -12,7 +12,7 @@ final class AdminPages: Sendable {
 
   /// For a Host that `AdminHosts` does not admit.
   static let misdirected = AdminAnswer.text(
-    421, "requests under this name are not answered: add the name to admin.hosts of the configuration")
+    421, "outboxd does not answer requests under this host name: add it to admin.hosts in the configuration")
 
   private let metrics: RelayMetrics
   private let info: AdminInfo
@@ -23,7 +23,7 @@ final class AdminPages: Sendable {
   }
 
   func answer(method: String, path: String, now: MonotonicTime = .now()) -> AdminAnswer {
-    guard method == "GET" || method == "HEAD" else { return .text(405, "only GET and HEAD are answered") }
+    guard method == "GET" || method == "HEAD" else { return .text(405, "outboxd answers only GET and HEAD") }
     switch path {
     case "/": return index(now)
     case "/metrics":
@@ -34,7 +34,7 @@ final class AdminPages: Sendable {
     case "/livez": return live(now: now)
     case "/readyz", "/healthz": return ready(now)
     case "/status": return .json(200, status(now))
-    default: return .text(404, "there is no such page; see /")
+    default: return .text(404, "no such page; see /")
     }
   }
 
@@ -50,7 +50,7 @@ final class AdminPages: Sendable {
       503,
       .object([
         .init("live", .boolean(false)),
-        .init("reason", .text("the relay's thread has stood still for \(seconds) s (\(role))")),
+        .init("reason", .text("the relay's thread has not responded for \(seconds) s (\(role))")),
       ]))
   }
 
@@ -94,16 +94,16 @@ final class AdminPages: Sendable {
     let because = metrics.watchFault.map { ": \($0)" } ?? ""
     if let slot = metrics.slot, !slot.isCurrent(at: now) {
       reasons.append(
-        "the slot was last read \(Int(slot.age(at: now))) s ago, on the second connection\(because)")
+        "the second connection last read the slot \(Int(slot.age(at: now))) s ago\(because)")
     }
     let snapshot = MetricSnapshot(metrics: metrics, info: info, process: nil, now: 0, time: now)
     if snapshot.unconfirmedSeconds > Self.confirmationLimit {
       reasons.append(
-        "nothing was confirmed to Postgres for \(Int(snapshot.unconfirmedSeconds)) s, as the journal is not "
+        "nothing has been confirmed to Postgres for \(Int(snapshot.unconfirmedSeconds)) s, because the journal is not "
           + "written\(because)")
     }
     if let anchor = metrics.anchor, !anchor.isCurrent(at: now) {
-      reasons.append("the anchor was last read \(Int(anchor.age(at: now))) s ago")
+      reasons.append("the second connection last read the anchor \(Int(anchor.age(at: now))) s ago")
     }
     return reasons
   }

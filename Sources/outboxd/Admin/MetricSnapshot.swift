@@ -35,7 +35,7 @@ struct MetricSnapshot: Sendable {
     return since == 0 || since > time.nanoseconds ? 0 : Double(time.nanoseconds - since) / 1e9
   }
 
-  /// Since the commit of the oldest transaction that Kafka has not acknowledged; 0 when there is none.
+  /// Time since the commit of the oldest transaction that Kafka has not acknowledged; 0 when there is none.
   var oldestUndeliveredSeconds: Double {
     let oldest = metrics.oldestUnacknowledged.load(ordering: .relaxed)
     if oldest == .max || oldest == .unknown { return 0 }

@@ -13,12 +13,12 @@ enum MetricTable {
     gauge("outboxd_kafka_connected", "1 while a broker is connected.") {
       $0.metrics.kafkaBrokersUp.load(ordering: .relaxed) > 0 ? 1 : 0
     },
-    gauge("outboxd_kafka_brokers_connected", "Brokers that are connected.") {
+    gauge("outboxd_kafka_brokers_connected", "Connected Kafka brokers.") {
       Int64($0.metrics.kafkaBrokersUp.load(ordering: .relaxed))
     },
     Metric(
       name: "outboxd_role", kind: .gauge,
-      help: "1 for what the process does now: starting, active, standby, stopping or halted."
+      help: "1 for the process's present role: starting, active, standby, stopping or halted."
     ) { snapshot in
       let role = RelayMetrics.Role(rawValue: snapshot.metrics.role.load(ordering: .relaxed))
       return AdminPages.roles.map { .init(labels: [("role", "\($0)")], value: $0 == role ? "1" : "0") }
@@ -29,7 +29,7 @@ enum MetricTable {
     Metric(
       name: "outboxd_reconnects_total", kind: .counter,
       help:
-        "Connections that are there again after a loss, by side: the stream from Postgres; any broker of Kafka."
+        "Connections restored after a loss, by side: the stream from Postgres; any Kafka broker."
     ) { snapshot in
       [
         .init(
@@ -40,10 +40,12 @@ enum MetricTable {
           value: "\(snapshot.metrics.sinkReconnects.load(ordering: .relaxed))"),
       ]
     },
-    counter("outboxd_producer_rebuilds_total", "Kafka producers that were built anew after a fatal error.") {
+    counter("outboxd_producer_rebuilds_total", "Kafka producers that were rebuilt after a fatal error.") {
       $0.metrics.producerRebuilds.load(ordering: .relaxed)
     },
-    counter("outboxd_log_lines_dropped_total", "Lines of the log that nobody was there to read.") {
+    counter(
+      "outboxd_log_lines_dropped_total", "Log lines that were dropped because nobody read standard error."
+    ) {
       $0.metrics.logLinesDropped.load(ordering: .relaxed)
     },
     Metric(
@@ -68,7 +70,7 @@ enum MetricTable {
     },
     Metric(
       name: "outboxd_events_failed_total", kind: .counter,
-      help: "Events that were rejected for good: the row makes no event, or Kafka refuses the record."
+      help: "Events that can never be sent: the row makes no valid event, or Kafka refuses the record."
     ) { snapshot in
       [
         .init(
@@ -81,39 +83,39 @@ enum MetricTable {
     },
     counter(
       "outboxd_events_resent_total",
-      "Events sent that Kafka may have had already, from a producer or a process before: nothing proved that it had not."
+      "Events sent that Kafka may have had already from an earlier producer or process."
     ) {
       $0.metrics.eventsResent.load(ordering: .relaxed)
     },
     counter(
-      "outboxd_events_recognized_total", "Events that were not sent again, since Kafka had them already."
+      "outboxd_events_recognized_total", "Events that were not sent again, because Kafka had them already."
     ) {
       $0.metrics.eventsRecognized.load(ordering: .relaxed)
     },
     counter("outboxd_transactions_total", "Transactions read from the stream.") {
       $0.metrics.transactions.load(ordering: .relaxed)
     },
-    counter("outboxd_ignored_updates_total", "Updates of outbox rows, which are no events.") {
+    counter("outboxd_ignored_updates_total", "Updates of outbox rows, which are ignored.") {
       $0.metrics.ignoredUpdates.load(ordering: .relaxed)
     },
-    counter("outboxd_ignored_truncates_total", "Truncations of outbox tables, which are no events.") {
+    counter("outboxd_ignored_truncates_total", "Truncations of outbox tables, which are ignored.") {
       $0.metrics.ignoredTruncates.load(ordering: .relaxed)
     },
     counter(
       "outboxd_headers_left_out_total",
-      "Members of headers columns that are no part of their events, or plain headers in place of attributes."
+      "Members of headers columns that were left out of their events, or sent as plain headers in place of attributes."
     ) {
       $0.metrics.headersLeftOut.load(ordering: .relaxed)
     },
     counter(
-      "outboxd_events_without_key_total", "Events sent without a key, since their aggregate id is NULL."
+      "outboxd_events_without_key_total", "Events sent without a key, because their aggregate id is NULL."
     ) {
       $0.metrics.eventsWithoutKey.load(ordering: .relaxed)
     },
     counter("outboxd_received_bytes_total", "Bytes read from the stream.") {
       $0.metrics.receivedBytes.load(ordering: .relaxed)
     },
-    counter("outboxd_queue_full_total", "Times that the producer's queue was full, so that reading paused.") {
+    counter("outboxd_queue_full_total", "Times that reading paused because the producer's queue was full.") {
       $0.metrics.queueFull.load(ordering: .relaxed)
     },
     Metric(
@@ -131,11 +133,11 @@ enum MetricTable {
     Metric(
       name: "outboxd_oldest_undelivered_age_seconds", kind: .gauge,
       help:
-        "Since the commit of the oldest transaction that Kafka has not acknowledged; 0 when there is none."
+        "Time since the commit of the oldest transaction that Kafka has not acknowledged; 0 when there is none."
     ) { [.init(value: "\($0.oldestUndeliveredSeconds)")] },
     Metric(
       name: "outboxd_last_delivery_timestamp_seconds", kind: .gauge,
-      help: "When Kafka acknowledged last, in seconds since 1970."
+      help: "Time of Kafka's last acknowledgement, in seconds since 1970."
     ) { snapshot in
       let time = snapshot.metrics.lastDelivery.load(ordering: .relaxed)
       guard time != 0 else { return [] }
@@ -144,21 +146,22 @@ enum MetricTable {
   ]
 
   private static let positions: [Metric] = [
-    lsn("outboxd_received_lsn", "The end of what was read from the stream, as a number of bytes.") {
+    lsn("outboxd_received_lsn", "The LSN up to which the stream was read, as a number of bytes.") {
       $0.receivedLSN.load(ordering: .relaxed)
     },
-    lsn("outboxd_delivered_lsn", "Everything that ends at or below it is acknowledged by Kafka.") {
+    lsn("outboxd_delivered_lsn", "The LSN up to which Kafka has acknowledged everything.") {
       $0.acknowledgedLSN.load(ordering: .relaxed)
     },
     lsn("outboxd_journaled_lsn", "The checkpoint in the journal table.") {
       $0.journaledLSN.load(ordering: .relaxed)
     },
-    lsn("outboxd_confirmed_lsn", "What the slot was told: Postgres may let go of WAL up to it.") {
+    lsn("outboxd_confirmed_lsn", "The LSN confirmed to the slot: Postgres may remove WAL before it.") {
       $0.confirmedLSN.load(ordering: .relaxed)
     },
     Metric(
       name: "outboxd_unconfirmed_age_seconds", kind: .gauge,
-      help: "Since Kafka acknowledged the oldest of what the slot was not told yet; 0 when there is none."
+      help:
+        "Time since Kafka acknowledged the oldest transaction that is not confirmed to the slot; 0 when there is none."
     ) { [.init(value: "\($0.unconfirmedSeconds)")] },
     counter("outboxd_journal_writes_total", "Checkpoints written to the journal table.") {
       $0.metrics.journalWrites.load(ordering: .relaxed)
@@ -171,8 +174,8 @@ enum MetricTable {
   private static let slot: [Metric] = [
     known(
       "outboxd_slot_lag_bytes",
-      "WAL between the slot's confirmed_flush_lsn and the server's end. While the slot cannot be read: to where the "
-        + "stream has come, at least."
+      "WAL between the slot's confirmed_flush_lsn and the server's end. While the slot cannot be read: at least up to "
+        + "where the stream was read."
     ) { $0.slotLagBytes },
     known("outboxd_slot_retained_bytes", "WAL that the server keeps for the slot.") {
       $0.slot?.retainedBytes
@@ -183,13 +186,13 @@ enum MetricTable {
     known("outboxd_anchor_retained_bytes", "WAL that the server keeps for the anchor, to replay from.") {
       $0.anchor?.retainedBytes
     },
-    known("outboxd_anchor_lsn", "Where a replay from the WAL can begin.") {
+    known("outboxd_anchor_lsn", "The LSN from which a replay from the WAL can begin.") {
       $0.anchor?.lsn.map { Int64(clamping: $0.rawValue) }
     },
     Metric(
       name: "outboxd_reading_age_seconds", kind: .gauge,
       help:
-        "Since the slot and the anchor were last read. Beyond 15 and 180 the values of that reading are left out."
+        "Time since the slot and the anchor were last read. Beyond 15 and 180 s their values are left out."
     ) { snapshot in
       let ages = [
         ("slot", snapshot.metrics.slot?.age(at: snapshot.time)),

@@ -13,7 +13,7 @@ extension SecurityCheck {
     }
     guard !trust.writers.isEmpty else {
       return [
-        ok("the journal belongs to trusted roles, calls nobody's code, and nobody else may write to it")
+        ok("the journal belongs to trusted roles, runs no foreign code, and no other role may write to it")
       ]
     }
     let names = trust.writers.prefix(3).map { "\"\($0)\"" }.joined(separator: ", ")
@@ -31,7 +31,7 @@ extension SecurityCheck {
     }
     guard let finding = publication.ownerFinding(of: name) else {
       return [
-        ok("publication \"\(name)\" belongs to role \"\(publication.owner)\", which gains nothing by it")
+        ok("publication \"\(name)\" belongs to role \"\(publication.owner)\", which is trusted")
       ]
     }
     return [

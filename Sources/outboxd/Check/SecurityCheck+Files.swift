@@ -19,7 +19,7 @@ extension SecurityCheck {
     }
     findings += secretFiles(configuration).filter { $0.level == .ok }
     if !found.contains(where: \.isOnCommandLine) {
-      findings.append(ok("no secret stands on the command line"))
+      findings.append(ok("no secret is on the command line"))
     }
     if KafkaProperties.codeSettings(configuration.kafka).isEmpty {
       findings.append(ok("no property lets librdkafka run or load what the configuration names"))

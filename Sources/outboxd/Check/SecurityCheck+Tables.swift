@@ -27,8 +27,8 @@ extension SecurityCheck {
       return ok("role \"\(role.name)\" reads the tables, and has no right beyond its grants")
     }
     return warning(
-      "role \"\(role.name)\" reads the tables and has \(role.powers.joined(separator: ", ")): what the owner of a table "
-        + "makes Postgres run at a read would run with that",
+      "role \"\(role.name)\" reads the tables and has \(role.powers.joined(separator: ", ")): code that a table's owner "
+        + "attaches to the table would run with those rights",
       settings.readConninfo == nil
         ? "Set postgres.read_conninfo to a role that has LOGIN and SELECT on the outboxes only, and run outboxd init again."
         : "Name a role in postgres.read_conninfo that has LOGIN and SELECT on the outboxes only.")
@@ -36,17 +36,18 @@ extension SecurityCheck {
 
   private static func views(_ role: ReadingRole, _ facts: ServerFacts) -> Finding {
     if role.refusesViews {
-      return ok("the server refuses views in the place of tables while it plans a read")
+      return ok("the server refuses a view that takes a table's place during a read")
     }
     return warning(
-      "server \(PostgresSource.version(facts.serverVersion)) lacks restrict_nonsystem_relation_kind (CVE-2024-7348): a view "
-        + "that takes a table's place in the moment of a read is run",
+      "server \(PostgresSource.version(facts.serverVersion)) lacks restrict_nonsystem_relation_kind (CVE-2024-7348): the server "
+        + "runs a view that takes a table's place during a read",
       "Upgrade to 15.8, 16.4, 17.0 or later.")
   }
 
   private static func table(_ name: String, _ role: ReadingRole) -> Finding {
     guard let fault = role.faults[name] else {
-      return ok("\(name) can be read, and to plan that runs no code that role \"\(role.name)\" has to fear")
+      return ok(
+        "\(name) can be read, and planning the read runs no code that is dangerous to role \"\(role.name)\"")
     }
     return warning("\(name) cannot be read: \(fault.message)", fault.remedy ?? "See the lines above.")
   }

@@ -7,13 +7,13 @@ import RelayCore
 extension SecurityCheck {
   static func kafka(_ configuration: Configuration) -> [Finding] {
     let transport = KafkaTransport(configuration.kafka)
-    let warnings = transport.warnings.map { warning($0.message, $0.remedy) }
+    let warnings = transport.warnings.map { warning($0.message, $0.remedy ?? "") }
     return warnings.isEmpty ? [ok(transport.summary)] : warnings
   }
 
   /// Of any connection: the one that streams, or the one that reads tables.
   static func postgres(_ transport: PostgresTransport) -> Finding {
-    transport.warning.map { warning($0.message, $0.remedy) } ?? ok(transport.summary)
+    transport.warning.map { warning($0.message, $0.remedy ?? "") } ?? ok(transport.summary)
   }
 
   /// A line for each outbox.
@@ -26,7 +26,7 @@ extension SecurityCheck {
         !["database", "schema", "table"].contains(name)
       else { return ok("\(subject) begins with a text of the configuration") }
       return warning(
-        "\(subject) begins with a column: whoever writes rows chooses any topic that outboxd may write to",
+        "\(subject) begins with a column: anyone who writes rows can choose any topic that outboxd may write to",
         "Name the topics that events may go to as kafka.allowed_topics, or begin the topic with a text.")
     }
   }

@@ -5,8 +5,6 @@ import PostgresSource
 import RelayCore
 
 enum SecurityCheck {
-  typealias Finding = CheckCommand.Finding
-
   /// - Parameters:
   ///   - file: the configuration file that was read; nil: none.
   ///   - facts: nil where the server cannot be examined.
@@ -14,7 +12,7 @@ enum SecurityCheck {
     let known = kafka(configuration) + topics(configuration)
     guard let facts else {
       return known + [
-        warning("the database was not examined, since it cannot be reached", "See the line postgres above.")
+        warning("the database was not examined, because it cannot be reached", "See the line postgres above.")
       ]
     }
     return known + (facts.transport.map { [postgres($0)] } ?? []) + (facts.role.map { [role($0)] } ?? [])
@@ -32,11 +30,11 @@ enum SecurityCheck {
 
   private static func role(_ role: RoleFacts) -> Finding {
     guard !role.excess.isEmpty else {
-      return ok("role \"\(role.name)\" may stream, and nothing that outboxd does not need")
+      return ok("role \"\(role.name)\" may stream, and has only the rights that outboxd needs")
     }
     return warning(
       "role \"\(role.name)\" has more than outboxd needs: \(role.excess.joined(separator: ", "))",
-      "Connect as a role of its own with LOGIN and REPLICATION, and with the grants that outboxd init prints."
+      "Connect as a separate role with LOGIN and REPLICATION, and with the grants that outboxd init prints."
     )
   }
 }

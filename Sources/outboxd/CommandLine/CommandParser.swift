@@ -6,7 +6,7 @@ enum CommandParser {
   /// - Throws: `usage`, with a suggestion where a word is nearly right.
   static func parse(_ words: [String], environment: [String: String]) throws(RelayError) -> Invocation {
     guard let first = words.first else {
-      throw RelayError(.usage, "no command is given", remedy: "See \"outboxd help\".")
+      throw RelayError(.usage, "no command given", remedy: "See \"outboxd help\".")
     }
     switch first {
     case "-h", "--help": return try parse(["help"] + words.dropFirst().prefix(1), environment: environment)
@@ -16,7 +16,7 @@ enum CommandParser {
     guard let command = CommandTable.named(first) else {
       let question = NearestName.question(first, among: CommandTable.visible.map(\.name))
       throw RelayError(
-        .usage, "there is no command \"\(first)\"" + (question.map { "; \($0)" } ?? ""),
+        .usage, "unknown command \"\(first)\"" + (question.map { "; \($0)" } ?? ""),
         remedy: "See \"outboxd help\".")
     }
     return try parse(Array(words.dropFirst()), of: command, environment: environment)

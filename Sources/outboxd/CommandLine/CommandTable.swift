@@ -19,7 +19,7 @@ enum CommandTable {
   static let configurationOptions = [
     CommandOption(
       name: "config", short: "c", value: "FILE", isFile: true,
-      help: "The configuration. Default: outboxd.yaml here, then /etc/outboxd/outboxd.yaml."),
+      help: "The configuration file. Default: ./outboxd.yaml, then /etc/outboxd/outboxd.yaml."),
     CommandOption(
       name: "set", value: "KEY=VALUE", isRepeatable: true,
       help: "Overrides one key, as in --set postgres.slot=orders. May be repeated."),
@@ -41,11 +41,11 @@ enum CommandTable {
     CommandOption(name: "type", value: "TEXT", isRepeatable: true, help: "Only events of this type."),
     CommandOption(
       name: "id", value: "ID", isRepeatable: true, help: "Only this event. These five may be repeated."),
-    CommandOption(name: "topic", value: "NAME", help: "Publish to this topic in place of the outbox's."),
+    CommandOption(name: "topic", value: "NAME", help: "Publish to this topic instead of the outbox's."),
     CommandOption(
       name: "to-file", value: "FILE", isFile: true,
-      help: "Write JSON lines to a new file in place of Kafka; - is standard output."),
-    CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
+      help: "Write JSON lines to a new file instead of Kafka; - is standard output."),
+    CommandOption(name: "rate", value: "NUMBER", help: "At most this many events per second."),
     CommandOption(name: "dry-run", help: "Read and count, and send nothing."),
   ]
 
@@ -75,16 +75,19 @@ enum CommandTable {
     name: "init", summary: "Print, or apply, the SQL that the database needs.",
     details: """
       Publication, replication slot, journal table, role and grants, for the tables in the configuration.
-      Prints SQL for a DBA to read; with --apply it is run, and what exists already is left as it is. It touches
-      only what is this relay's own: a publication with tables of others, a slot of another database or a
-      schema outboxd of another shape is refused.
+      Prints SQL for a DBA to read; --apply runs it and leaves alone what exists already. It touches only this
+      relay's own objects: it refuses a publication with other tables, a slot of another database and a
+      schema outboxd that another program made.
       """,
     options: configurationOptions + [
-      CommandOption(name: "apply", help: "Run the SQL in place of printing it."),
+      CommandOption(name: "apply", help: "Run the SQL instead of printing it."),
       CommandOption(
         name: "as", value: "CONNINFO",
-        help: "With --apply: connect so in place of postgres.conninfo, as a role that may create things."),
-      CommandOption(name: "remove", help: "Print the SQL that removes this relay, and nothing of another's."),
+        help:
+          "With --apply: connect with this conninfo, as a role that may create objects."
+      ),
+      CommandOption(
+        name: "remove", help: "Print the SQL that removes this relay and leaves other relays alone."),
       CommandOption(
         name: "role", value: "NAME",
         help: "The role that outboxd connects as. Default: the user of the conninfo."),
@@ -93,7 +96,7 @@ enum CommandTable {
       CommandExample(command: "outboxd init > outboxd.sql", meaning: "SQL to review"),
       CommandExample(
         command: "outboxd init --apply --as 'dbname=orders user=postgres'",
-        meaning: "as a role that may create things"),
+        meaning: "as a role that may create objects"),
     ],
     exitCodes: [1, 75, 77, 130],
     run: { invocation throws(RelayError) in try InitCommand.run(invocation) })
@@ -101,11 +104,11 @@ enum CommandTable {
   private static let check = CommandDescription(
     name: "check", summary: "Examine configuration, Postgres, Kafka, tables, topics and security.",
     details: """
-      Prints one line for each finding, and with each fault the SQL or command that ends it. The lines "security" say
+      Prints one line for each finding, and with each fault the SQL or command that corrects it. The lines "security" say
       what files, roles, tables, connections and topics expose.
       """,
     options: configurationOptions + [
-      jsonOption, CommandOption(name: "strict", help: "End with 1 where there is a warning, too."),
+      jsonOption, CommandOption(name: "strict", help: "Exit with 1 for warnings, too."),
     ],
     examples: [
       CommandExample(command: "outboxd check", meaning: "before the first run, and after each change"),
@@ -117,7 +120,7 @@ enum CommandTable {
   private static let status = CommandDescription(
     name: "status", summary: "Show the slot, the checkpoints and the lags.",
     details: """
-      Asks the database and, where it answers, the running outboxd's admin server: slot, journal, from where a
+      Asks the database and, if it answers, the running outboxd's admin server: slot, journal, from where a
       replay is possible, how much WAL is held and for how long it can be, unfinished replays and backfills.
       """,
     options: configurationOptions + [
@@ -137,7 +140,7 @@ enum CommandTable {
       From the WAL where the anchor slot still holds the range (replay.window): exactly its events, in commit
       order. From the rows of the tables otherwise: all of its events, and others around it. Ids, keys,
       attributes and bytes are those of the first delivery; the header outboxd-replay marks the record.
-      The relay and its slot are not touched. Ctrl-C stops in good order, and --resume goes on.
+      The relay and its slot are not touched. Ctrl-C stops cleanly; --resume continues.
       FROM and TO: an LSN (0/16B3748), an event's sequence, a time with its zone (2026-11-21T10:00:00Z), or
       how long ago (15m, 2h, 3d). Both ends are included.
       """,
@@ -149,10 +152,10 @@ enum CommandTable {
         name: "source", value: "SOURCE", choices: ReplayOrigin.allCases.map(\.rawValue),
         help: "What to read. Default: wal where that has the range."),
     ] + sendingOptions + [
-      CommandOption(name: "resume", help: "Go on with the replay that was interrupted last."),
+      CommandOption(name: "resume", help: "Resume the replay that was interrupted last."),
       CommandOption(
         name: "job", value: "NUMBER",
-        help: "With --resume: go on with this one; --to-file and --topic name what it writes again."),
+        help: "With --resume: resume this one; give --to-file and --topic again."),
       jsonOption,
     ],
     examples: [
@@ -162,9 +165,9 @@ enum CommandTable {
         meaning: "half an hour of one aggregate"),
       CommandExample(
         command: "outboxd replay --from 0/16B3748 --topic orders.repair --rate 500",
-        meaning: "to another topic, without haste"),
+        meaning: "to another topic, at a limited rate"),
       CommandExample(
-        command: "outboxd replay --from 15m --to-file - | jq .topic", meaning: "to look at"),
+        command: "outboxd replay --from 15m --to-file - | jq .topic", meaning: "to inspect them"),
     ],
     exitCodes: [1, 10, 14, 15, 20, 23, 24, 26, 75, 77, 130],
     run: { invocation throws(RelayError) in try ReplayCommand.run(invocation) })
@@ -191,27 +194,27 @@ enum CommandTable {
 
   private static let backfill = CommandDescription(
     name: "backfill",
-    summary: "Publish the rows that were committed before the slot began, or an outbox was added.",
+    summary: "Publish the rows from before the slot, or from before an outbox was added.",
     details: """
-      Every row that the stream does not have, in order for each key, so that both meet without a gap. The WAL
+      Every row that the stream does not have, in order for each key, without a gap between both. The WAL
       tells updated rows from new ones; rows that it cannot tell are published too, and counted.
       Creates the slot if there never was one. Best before the first run: beside a running relay an
       aggregate's older events arrive after its newer ones. The events have no sequence. Rows that were
-      deleted cannot be published. Ctrl-C stops in good order, and --resume goes on.
+      deleted cannot be published. Ctrl-C stops cleanly; --resume continues.
       """,
     options: configurationOptions + sendingOptions + [
       CommandOption(
         name: "accept-duplicates",
-        help: "Publish every row that the slot will not send, also what was published before."),
-      CommandOption(name: "resume", help: "Go on with the backfill that was interrupted last."),
+        help: "Publish every row that the slot will not send, including those published before."),
+      CommandOption(name: "resume", help: "Resume the backfill that was interrupted last."),
       CommandOption(
         name: "job", value: "NUMBER",
-        help: "With --resume: go on with this one; --to-file and --topic name what it writes again."),
+        help: "With --resume: resume this one; give --to-file and --topic again."),
       jsonOption,
     ],
     examples: [
       CommandExample(command: "outboxd backfill --dry-run", meaning: "how many, and to which topics"),
-      CommandExample(command: "outboxd backfill --rate 2000", meaning: "without haste"),
+      CommandExample(command: "outboxd backfill --rate 2000", meaning: "at a limited rate"),
       CommandExample(
         command: "outboxd backfill --outbox billing.outbox",
         meaning: "the earlier rows of an outbox that was added"),
@@ -221,39 +224,39 @@ enum CommandTable {
     run: { invocation throws(RelayError) in try BackfillCommand.run(invocation) })
 
   private static let recover = CommandDescription(
-    name: "recover", summary: "Mend a gap: publish what may have been skipped, and go on.",
+    name: "recover", summary: "Repair a gap: publish what may have been skipped.",
     details: """
       For a relay that halted because the slot was moved, dropped or lost, the server restored or failed
       over, the publication changed, or the stream cannot be read: it reads it as outboxd run would. Says
-      what is in doubt and how it mends it: the checkpoint goes back where the stream still has everything,
-      else the rows of the tables are published, in order for each key, and the stream goes on behind them.
+      what is in doubt and how it repairs it: the checkpoint goes back where the stream still has everything,
+      else the rows of the tables are published, in order for each key, and the stream continues after them.
       Nothing is lost; duplicates have the same id. Rows that were deleted cannot be published.
-      Interrupted, it is begun again.
+      After an interruption run it again.
       """,
     options: configurationOptions + [
-      CommandOption(name: "dry-run", help: "Say what it would do, count the rows, and change nothing."),
+      CommandOption(name: "dry-run", help: "Show what it would do, count the rows, and change nothing."),
       CommandOption(
         name: "since", value: "TIME",
-        help: "From the tables, only rows since then, by their time column: you answer for it."),
-      CommandOption(name: "tables", help: "Publish from the tables, also where no gap is seen."),
-      CommandOption(name: "adopt", help: "Publish nothing: give up what is in doubt."),
+        help: "From the tables, only rows since this time, by their time column. At your own risk."),
+      CommandOption(name: "tables", help: "Publish from the tables, even if no gap is found."),
+      CommandOption(name: "adopt", help: "Publish nothing: give up the events in doubt."),
       CommandOption(
         name: "yes-this-is-the-original",
-        help: "This server is no copy, though it looks like one: publish, and let outboxd run."),
-      CommandOption(name: "rate", value: "NUMBER", help: "At most so many events a second."),
+        help: "This server is not a copy, although it looks like one: publish, and let outboxd run."),
+      CommandOption(name: "rate", value: "NUMBER", help: "At most this many events per second."),
       jsonOption,
     ],
     examples: [
       CommandExample(command: "outboxd recover --dry-run", meaning: "what is in doubt"),
-      CommandExample(command: "outboxd recover && outboxd run", meaning: "mend it, and go on"),
+      CommandExample(command: "outboxd recover && outboxd run", meaning: "repair it, and run"),
     ],
     exitCodes: [1, 12, 17, 18, 19, 20, 22, 23, 24, 75, 77, 130],
     run: { invocation throws(RelayError) in try RecoverCommand.run(invocation) })
 
   private static let skip = CommandDescription(
-    name: "skip", summary: "Give up one transaction that cannot be published, and go on after it.",
+    name: "skip", summary: "Give up one transaction that cannot be published.",
     details: """
-      For a relay that halted at a transaction which nothing can correct. All events of the transaction are
+      For a relay that halted at a transaction that cannot be corrected. All events of the transaction are
       given up: they are written to a file first, as JSON lines, and a row of outboxd.job keeps the reason.
       Then the checkpoint moves past the transaction. outboxd must be stopped. Refused while an earlier
       transaction with events is not acknowledged. Kafka may have those of its events that were sent before
@@ -264,11 +267,12 @@ enum CommandTable {
       """,
     options: configurationOptions + [
       CommandOption(
-        name: "lsn", value: "LSN", help: "Of the transaction's commit, as outboxd run names it."),
-      CommandOption(name: "reason", value: "TEXT", help: "Why it is given up. Needed; outboxd.job keeps it."),
+        name: "lsn", value: "LSN", help: "The LSN of the transaction's commit, as outboxd run names it."),
+      CommandOption(
+        name: "reason", value: "TEXT", help: "Why it is given up. Required; outboxd.job keeps it."),
       CommandOption(
         name: "to-file", value: "FILE", isFile: true,
-        help: "A new file for the events. Default: outboxd-skipped-LSN.jsonl here."),
+        help: "A new file for the events. Default: ./outboxd-skipped-LSN.jsonl."),
       CommandOption(name: "dry-run", help: "Read the transaction and name its events; change nothing."),
       jsonOption,
     ],
@@ -278,7 +282,7 @@ enum CommandTable {
         meaning: "what would be given up"),
       CommandExample(
         command: "outboxd skip --lsn 0/16B3748 --reason 'INC-42: unreadable topic' && outboxd run",
-        meaning: "give it up, and go on"),
+        meaning: "give it up, and run"),
     ],
     exitCodes: [1, 10, 11, 12, 13, 14, 15, 16, 17, 18, 20, 75, 77, 130],
     run: { invocation throws(RelayError) in try SkipCommand.run(invocation) })
@@ -300,13 +304,13 @@ enum CommandTable {
     run: { invocation throws(RelayError) in try ConfigCommand.run(invocation) })
 
   private static let demo = CommandDescription(
-    name: "demo", summary: "Show everything on this machine, with nothing running before.",
+    name: "demo", summary: "Run a complete demonstration on this machine, with its own Postgres and Kafka.",
     details: """
       Starts a throw-away Postgres and an embedded Kafka, creates the outbox tables of four services, writes
       business rows and events in the same transactions, relays them, and shows the events as they arrive.
       """,
     options: [
-      CommandOption(name: "events", value: "NUMBER", help: "End after so many events. Default: at Ctrl-C."),
+      CommandOption(name: "events", value: "NUMBER", help: "End after this many events. Default: at Ctrl-C."),
       CommandOption(
         name: "postgres", value: "CONNINFO", help: "Use this Postgres (wal_level must be logical)."),
       CommandOption(name: "brokers", value: "HOST:PORT", help: "Use this Kafka."),

@@ -15,7 +15,7 @@ struct HelpText {
       + examples([
         CommandExample(command: "outboxd demo --events 20", meaning: "see it work, with nothing set up"),
         CommandExample(command: "outboxd init", meaning: "the SQL that a database needs"),
-        CommandExample(command: "outboxd check", meaning: "is everything as it must be?"),
+        CommandExample(command: "outboxd check", meaning: "examine everything"),
         CommandExample(command: "outboxd run --config outboxd.yaml", meaning: "relay"),
       ])
     text += heading("Usage") + "  outboxd COMMAND [options]\n\n"

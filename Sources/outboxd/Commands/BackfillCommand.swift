@@ -21,13 +21,15 @@ enum BackfillCommand {
       try PostgresSource.requireOwn(
         try resumed.reads(configuration.outboxes), settings: configuration.postgres, stop: StopSignal())
       configuration.log.makeLog().write(
-        .notice, "backfill goes on",
+        .notice, "resuming the backfill",
         [("job", String(record.id)), ("sent_before", String(record.events))] + resumed.events.place)
       request = resumed
       job = try self.job(request, tally, invocation, configuration)
       job.resumed = record
     } else {
-      if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
+      if invocation.isSet("job") {
+        throw invocation.usage("--job needs --resume: it names the job to resume")
+      }
       (request, notes) = try begin(invocation, &configuration)
       job = try self.job(request, tally, invocation, configuration)
       if invocation.isSet("dry-run") { job.target = .count }
@@ -39,7 +41,7 @@ enum BackfillCommand {
       .init("start_snapshot", .optional(request.start?.snapshot)),
     ]
     report.notes = notes
-    report.note(tally, doubt: "were written after the stream's begin, and the stream may send them too")
+    report.note(tally, doubt: "were written after the stream began, and the stream may send them too")
     return report.finish(isJSON: invocation.isSet("json"))
   }
 
@@ -65,7 +67,7 @@ enum BackfillCommand {
     if invocation.isSet("dry-run") {
       request.start = expectedStart(plan, facts)
       if plan == .createSlot {
-        notes.append("the slot does not exist yet: all rows that the tables have now were counted")
+        notes.append("the slot does not exist yet: all present rows of the tables were counted")
       }
     } else if case .start(let start) = plan {
       request.start = start
@@ -78,7 +80,7 @@ enum BackfillCommand {
     notes += earlier(request, configuration)
     if facts.slot?.isActive == true {
       notes.append(
-        "outboxd runs meanwhile: an aggregate's events from before the slot arrive after its newer ones")
+        "outboxd run is active: an aggregate's events from before the slot arrive after its newer ones")
     }
     announce(request, outboxes, notes, settings, log)
     return (request, notes)
@@ -129,12 +131,12 @@ enum BackfillCommand {
     var notes: [String] = []
     if let job = newest(try? store.finished(command: "backfill")) {
       notes.append(
-        "backfill \(job.id) has published \(JobText.grouped(job.events)) of these rows: they come again, with the same id"
+        "backfill \(job.id) has published \(JobText.grouped(job.events)) of these rows: they will be sent again, with the same id"
       )
     }
     if let job = newest(try? store.unfinished(command: "backfill")) {
       notes.append(
-        "backfill \(job.id) was interrupted: this one begins anew, and outboxd backfill --resume --job \(job.id) goes on"
+        "backfill \(job.id) was interrupted: this one starts from the beginning. To resume that one: outboxd backfill --resume --job \(job.id)"
       )
     }
     return notes

@@ -1,19 +1,10 @@
-// Owns: `outboxd check`: one line for each finding, and what mends it.
+// Owns: `outboxd check`: one line for each finding, and its remedy.
 // Must not know: catalog queries, librdkafka.
 import KafkaSink
 import PostgresSource
 import RelayCore
 
 enum CheckCommand {
-  struct Finding: Equatable {
-    enum Level: String { case ok, notice, warning, error }
-    var level: Level
-    /// What it is about: a file, Postgres, a table, Kafka, a topic.
-    var subject: String
-    var message: String
-    var remedy: String?
-  }
-
   /// - Returns: 0, or 1 if there is an error among the findings, or with `--strict` a warning.
   static func run(_ invocation: Invocation) throws(RelayError) -> Int32 {
     let loaded = try invocation.loadConfiguration()
@@ -69,7 +60,7 @@ enum CheckCommand {
       ))
     let decision = StartDecision(facts: facts, settings: settings, mappings: configuration.outboxes)
     for fault in decision.faults {
-      // A relay that streams already is no fault, and neither is that this look finds its slot in use.
+      // A relay that streams already is no fault, and neither is that this check finds its slot in use.
       let level: Finding.Level = fault.kind == .slotActive ? .ok : .error
       findings.append(
         Finding(
@@ -82,7 +73,7 @@ enum CheckCommand {
     for finding in decision.findings + (earlier ?? []) {
       findings.append(
         Finding(
-          level: finding.isNotice ? .notice : .warning, subject: "postgres", message: finding.message,
+          level: finding.level, subject: "postgres", message: finding.message,
           remedy: finding.remedy))
     }
     if decision.faults.isEmpty { findings.append(start(decision, settings)) }
@@ -132,7 +123,7 @@ enum CheckCommand {
     }
   }
 
-  /// What cannot be looked at is said.
+  /// What cannot be examined is said.
   private static func sampledTopics(
     _ mapping: OutboxMapping, _ facts: ServerFacts, _ settings: PostgresSettings, _ findings: inout [Finding]
   ) -> [String] {
@@ -182,10 +173,9 @@ enum CheckCommand {
       settings: configuration.kafka, topics: unique, keys: keys,
       comparesTails: configuration.relay.skipDelivered)
     for finding in report.findings {
-      let level = Finding.Level(rawValue: finding.level.rawValue) ?? .error
       findings.append(
         Finding(
-          level: level, subject: finding.subject == "kafka" ? "kafka" : "topic \(finding.subject)",
+          level: finding.level, subject: finding.subject == "kafka" ? "kafka" : "topic \(finding.subject)",
           message: finding.message, remedy: finding.remedy))
     }
   }

@@ -13,7 +13,7 @@ enum HelpCommand {
     guard let command = CommandTable.named(name) else {
       let question = NearestName.question(name, among: CommandTable.visible.map(\.name))
       throw RelayError(
-        .usage, "there is no command \"\(name)\"" + (question.map { "; \($0)" } ?? ""),
+        .usage, "unknown command \"\(name)\"" + (question.map { "; \($0)" } ?? ""),
         remedy: "See \"outboxd help\".")
     }
     Terminal.printStyledOutput(help.command(command))

@@ -13,7 +13,7 @@ enum InitCommand {
         throw invocation.usage("--remove prints SQL to read and run: it takes no --apply")
       }
       Terminal.printOutput(
-        "-- What removes this relay, for psql, when outboxd has stopped. It leaves what other relays use.\n"
+        "-- Removes this relay. Run it in psql after outboxd has stopped. It leaves alone what other relays use.\n"
           + TeardownSQL.statements(
             settings: settings, mappings: configuration.outboxes, role: role, reader: reader
           ).script)
@@ -40,7 +40,7 @@ enum InitCommand {
     var role = invocation.value("role")
     if role == nil { role = try conninfoUser(settings.conninfo) }
     guard let role else {
-      throw invocation.usage("the conninfo names no user: name the role of outboxd with --role")
+      throw invocation.usage("the conninfo names no user: name outboxd's role with --role")
     }
     var reader: String?
     if let conninfo = settings.readConninfo { reader = try conninfoUser(conninfo) }
@@ -68,7 +68,7 @@ enum InitCommand {
   }
 
   private static func script(_ statements: [SetupStatement]) -> String {
-    "-- What outboxd needs, for psql, as a role that may create it. Running it again changes nothing.\n"
+    "-- Creates what outboxd needs. Run it in psql as a role that may create it. Running it again changes nothing.\n"
       + statements.script
   }
 
@@ -103,7 +103,7 @@ enum InitCommand {
         Terminal.printOutput(
           try createSlot(statement, settings: settings, login: login, role: role, connection, stop))
       } catch {
-        throw failure(error, statement, consequence: "everything else is in place")
+        throw failure(error, statement, consequence: "everything else exists")
       }
     }
   }
@@ -132,7 +132,7 @@ enum InitCommand {
     return try perform(statement, connection)
   }
 
-  /// A slot and a publication in another database would be of no use, and the slot would hold WAL for ever.
+  /// A slot and a publication in another database would be of no use, and the slot would hold WAL indefinitely.
   private static func requireDatabase(
     of settings: PostgresSettings, _ connection: SQLConnection
   ) throws(RelayError) {
@@ -175,8 +175,8 @@ enum InitCommand {
       error.remedy = "Create the table first (sql/01_outbox.sql), or correct outboxes and dbname."
     case "42501":
       error.remedy =
-        "This step needs \(statement.needs): outboxd init --apply --as CONNINFO, or hand what outboxd init "
-        + "prints to the DBA. Steps that are done already are left out, so each role may do its own."
+        "This step needs \(statement.needs): outboxd init --apply --as CONNINFO, or give what outboxd init "
+        + "prints to the DBA. Steps that are done already are skipped, so each role can do its own."
     default: break
     }
     return error

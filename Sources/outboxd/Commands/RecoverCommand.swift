@@ -1,4 +1,4 @@
-// Owns: `outboxd recover`: says what is in doubt and how it is mended, mends it, says what came of it.
+// Owns: `outboxd recover`: says what is in doubt and how it is repaired, repairs it, says what came of it.
 // Must not know: SQL, how a plan is made, how records are sent.
 import PostgresSource
 import RelayCore
@@ -38,7 +38,7 @@ enum RecoverCommand {
           [.init("command", .text("recover")), .init("complete", .boolean(isDone))] + text.members(cut)
         ).pretty)
     } else if !options.isDryRun, recovery.plan.action != .nothing {
-      Terminal.printOutput("Done: outboxd run goes on.\n")
+      Terminal.printOutput("Done: start outboxd run.\n")
     }
     return 0
   }
@@ -67,7 +67,7 @@ enum RecoverCommand {
     try recovery.acceptOrigin(stop: StopSignal())
     guard options.isOriginal, !options.isJSON else { return }
     Terminal.printOutput(
-      "noted     this server is the original: what Kafka has by now is of its former history\n")
+      "noted     this server is the original: Kafka's present events belong to its former history\n")
   }
 
   /// A halt is all that stands between a copy and the topics of the original. So also to adopt the server as it is needs
@@ -93,7 +93,7 @@ enum RecoverCommand {
   }
 
   private struct Options {
-    var wish = RecoveryWish.mend
+    var wish = RecoveryWish.repair
     var since: PostgresMicroseconds?
     var rate: Int?
     var isDryRun: Bool
@@ -158,7 +158,7 @@ enum RecoverCommand {
         try recovery.complete(cut, stop: StopSignal())
       } catch {
         outcome.failure = error
-        outcome.failure?.message += "; everything was published, and the gap is still on record"
+        outcome.failure?.message += "; everything was published, but the gap is still on record"
       }
     }
     var report = JobReport(job: job, outcome: outcome)
@@ -166,7 +166,7 @@ enum RecoverCommand {
     report.details = text.members(cut).filter { $0.name != "tables" || replay != nil }
     if replay == nil { report.note(tally, doubt: "may have been published before") }
     if let cut, outcome.isComplete {
-      report.notes.append("outboxd run goes on at \(recovery.plan.place ?? cut.lsn)")
+      report.notes.append("outboxd run continues at \(recovery.plan.place ?? cut.lsn)")
     }
     return report.finish(isJSON: options.isJSON)
   }

@@ -32,7 +32,7 @@ enum ReplayCommand {
   private static func begin(
     _ tally: TableTally, _ invocation: Invocation, _ configuration: inout Configuration
   ) throws(RelayError) -> (Job, ReplayRequest) {
-    if invocation.isSet("job") { throw invocation.usage("--job names what --resume goes on with") }
+    if invocation.isSet("job") { throw invocation.usage("--job needs --resume: it names the job to resume") }
     let options = try ReplayOptions(invocation, mappings: configuration.outboxes, now: postgresNow())
     configuration.postgres = try configuration.postgres.identified(stop: StopSignal())
     let plan = try PostgresSource.planReplay(
@@ -51,7 +51,7 @@ enum ReplayCommand {
       let jobs = try? store.unfinished(command: "replay").filter({ !$0.isRunning }), let newest = jobs.first
     else { return }
     configuration.log.makeLog().notice(
-      "an earlier replay was interrupted and has not come to its end", ("job", String(newest.id)),
+      "an earlier replay was interrupted and is unfinished", ("job", String(newest.id)),
       ("started", newest.startedAt), ("sent", String(newest.events)), ("interrupted", String(jobs.count)),
       ("resume", JobResumption.command("replay", newest.id, invocation)),
       ("forget", "UPDATE outboxd.job SET finished_at = now() WHERE id = \(newest.id);"))
@@ -120,7 +120,7 @@ enum ReplayCommand {
       fields += [("job", String(record.id)), ("sent_before", String(record.events))]
       fields += request.events.place
     }
-    log.write(.notice, job.resumed == nil ? "replay" : "replay goes on", fields)
+    log.write(.notice, job.resumed == nil ? "replaying" : "resuming the replay", fields)
     for note in plan.notes { log.notice("replay", ("note", note)) }
   }
 

@@ -29,7 +29,7 @@ enum SkipCommand {
         throw invocation.usage("skip needs --lsn, the transaction that outboxd run halted at")
       }
       guard let lsn = LSN(text), lsn > .zero else {
-        throw invocation.usage("--lsn \(PrintableText.quoted(text)) is no LSN, such as 0/16B3748")
+        throw invocation.usage("--lsn \(PrintableText.quoted(text)) is not an LSN, such as 0/16B3748")
       }
       let reason = invocation.value("reason") ?? ""
       guard reason.contains(where: { !$0.isWhitespace }) else {

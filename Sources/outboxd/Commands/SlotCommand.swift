@@ -25,7 +25,7 @@ enum SlotCommand {
     if json {
       Terminal.printOutput(JSONValue.array(slots.map(\.json)).pretty)
     } else if slots.isEmpty {
-      Terminal.printOutput("there is no slot \"\(settings.slot)\", and none that belongs to it\n")
+      Terminal.printOutput("slot \"\(settings.slot)\" does not exist, and neither do its other slots\n")
     } else {
       Terminal.printOutput(slots.map(\.text).joined(separator: "\n"))
     }
@@ -42,9 +42,9 @@ enum SlotCommand {
       let next =
         settings.replayWindow == nil
         ? ""
-        : " An outboxd that runs with replay.window makes a new one within seconds; stop it, or set it to off."
+        : " A running outboxd with replay.window creates a new one within seconds; stop it, or set replay.window to off."
       Terminal.printOutput(
-        "dropped \(name): its WAL is let go, and can no longer be replayed from.\(next)\n")
+        "dropped \(name): its WAL is released and can no longer be replayed.\(next)\n")
     } else {
       Terminal.printOutput("there is no anchor: slot \"\(name)\" does not exist\n")
     }

@@ -17,6 +17,16 @@ struct Configuration: Equatable, Sendable {
 }
 
 extension Configuration {
+  /// Whether reading, lingering, window and receive buffer follow the load.
+  var isAdaptive: Bool {
+    get { relay.isAdaptive }
+    set {
+      relay.isAdaptive = newValue
+      postgres.isAdaptive = newValue
+      kafka.isAdaptive = newValue
+    }
+  }
+
   /// Where events of any outbox may go.
   var allowedTopics: AllowedTopics { outboxes.first?.allowedTopics ?? AllowedTopics() }
 }

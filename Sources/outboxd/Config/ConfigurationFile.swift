@@ -1,5 +1,6 @@
 // Owns: the way from the file's tree to a layer: known keys, the right kind of node, expanded values.
 // Must not know: what a value means.
+import RelayCore
 
 /// Walks the tree and records every fault on the way.
 struct ConfigurationFile {

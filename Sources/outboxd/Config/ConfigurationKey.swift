@@ -99,7 +99,9 @@ struct ConfigurationKey: Sendable {
     ConfigurationKey(
       path: "postgres.journal", kind: .choice(PostgresSettings.Journal.allCases.map(\.rawValue)),
       defaultText: "auto",
-      help: "The checkpoint table outboxd.checkpoint: auto uses it if it is there, required insists, off."),
+      help:
+        "The checkpoint table outboxd.checkpoint: auto uses it if it exists, required refuses to start without it, off does not use it."
+    ),
   ]
 
   private static let replayKeys = [
@@ -197,10 +199,15 @@ struct ConfigurationKey: Sendable {
       help: "How long a stop waits for Kafka's acknowledgements."),
     ConfigurationKey(
       path: "relay.skip_delivered", kind: .boolean, defaultText: "true",
-      help: "After an unclean stop, do not send again what the topics' tails show to be there."),
+      help: "After an unclean stop, do not send events again that the ends of the topics contain."),
     ConfigurationKey(
       path: "relay.check_origin", kind: .boolean, defaultText: "true",
       help: "Halt where a topic shows that another server publishes with the same source, as on a copy."),
+    ConfigurationKey(
+      path: "relay.adaptive", kind: .choice(["on", "off"]), defaultText: "on",
+      help:
+        "Gathering, lingering, window and receive buffer follow the load; off: they stay as libraries and system have "
+        + "them."),
     ConfigurationKey(
       path: "admin.listen", kind: .address, defaultText: "127.0.0.1:9464",
       help: "Where /metrics, /livez, /readyz and /status answer: host:port, or off. Port 0: any free one."),

@@ -48,7 +48,8 @@ extension ConfigurationLoader {
       guard let origin = origins[name] else { continue }
       warnings.append(
         ConfigurationFault(
-          origin, "kafka.properties: \(name) lets librdkafka run what it names, as outboxd's user: \(value)",
+          origin,
+          "kafka.properties: \(name) lets librdkafka run a program or library as outboxd's user: \(value)",
           isSecurity: true))
     }
   }

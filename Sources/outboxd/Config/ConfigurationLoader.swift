@@ -90,6 +90,7 @@ struct ConfigurationLoader {
     if let flag = value(layer, "relay.check_origin", ConfigurationValues.boolean) {
       configuration.relay.checkOrigin = flag
     }
+    if let text = choice(layer, "relay.adaptive") { configuration.isAdaptive = text == "on" }
     if let name = choice(layer, "log.level"), let level = Log.Level(name: name) {
       configuration.log.level = level
     }
@@ -221,7 +222,7 @@ struct ConfigurationLoader {
           let table = item.values["outboxes[].table"]
         {
           fault(
-            table.origin, "the table \(mapping.qualifiedName) stands in outboxes twice", "remove one of them")
+            table.origin, "duplicate outbox for table \(mapping.qualifiedName)", "remove one of them")
         }
       }
       mappings.append(mapping)

@@ -1,5 +1,6 @@
 // Owns: the names of settings outside the file: environment variables and `--set`.
 // Must not know: what a value means.
+import RelayCore
 
 /// Names outside the file: environment variables and `--set`.
 enum ConfigurationNames {
@@ -20,7 +21,7 @@ enum ConfigurationNames {
         if isServiceLink(name) { continue }
         warnings.append(
           ConfigurationFault(
-            origin, "this environment variable sets nothing",
+            origin, "this environment variable is not a setting",
             suggestion: NearestName.question(name, among: Array(paths.keys))))
         continue
       }
@@ -60,7 +61,7 @@ enum ConfigurationNames {
   /// `ps` shows the words of a command to everybody.
   static func visibleSecret(_ origin: SettingOrigin, use: String) -> ConfigurationFault {
     ConfigurationFault(
-      origin, "a secret on the command line is seen by every user of the machine", suggestion: "use \(use)",
+      origin, "every user of the machine can see a secret on the command line", suggestion: "use \(use)",
       isSecurity: true)
   }
 
@@ -86,13 +87,14 @@ enum ConfigurationNames {
         }
       } else if key == ConfigurationKey.outboxes || key.hasPrefix(ConfigurationKey.outboxes) {
         faults.append(
-          ConfigurationFault(origin, "outboxes are set in the file", suggestion: "write them under outboxes:")
+          ConfigurationFault(
+            origin, "outboxes can only be set in the file", suggestion: "write them under outboxes:")
         )
       } else {
         let names = ConfigurationKey.all.filter { $0.environmentVariable != nil }.map(\.path)
         faults.append(
           ConfigurationFault(
-            origin, "there is no such key", suggestion: NearestName.question(key, among: names)))
+            origin, "unknown key", suggestion: NearestName.question(key, among: names)))
       }
     }
     return layer

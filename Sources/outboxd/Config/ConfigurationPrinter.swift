@@ -29,6 +29,7 @@ enum ConfigurationPrinter {
       "drain_timeout", ConfigurationValues.durationText(milliseconds: configuration.relay.drainTimeout))
     writer.value("skip_delivered", configuration.relay.skipDelivered ? "true" : "false")
     writer.value("check_origin", configuration.relay.checkOrigin ? "true" : "false")
+    writer.value("adaptive", configuration.isAdaptive ? "on" : "off")
     writer.end()
     writer.section("admin")
     writer.value("listen", configuration.admin?.text ?? "off")

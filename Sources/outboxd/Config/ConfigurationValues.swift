@@ -122,7 +122,7 @@ enum ConfigurationValues {
       rest.removeFirst()
       while true {
         guard let character = rest.popFirst() else {
-          throw ValueFault("\"\(text)\" has a double quote without its partner")
+          throw ValueFault("\"\(text)\" has an unpaired double quote")
         }
         if character != "\"" {
           name.append(character)
@@ -173,8 +173,8 @@ enum ConfigurationValues {
     // The anchor of one relay must not be the slot of another.
     guard !text.hasSuffix("_anchor"), !text.contains("_replay_") else {
       throw ValueFault(
-        "\"\(text)\" is a name that outboxd gives to slots beside the main one",
-        "leave out _anchor and _replay_")
+        "\"\(text)\" is a name that outboxd uses for its other slots",
+        "choose a name without _anchor and _replay_")
     }
   }
 
@@ -219,7 +219,7 @@ enum ConfigurationValues {
     }
     guard !texts.contains("") else {
       throw ValueFault(
-        "\"\(text)\" names nothing, or has an empty name in it", "remove the key for its default")
+        "\"\(text)\" has no name, or an empty one", "remove the key for its default")
     }
     return texts
   }
@@ -232,7 +232,7 @@ enum ConfigurationValues {
       switch AllowedTopics().fault(shortest) {
       case .isInternal where pattern.hasPrefix("__"):
         throw ValueFault(
-          "\"\(pattern)\" \(TopicFault.isInternal.reason)", "leave it out: no event may go there")
+          "\"\(pattern)\" \(TopicFault.isInternal.reason)", "remove it: no event may go there")
       case .name where AllowedTopics().fault("a" + shortest) == .name:
         throw ValueFault(
           "\"\(pattern)\" is not a topic name or a pattern of one",
@@ -287,16 +287,10 @@ enum ConfigurationValues {
     }
   }
 
-  /// CloudEvents 1.0, "Naming conventions". `sequence` is written by outboxd itself.
-  static let reservedAttributes = [
-    "id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
-    "sequence",
-  ]
-
   static func checkExtension(_ name: String) throws(ValueFault) {
-    if reservedAttributes.contains(name) {
+    if CloudEventRules.reservedAttributes.contains(name) {
       throw ValueFault(
-        "\"\(name)\" is an attribute of its own and cannot be an extension", "choose another name")
+        "\"\(name)\" is reserved by CloudEvents and cannot be an extension", "choose another name")
     }
     let isValid =
       !name.isEmpty && name.utf8.allSatisfy { (0x61...0x7A).contains($0) || (0x30...0x39).contains($0) }
@@ -304,7 +298,7 @@ enum ConfigurationValues {
     let letters = name.lowercased().filter { $0.isASCII && ($0.isLetter || $0.isNumber) }
     throw ValueFault(
       "\"\(name)\" cannot be the name of an attribute: CloudEvents allows [a-z0-9]",
-      letters.isEmpty || reservedAttributes.contains(letters) ? nil : "write \(letters)")
+      letters.isEmpty || CloudEventRules.reservedAttributes.contains(letters) ? nil : "write \(letters)")
   }
 }
 

@@ -24,7 +24,7 @@ enum Expansion {
       }
       guard let end = rest.firstIndex(of: "}") else {
         throw Failure(
-          message: "${ has no } after it", suggestion: "write $$ for a dollar sign before a brace")
+          message: "${ without its }", suggestion: "write $$ for a dollar sign before a brace")
       }
       result += try value(of: rest[..<end], environment: environment)
       rest = rest[rest.index(after: end)...]
@@ -53,7 +53,7 @@ enum Expansion {
       let operation = expression[colon...]
       guard operation.hasPrefix(":-") else {
         throw Failure(
-          message: "${\(expression)} is not understood", suggestion: "write ${VAR} or ${VAR:-default}")
+          message: "${\(expression)} is not a valid variable", suggestion: "write ${VAR} or ${VAR:-default}")
       }
       fallback = operation.dropFirst(2)
     }
@@ -64,7 +64,7 @@ enum Expansion {
       }
     guard isName else {
       throw Failure(
-        message: "${\(expression)} is not understood", suggestion: "write ${VAR} or ${VAR:-default}")
+        message: "${\(expression)} is not a valid variable", suggestion: "write ${VAR} or ${VAR:-default}")
     }
     let value = environment[String(name)]
     if let fallback { return value.flatMap { $0.isEmpty ? nil : $0 } ?? String(fallback) }

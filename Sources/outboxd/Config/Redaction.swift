@@ -1,12 +1,11 @@
-// Owns: what a secret looks like when it is printed, and which settings are secrets.
+// Owns: how a secret is printed, and which settings are secrets.
 // Must not know: where it is printed.
 import KafkaSink
 import PostgresSource
 import RelayCore
 
 enum Redaction {
-  /// As `redactedConninfo` writes them.
-  static let dots = "••••••••"
+  static let dots = PrintableText.secret
 
   /// Whether the value of a librdkafka property is a secret.
   static func isSecret(property name: String) -> Bool {

@@ -7,4 +7,5 @@ struct RelaySettings: Equatable, Sendable {
   /// After an unclean stop, what Kafka has already is not sent again.
   var skipDelivered = true
   var checkOrigin = true
+  var isAdaptive = true
 }

@@ -130,7 +130,7 @@ private struct YAMLEventReader: ~Copyable {
       }
       if let line = firstLines[key] {
         fault(
-          keyNode.position, "the key \"\(key)\" stands here a second time", "the first is in line \(line)")
+          keyNode.position, "duplicate key \"\(key)\"", "the first is in line \(line)")
         continue
       }
       firstLines[key] = keyNode.position.line

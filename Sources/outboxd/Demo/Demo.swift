@@ -149,7 +149,7 @@ final class Demo {
     guard found.rows.isEmpty else {
       let list = found.rows.compactMap { $0.first ?? nil }.joined(separator: ", ")
       throw RelayError(
-        .failed, "\(list) is there already: another demo runs in this Postgres, or was killed",
+        .failed, "\(list) exists already: another demo runs in this Postgres, or was killed",
         remedy: DemoServices.removal(names).map { "\($0);" }.joined(separator: " "))
     }
   }
@@ -194,7 +194,7 @@ final class Demo {
     return RelayError(
       .failed,
       "the demo's topics could not be read at \(bootstrapServers): \(trouble ?? "they do not exist")",
-      remedy: "Check --brokers. Where topics are not created by themselves: \(create)")
+      remedy: "Check --brokers. If the brokers do not create topics themselves: \(create)")
   }
 
   private func awaitRelay(_ port: UInt16) throws(RelayError) {
@@ -273,7 +273,7 @@ final class Demo {
       signals.look()
       if signals.stop.isRequested || MonotonicTime.now() >= deadline {
         relay.end(SIGKILL, milliseconds: 2000)
-        return RelayError(.interrupted, "the demo was ended at once")
+        return RelayError(.interrupted, "the demo was ended immediately")
       }
     }
     return relay.exitCode == 0 ? nil : relay.failure("ended with exit code \(relay.exitCode ?? -1)")

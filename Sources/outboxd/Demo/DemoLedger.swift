@@ -51,7 +51,7 @@ final class DemoLedger: Sendable {
     }
   }
 
-  /// The microseconds since its COMMIT. Nil: the event is not this demo's, or is here a second time.
+  /// The microseconds since its COMMIT. Nil: the event is not this demo's, or is a duplicate.
   func arrived(_ id: String) -> Int? {
     state.withLock { state in
       if state.rolledBack.contains(id) { state.counts.invented += 1 }

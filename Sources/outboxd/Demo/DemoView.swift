@@ -17,7 +17,7 @@ struct DemoView {
     let first = topics.first ?? ""
     var text = """
 
-      \(bold("The relay is running.")) Where to look meanwhile:
+      \(bold("The relay is running.")) To watch it:
         events    kcat -b \(brokers) -C -u -f \(format) -t \(first)
         topics    \(topics.joined(separator: ", "))
         metrics   curl http://127.0.0.1:\(port)/metrics    (also /readyz, /livez, /status)

@@ -36,7 +36,7 @@ struct JobReport {
         "\(JobText.grouped(sum(\.streamed))) rows were left out: the WAL shows that they were inserted later")
     }
     notes += tally.dropped.map { table in
-      "a table or partition (OID \(table.oid)) that had rows of \(table.outbox) was dropped: what it had cannot be sent"
+      "a table or partition (OID \(table.oid)) that had rows of \(table.outbox) was dropped: its rows cannot be sent"
     }
     for table in tables where table.doubtful > 0 {
       notes.append(
@@ -90,7 +90,7 @@ struct JobReport {
     let count = JobText.grouped(outcome.sent)
     switch job.target {
     case .count:
-      lines.append("\(count) events would be sent, of \(JobText.grouped(outcome.read)) read; nothing was.")
+      lines.append("\(count) events would be sent, of \(JobText.grouped(outcome.read)) read; none was sent.")
     default:
       var line = "\(count) events sent, of \(JobText.grouped(outcome.read)) read"
       if outcome.isResumed { line += ", and \(JobText.grouped(outcome.sentBefore)) sent before" }

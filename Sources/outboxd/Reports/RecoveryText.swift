@@ -23,7 +23,7 @@ struct RecoveryText {
   private var lines: [(String, String)] {
     guard plan.action != .nothing else {
       let read = hasSlot ? ", and its stream can be read up to \(end)" : ""
-      return [("state", "nothing is in doubt on slot \"\(slot)\"\(read): outboxd run goes on by itself")]
+      return [("state", "nothing is in doubt on slot \"\(slot)\"\(read): outboxd run continues by itself")]
     }
     var list: [(String, String)] = []
     if let fault = plan.fault { list.append(("fault", fault.message)) }
@@ -60,11 +60,11 @@ struct RecoveryText {
       slotText(slot) + "every row of the tables "
         + (lowest.map { "of transaction \($0) and later ones " } ?? "")
         + (since.map { "since \(RFC3339.string(microseconds: $0)) " } ?? "")
-        + "is published, also what was published before; deleted rows cannot be"
+        + "is published, including those published before; deleted rows cannot be published"
         + (plan.place.map { ", except those after \($0), which the slot still has" } ?? "")
     case .adopt(let place, let slot):
       (place == nil ? slotText(slot) : "")
-        + "outboxd run goes on at \(place?.description ?? "a new place"); what is in doubt is given up"
+        + "outboxd run continues at \(place?.description ?? "a new place"); what is in doubt is given up"
     }
   }
 

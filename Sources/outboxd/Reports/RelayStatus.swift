@@ -36,7 +36,7 @@ struct RelayStatus {
 
   private var relayState: String {
     guard let slot = facts.slot else { return "no slot" }
-    guard slot.isActive else { return "not running: nobody streams from the slot" }
+    guard slot.isActive else { return "not running: no process streams from the slot" }
     if slot.isBeingCreated {
       return
         "none yet: the slot is being created by backend \(slot.activePID.map(String.init) ?? "unknown"), which "
@@ -78,10 +78,11 @@ struct RelayStatus {
       lines.append(("confirmed", position(slot.confirmedFlushLSN, "behind the WAL's end")))
       lines.append(("held from", position(slot.restartLSN, "of WAL held on the server")))
       if let holder = replay.holder {
-        lines.append(("held by", "\(holder): the slot needs the WAL since its beginning. \(holder.remedy)"))
+        lines.append(
+          ("held by", "\(holder): the slot needs the WAL since that transaction began. \(holder.remedy)"))
       }
       if let safe = slot.safeWALSize {
-        lines.append(("safe", "\(Self.size(UInt64(max(0, safe)))) until in danger"))
+        lines.append(("safe", "\(Self.size(UInt64(max(0, safe)))) left until the slot is in danger"))
       }
     } else {
       lines.append(("slot", "\(settings.slot) does not exist"))
@@ -91,9 +92,9 @@ struct RelayStatus {
       lines.append(
         ("checkpoint", "\(row.checkpoint.lsn) in the journal" + (row.isFromHistory ? "'s history" : "")))
     case .empty: lines.append(("checkpoint", "none in the journal yet"))
-    case .forgotten: lines.append(("checkpoint", "none in the journal any more"))
+    case .forgotten: lines.append(("checkpoint", "no longer in the journal"))
     case .absent: lines.append(("checkpoint", "no journal"))
-    case .off: lines.append(("checkpoint", "the journal is switched off"))
+    case .off: lines.append(("checkpoint", "none: postgres.journal is off"))
     case .unusable(let reason, _): lines.append(("checkpoint", "the journal cannot be used: \(reason)"))
     }
     lines += replay.lines(settings)

@@ -13,7 +13,7 @@ extension ReplayStatus {
     lines += jobs.map { job in
       let isKnown = ["replay", "backfill"].contains(job.command)
       let remedy =
-        isKnown ? ". If it does not run any more: outboxd \(job.command) --resume --job \(job.id)" : ""
+        isKnown ? ". If it is no longer running: outboxd \(job.command) --resume --job \(job.id)" : ""
       return (
         "job",
         "\(job.id) \(isKnown ? job.command : PrintableText.quoted(job.command)), since "
@@ -30,24 +30,24 @@ extension ReplayStatus {
     }
     let held = anchor.retainedBytes.map(RelayStatus.size) ?? "unknown"
     let left =
-      settings.replayWindow == nil ? "; replay.window is off: outboxd slot drop-anchor lets it go" : ""
+      settings.replayWindow == nil ? "; replay.window is off: outboxd slot drop-anchor drops it" : ""
     return
       "\(anchor.name), WAL \(anchor.facts.walStatus ?? "unknown"), \(held) of WAL held on the server\(left)"
   }
 
   /// The nearest of both slots' limits.
   private var limitText: String {
-    guard let main else { return "none: there is no slot" }
+    guard let main else { return "none: the slot does not exist" }
     if main.facts.walStatus == "lost" || main.facts.invalidationReason != nil {
       return "slot \(main.name) is lost"
     }
     let slots = [main, anchor].compactMap(\.self).filter { $0.facts.safeWALSize != nil }
     guard let first = slots.min(by: { $0.facts.safeWALSize ?? 0 < $1.facts.safeWALSize ?? 0 }) else {
-      return "none: max_slot_wal_keep_size is not set; what is held may fill the disk"
+      return "none: max_slot_wal_keep_size is not set; the WAL held may fill the disk"
     }
     let safe = RelayStatus.size(UInt64(max(0, first.facts.safeWALSize ?? 0)))
     let time = secondsLeft(first).map { "\(Self.span(seconds: $0)) at this rate, " } ?? ""
-    return "\(time)\(safe) until slot \(first.name) is in danger"
+    return "\(time)\(safe) left until slot \(first.name) is in danger"
   }
 
   private static func text(_ reach: Reach?) -> String {

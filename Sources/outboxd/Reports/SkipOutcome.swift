@@ -44,7 +44,7 @@ struct SkipOutcome: Sendable {
       ))
     return RelayStatus.columns(lines)
       + "Kafka may have those of its events that were sent before the relay halted.\n"
-      + "Start outboxd run: it goes on after this transaction.\n"
+      + "Start outboxd run: it continues after this transaction.\n"
   }
 
   private var count: String {

@@ -9,7 +9,7 @@ extension SlotOverview {
       ("slot", "\(name) (\(role.rawValue))"),
       (
         "used by",
-        facts.isActive ? "backend \(facts.activePID.map(String.init) ?? "unknown")" : "nobody, now"
+        facts.isActive ? "backend \(facts.activePID.map(String.init) ?? "unknown")" : "no process"
       ),
       ("confirmed", facts.confirmedFlushLSN?.description ?? "unknown"),
       (
@@ -20,7 +20,7 @@ extension SlotOverview {
       ("wal status", facts.invalidationReason ?? facts.walStatus ?? "unknown"),
     ]
     if let safe = facts.safeWALSize {
-      lines.append(("safe", "\(RelayStatus.size(UInt64(max(0, safe)))) until in danger"))
+      lines.append(("safe", "\(RelayStatus.size(UInt64(max(0, safe)))) left until the slot is in danger"))
     }
     return RelayStatus.columns(lines)
   }

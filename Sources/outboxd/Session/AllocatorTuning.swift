@@ -8,7 +8,7 @@ import Glibc
 /// pieces as it may, for good (measured at 5,000 events/s: 77 MB in place of 41; with 1,000 topics, twice as many
 /// pieces: 13 MB more). Half as many cost a tenth more CPU.
 ///
-/// librdkafka also allocates a buffer for each request, whose memory glibc gives back to the system and takes anew
+/// librdkafka also allocates a buffer for each request, whose memory glibc gives back to the system and takes again
 /// each time, two system calls and a page fault a request. The settings are read before `main` only, from the
 /// environment. So the process starts itself once more, in place.
 enum AllocatorTuning {

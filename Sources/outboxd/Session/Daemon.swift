@@ -27,7 +27,7 @@ enum Daemon {
       "starting", ("version", Versions.outboxd), ("slot", configuration.postgres.slot),
       ("outboxes", configuration.outboxes.map(\.qualifiedName).joined(separator: ",")))
     for warning in KafkaTransport(configuration.kafka).warnings {
-      log.warning(warning.message, ("remedy", warning.remedy))
+      log.warning(warning)
     }
     let admin = try startAdmin(configuration, metrics: metrics, log: log)
     let keeper = JournalKeeper(
@@ -43,7 +43,8 @@ enum Daemon {
     }
     signals.serve(
       stop: stop, finished: finished, log: log,
-      lastWords: "ended at once by a second signal; unacknowledged events are sent again at the next start")
+      lastWords:
+        "ended immediately by a second signal; unacknowledged events are sent again at the next start")
     relayThread.join()
     keeper.stop()
     admin?.stop()

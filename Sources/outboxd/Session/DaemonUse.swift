@@ -102,7 +102,7 @@ final class DaemonUse: SessionUse {
     let tails = PartitionTails(
       settings: configuration.kafka, after: beginning.start, through: through, isSettled: isSettled,
       doubt: isChanged
-        ? "the process before this one had other outboxes configured: it may have sent the events to other topics, or "
+        ? "the previous process had other outboxes configured: it may have sent the events to other topics, or "
           + "with other bytes" : nil,
       patience: beginning.reportInterval, metrics: metrics, log: log)
     relay.recognize(tails, through: through)
@@ -121,7 +121,7 @@ final class DaemonUse: SessionUse {
   func finished(_ relay: Relay, isDrained: Bool, deadline: MonotonicTime) {
     guard isDrained else {
       return log.warning(
-        "stopped before Kafka had acknowledged everything: it is sent again at the next start",
+        "stopped before Kafka had acknowledged everything: the next start sends the rest again",
         ("unacknowledged", String(relay.outstanding)), ("checkpoint", relay.checkpoint.description))
     }
     if relay.isSettled { keeper.settle(at: relay.checkpoint, deadline: deadline) }

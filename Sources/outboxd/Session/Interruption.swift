@@ -26,11 +26,11 @@ enum Interruption {
       outcome.value.withLock { $0 = result }
       finished.request()
     }
-    signals.serve(stop: stop, finished: finished, log: log, lastWords: "ended at once by a second signal")
+    signals.serve(stop: stop, finished: finished, log: log, lastWords: "ended immediately by a second signal")
     thread.join()
     signals.end()
     guard let result = outcome.value.withLock({ $0 }) else {
-      throw RelayError(.failed, "the command came to no end")
+      throw RelayError(.failed, "the command did not finish")
     }
     return try result.get()
   }

@@ -13,7 +13,7 @@ extension RelayError {
     guard let commitLSN = error.commitLSN else { return error }
     error.remedy =
       (error.remedy.map { $0 + ($0.hasSuffix(".") ? " " : ". ") } ?? "")
-      + "To give up this transaction with all its events, and go on after it: outboxd skip --lsn \(commitLSN) "
+      + "To give up this transaction with all its events and continue after it: outboxd skip --lsn \(commitLSN) "
       + "--reason '…'"
     return error
   }

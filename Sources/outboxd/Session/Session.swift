@@ -90,11 +90,13 @@ final class Session {
 
   /// The relay that goes on with `source`, with everything that its first record needs.
   private func prepare(for source: SessionSource) throws(RelayError) -> Relay {
+    var options = use.options
+    options.isAdaptive = use.configuration.isAdaptive
     let relay =
       self.relay
       ?? Relay(
         mappings: use.configuration.outboxes, database: source.database, store: use.store, metrics: metrics,
-        stop: stop, log: log, options: use.options)
+        stop: stop, log: log, options: options)
     self.relay = relay
     // Records of a history that has ended must not be sent any longer.
     if source.isOfOtherHistory { relay.dropSink() }
@@ -166,7 +168,7 @@ final class Session {
     if !isStandby {
       isStandby = true
       log.notice(
-        "standby: another process streams from the slot; waiting for it to end",
+        "standby: another process streams from the slot; waiting until it ends",
         ("slot", use.configuration.postgres.slot), ("reason", error.message))
     }
     // Evenly: whoever waits longest must not come last.

@@ -6,7 +6,7 @@ import Synchronization
 
 /// Draws it. Confined to the main thread.
 struct JobDisplay: ~Copyable {
-  /// Milliseconds between two looks.
+  /// Milliseconds between two readings.
   static let interval = 200
   private static let logInterval = 10_000
 

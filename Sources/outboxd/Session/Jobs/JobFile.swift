@@ -136,7 +136,7 @@ enum JobFile {
     case ENOENT:
       return RelayError(
         .failed, "there is no file \(path), or no folder for it",
-        remedy: "A job that goes on needs what it has written: bring the file back, or start the job again.")
+        remedy: "A resumed job needs what it has written: restore the file, or start the job again.")
     default:
       return RelayError(.failed, "\(path) cannot be opened: \(SmallFile.errorText(code))")
     }

@@ -52,7 +52,7 @@ final class JobKeeper: Sendable {
     if let fault {
       guard fault.kind == .journalUnusable, resumed == nil else { throw fault }
       log.warning(
-        "this \(command) is not kept in outboxd.job: interrupted, it must start from its beginning",
+        "outboxd.job does not record this \(command): after an interruption it must start from the beginning",
         ("reason", fault.message), ("remedy", fault.remedy ?? "Use the journal (postgres.journal)."))
     }
     return id
@@ -101,7 +101,7 @@ extension JobKeeper {
       let opening = try JobStore(settings: settings, stop: abort)
       if let resumed {
         guard try opening.take(resumed.id) else {
-          throw RelayError(.failed, "another process works on job \(resumed.id) now")
+          throw RelayError(.failed, "another process is working on job \(resumed.id)")
         }
         id = resumed.id
       } else {

@@ -35,7 +35,7 @@ struct JobProgress: Equatable {
     let events = "\(JobText.grouped(sent)) sent" + (read > sent ? ", \(JobText.grouped(read)) read" : "")
     var text: String
     if let hold {
-      text = "\(verb) \(percent)  \(events)  waits: \(PrintableText.escapingControls(hold))"
+      text = "\(verb) \(percent)  \(events)  waiting: \(PrintableText.escapingControls(hold))"
     } else {
       text = "\(verb) [\(bar)] \(percent)  \(events)  \(JobText.grouped(UInt64(rate)))/s"
       if let secondsLeft { text += "  \(JobText.duration(seconds: secondsLeft)) left" }

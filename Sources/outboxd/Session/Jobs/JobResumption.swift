@@ -15,7 +15,7 @@ enum JobResumption {
   ) throws(RelayError) -> JobRecord {
     if let option = options.first(where: invocation.isSet) {
       throw invocation.usage(
-        "--resume does what the \(command) was asked for before: it takes no --\(option)")
+        "--resume uses the options of the interrupted \(command): it takes no --\(option)")
     }
     let slot = configuration.postgres.slot
     let id = try invocation.number("job", in: 1...Int.max)
@@ -31,15 +31,15 @@ enum JobResumption {
       throw RelayError(.usage, "there is no \(command) with the number \(id) of slot \"\(slot)\"")
     }
     if isFinished {
-      throw RelayError(.usage, "\(command) \(id) has come to its end: there is nothing to resume")
+      throw RelayError(.usage, "\(command) \(id) is finished: there is nothing to resume")
     }
-    if record.isRunning { throw RelayError(.usage, "another process works on \(command) \(id) now") }
+    if record.isRunning { throw RelayError(.usage, "another process is working on \(command) \(id)") }
     return record
   }
 
   /// Its request does not say what this version needs.
   static func unreadable(_ record: JobRecord) -> RelayError {
-    RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it anew")
+    RelayError(.failed, "job \(record.id) was written by another version of outboxd: start it again")
   }
 
   /// What the command line of a resumed job says of its events.
@@ -75,7 +75,7 @@ enum JobResumption {
     if let recorded, file == nil {
       throw RelayError(
         .usage,
-        "\(command) \(id) writes to a file, which must be named again: the database does not decide which file is "
+        "\(command) \(id) writes to a file, which you must name again: the database does not decide which file is "
           + "written. Its row in outboxd.job says \(PrintableText.quoted(recorded))",
         remedy: "If that is the file that you gave it: \(whole), with its path as FILE"
           + (topic.map { " and \(PrintableText.quoted($0)), if you gave it that, as TOPIC." } ?? "."))
@@ -83,7 +83,7 @@ enum JobResumption {
     if let topic, invocation.value("topic") != topic {
       throw RelayError(
         .usage,
-        "\(command) \(id) has a topic of its own, which must be named again: the database does not decide which topic "
+        "\(command) \(id) has its own topic, which you must name again: the database does not decide which topic "
           + "is written. Its row in outboxd.job says \(PrintableText.quoted(topic))",
         remedy:
           "If that is the topic that you gave it: \(whole), with its name as TOPIC. If not, start the job again."

@@ -33,7 +33,8 @@ enum JobRunner {
       job: job, metrics: metrics, meter: meter, log: log, start: start, environment: environment)
     signals.serve(
       stop: stop, finished: finished, log: log,
-      lastWords: "ended at once by a second signal; events since the last stored position come again",
+      lastWords:
+        "ended immediately by a second signal; events since the last stored position will be sent again",
       every: JobDisplay.interval, tick: { display.show() })
     thread.join()
     display.clear()
@@ -80,7 +81,7 @@ enum JobRunner {
   private static func again(_ outcome: JobOutcome) -> String {
     outcome.sent <= outcome.settled
       ? ""
-      : "Up to \(JobText.grouped(outcome.sent - outcome.settled)) events come again: their transaction was not sent as a "
+      : "Up to \(JobText.grouped(outcome.sent - outcome.settled)) events will be sent again: their transaction was not sent as a "
         + "whole. "
   }
 
@@ -101,8 +102,8 @@ enum JobRunner {
       return failure
     }
     let way =
-      id.flatMap { job.resumeCommand?($0) }.map { again(outcome) + "To go on where it stopped: \($0)" }
-      ?? "There is no place to go on from: start it again."
+      id.flatMap { job.resumeCommand?($0) }.map { again(outcome) + "To resume it: \($0)" }
+      ?? "It cannot be resumed: start it again."
     failure.remedy = (failure.remedy.map { $0 + " " } ?? "") + way
     return failure
   }

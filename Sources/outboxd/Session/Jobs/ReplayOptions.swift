@@ -35,10 +35,10 @@ struct ReplayOptions: Equatable {
   private func checkOrder(_ invocation: Invocation) throws(RelayError) {
     switch (from, to) {
     case (.lsn(let from), .lsn(let to)) where to < from:
-      throw invocation.usage("--to \(to) lies before --from \(from)")
+      throw invocation.usage("--to \(to) is before --from \(from)")
     case (.time(let from), .time(let to)) where to < from:
       throw invocation.usage(
-        "--to \(RFC3339.shortest(microseconds: to)) lies before --from "
+        "--to \(RFC3339.shortest(microseconds: to)) is before --from "
           + RFC3339.shortest(microseconds: from))
     default: break
     }

@@ -22,12 +22,12 @@ enum ReplayPlaceText {
       guard let lsn = LSN(text) else {
         throw fault("is not an LSN: two hexadecimal numbers of 1 to 8 digits with a slash between them")
       }
-      guard lsn > .zero else { throw fault("is no place of the WAL") }
+      guard lsn > .zero else { throw fault("is not a position in the WAL") }
       return .lsn(lsn)
     }
     if let lsn = commitLSN(ofSequence: text) { return .lsn(lsn) }
     if let age = age(text) {
-      guard age <= 100_000 * 86_400 else { throw fault("is longer ago than any WAL") }
+      guard age <= 100_000 * 86_400 else { throw fault("is too long ago") }
       return .time(now - age * 1_000_000)
     }
     do throws(RFC3339.ParseFault) {

@@ -55,8 +55,8 @@ struct TableRequest: Equatable, Sendable {
     for table in tables {
       guard let mapping = all.first(where: { $0.qualifiedName == table.outbox }) else {
         throw RelayError(
-          .usage, "the backfill reads \(table.outbox), which no outbox of the configuration names any more",
-          remedy: "Name it under outboxes again, or begin another backfill, without --resume.")
+          .usage, "the backfill reads \(table.outbox), which is no longer among the configured outboxes",
+          remedy: "Add it to outboxes again, or start another backfill, without --resume.")
       }
       var read = TableRead(mapping)
       (read.oid, read.others, read.starts) = (table.oid, table.others, table.starts)

@@ -90,7 +90,7 @@ final class JSONLinesSink: RecordSink {
   /// Everything that is settled is on the disk. False where the system cannot say so: the next `drain` throws.
   func synchronize() -> Bool {
     guard isRegular, fdatasync(file) != 0 else { return true }
-    failure = Self.failure("cannot be brought to the disk", name, errno)
+    failure = Self.failure("cannot be flushed to disk", name, errno)
     return false
   }
 

@@ -34,7 +34,7 @@ final class LinesFile {
   /// Everything is on the disk when this returns, the file's name in its folder too.
   func synchronize() throws(RelayError) {
     try flush()
-    guard fsync(descriptor) == 0 else { throw Self.failure("cannot be brought to the disk", path, errno) }
+    guard fsync(descriptor) == 0 else { throw Self.failure("cannot be flushed to disk", path, errno) }
     try synchronizeFolder()
   }
 
@@ -49,9 +49,9 @@ final class LinesFile {
     let parts = path.split(separator: "/", omittingEmptySubsequences: false)
     let name = parts.dropLast().joined(separator: "/")
     let folder = open(name.isEmpty ? (path.hasPrefix("/") ? "/" : ".") : name, O_RDONLY | O_CLOEXEC)
-    guard folder >= 0 else { throw Self.failure("cannot be brought to the disk", path, errno) }
+    guard folder >= 0 else { throw Self.failure("cannot be flushed to disk", path, errno) }
     defer { close(folder) }
-    guard fsync(folder) == 0 else { throw Self.failure("cannot be brought to the disk", path, errno) }
+    guard fsync(folder) == 0 else { throw Self.failure("cannot be flushed to disk", path, errno) }
   }
 
   func remove() { unlink(path) }

@@ -1,9 +1,9 @@
 // Owns: the guess at what a misspelled name was meant to be.
 // Must not know: what the names name.
 
-enum NearestName {
+public enum NearestName {
   /// The candidate with the smallest distance to `name`, if it is small enough to be a slip of the hand.
-  static func of(_ name: String, among candidates: [String]) -> String? {
+  public static func of(_ name: String, among candidates: [String]) -> String? {
     let written = name.lowercased()
     let limit = max(1, min(3, written.count / 3))
     var best: (name: String, distance: Int)?
@@ -15,13 +15,13 @@ enum NearestName {
   }
 
   /// `did you mean "slot"?`
-  static func question(_ name: String, among candidates: [String]) -> String? {
+  public static func question(_ name: String, among candidates: [String]) -> String? {
     of(name, among: candidates).map { "did you mean \"\($0)\"?" }
   }
 
   /// Damerau-Levenshtein, in the form of optimal string alignment: insertions, deletions, substitutions and
   /// swaps of neighbours.
-  static func distance(_ left: String, _ right: String) -> Int {
+  public static func distance(_ left: String, _ right: String) -> Int {
     // A name is short; what is longer is no slip of the hand, and would cost time in square.
     let left = Array(left.unicodeScalars.prefix(100))
     let right = Array(right.unicodeScalars.prefix(100))
