@@ -13,12 +13,9 @@ extension EventEncoder {
     return text
   }
 
-  /// - Parameters:
-  ///   - commitLSN: of the row's transaction.
-  ///   - index: of the row among its transaction's inserted rows, from 0.
   @inline(__always)
   mutating func putAttributes(
-    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RowFault) {
     guard let id = try attribute(row, plan.id, "id"), !id.bytes.isEmpty else {
       throw RowFault("id", "it is NULL or empty")
@@ -117,11 +114,11 @@ extension EventEncoder {
   private func timeless(_ text: LentBytes, _ plan: RowPlan) -> RowFault {
     RowFault(
       "time",
-      "\(RowFault.quoted(text)) has no form in RFC 3339, which CloudEvents wants: it is infinite, or of a year "
+      "\(RowFault.quoted(text)) cannot be written in RFC 3339, as CloudEvents requires: it is infinite, or of a year "
         + "outside 1 to 9999",
       remedy:
         "Set columns.time of the outbox \(plan.mapping.qualifiedName) to none, for the time of the commit, or "
-        + "to another column, and start again; the relay goes on at this row.")
+        + "to another column, and start again; the relay resumes at this row.")
   }
 
   var notAString: String {

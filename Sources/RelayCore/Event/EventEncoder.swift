@@ -52,14 +52,12 @@ struct EventEncoder: ~Copyable {
     }
   }
 
-  /// - Parameters:
-  ///   - commitLSN: of the row's transaction.
-  ///   - index: of the row among its transaction's inserted rows, from 0.
+  /// - Parameter commitLSN: of the row's transaction.
   /// - Returns: nil for an event that was not selected.
   /// - Throws: `tableUnsuitable`, `publicationUnsuitable`; `rowRejected` with the row's id and the reason;
   ///   `sourceUnavailable` where the table's shape is no longer kept.
   mutating func encode(
-    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RelayError) -> Record? {
     if plan?.relation.id != row.relationID { plan = try plans.plan(of: row.relationID) }
     // Taken out and put back: two counts of references for each row less.
@@ -82,7 +80,7 @@ struct EventEncoder: ~Copyable {
 
   @inline(__always)
   private mutating func record(
-    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RowFault) -> Record {
     let topic = try plan.topic.topic(row, &arena)
     let key = try key(row, plan)
@@ -131,12 +129,12 @@ struct EventEncoder: ~Copyable {
       "key", "a column of the template \(text) is NULL",
       remedy:
         "Set `key` of the outbox \(plan.mapping.qualifiedName) to columns that are never NULL, or to none for "
-        + "records without a key, which have no order, and start again; the relay goes on at this row. To keep "
+        + "records without a key, which have no order, and start again; the relay resumes at this row. To keep "
         + "others out, make the column NOT NULL.")
   }
 
   private mutating func rejection(
-    _ fault: RowFault, _ row: RowView, _ plan: RowPlan, commitLSN: LSN, index: UInt32
+    _ fault: RowFault, _ row: RowView, _ plan: RowPlan, commitLSN: LSN, index: RowIndex
   ) -> RelayError {
     var id = "NULL"
     let value = row.values[plan.id.index]
@@ -152,7 +150,7 @@ struct EventEncoder: ~Copyable {
         + "event: \(fault.part): \(fault.reason)",
       remedy: fault.remedy
         ?? "Correct the mapping of the outbox \(plan.mapping.qualifiedName) so that the row fits, and start "
-        + "again; the relay goes on at this row. A row of the WAL cannot be changed any more.")
+        + "again; the relay resumes at this row. A row that is in the WAL can no longer be changed.")
     error.commitLSN = commitLSN
     return error
   }

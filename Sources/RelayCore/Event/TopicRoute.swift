@@ -34,7 +34,7 @@ struct TopicRoute: ~Copyable {
     isOfJob
       ? RelayError(
         .configurationInvalid, "the topic \(PrintableText.quoted(topic)) of the job \(fault.reason)",
-        remedy: "Begin the job again with another --topic, or add the topic to kafka.allowed_topics.")
+        remedy: "Start the job again with another --topic, or add the topic to kafka.allowed_topics.")
       : RelayError(
         .configurationInvalid,
         "the topic \"\(topic)\" of the outbox \(mapping.qualifiedName) \(fault.reason)",
@@ -71,6 +71,6 @@ struct TopicRoute: ~Copyable {
       "topic", "\(RowFault.quoted(topic)) \(fault.reason)",
       remedy: fault == .notAllowed
         ? "Add the topic to kafka.allowed_topics, or correct `topic` of the outbox \(mapping.qualifiedName), and "
-          + "start again; the relay goes on at this row." : nil)
+          + "start again; the relay resumes at this row." : nil)
   }
 }
