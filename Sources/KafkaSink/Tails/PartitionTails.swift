@@ -284,7 +284,6 @@ public final class PartitionTails: DeliveredEvents {
     _ name: String, _ group: ArraySlice<TailReader.Partition>, _ reader: TailReader,
     until deadline: MonotonicTime, _ topic: inout TopicTail
   ) -> [Int32: PartitionTail] {
-    func doubt(_ reason: String) { topic.doubt = topic.doubt ?? TopicTail.Doubt(reason: reason) }
     let transactionEnd = MonotonicTime.now().advanced(milliseconds: Self.transactionPatience)
     var tails: [Int32: PartitionTail] = [:]
     var ranges = group.map { (partition: $0, start: TailReach.start(low: $0.low, high: $0.high)) }
@@ -293,45 +292,61 @@ public final class PartitionTails: DeliveredEvents {
         ranges, of: name, after: after, room: Self.eventLimit - kept, until: deadline)
       ranges = []
       for reading in readings {
-        let partition = reading.partition
-        switch reading.end {
-        case .complete:
-          tails[partition.number] = reading.tail
-          let next = TailReach.next(
-            start: reading.start, low: partition.low, high: partition.high, oldest: reading.tail.oldest,
-            after: after)
-          switch next {
-          case .enough:
-            if partition.high - reading.start > reading.messages { topic.hasHoles = true }
-            if reading.start <= partition.low, partition.low > 0, let oldest = reading.tail.oldest,
-              oldest.commitLSN >= after
-            {
-              doubt(
-                "its messages of before offset \(partition.low) are gone, by retention or because they were deleted"
-              )
-            }
-          case .further(let start): ranges.append((partition: partition, start: start))
-          case .foreign:
-            doubt("its last \(TailReach.foreignLimit) messages of a partition are all another producer's")
-          case .beyondLimit:
-            doubt("its last \(TailReach.limit) messages of a partition do not reach back far enough")
-          }
-        case .openTransaction(let offset):
-          if MonotonicTime.now() < transactionEnd {
-            usleep(50_000)
-            ranges.append((partition: partition, start: reading.start))
-          } else {
-            doubt(
-              "partition \(partition.number) has an open transaction of another producer at offset \(offset), and what lies "
-                + "behind it cannot be told")
-          }
-        case .failed(let code): topic.doubt = topic.doubt ?? refusal(name, code)
-        case .outOfRoom: doubt("it needs more than \(Self.eventLimit) events in memory")
-        case nil: doubt("its tail could not be read within \(patience) ms")
+        if reading.end == .complete { tails[reading.partition.number] = reading.tail }
+        if let start = nextStart(name, reading, transactionEnd: transactionEnd, &topic) {
+          ranges.append((partition: reading.partition, start: start))
         }
       }
     }
     return tails
+  }
+
+  /// Where the partition is to be read from next; nil where that was all.
+  private func nextStart(
+    _ name: String, _ reading: TailReader.Reading, transactionEnd: MonotonicTime, _ topic: inout TopicTail
+  ) -> Int64? {
+    switch reading.end {
+    case .complete: return nextStart(reading, &topic)
+    case .openTransaction(let offset):
+      if MonotonicTime.now() < transactionEnd {
+        usleep(50_000)
+        return reading.start
+      }
+      topic.add(
+        doubt: "partition \(reading.partition.number) has an open transaction of another producer at offset "
+          + "\(offset), and what lies behind it cannot be told")
+    case .failed(let code): topic.doubt = topic.doubt ?? refusal(name, code)
+    case .outOfRoom: topic.add(doubt: "it needs more than \(Self.eventLimit) events in memory")
+    case nil: topic.add(doubt: "its tail could not be read within \(patience) ms")
+    }
+    return nil
+  }
+
+  /// The same for what was read to its end.
+  private func nextStart(_ reading: TailReader.Reading, _ topic: inout TopicTail) -> Int64? {
+    let partition = reading.partition
+    let reach = TailReach.next(
+      start: reading.start, low: partition.low, high: partition.high, oldest: reading.tail.oldest,
+      after: after)
+    switch reach {
+    case .enough:
+      if partition.high - reading.start > reading.messages { topic.hasHoles = true }
+      if reading.start <= partition.low, partition.low > 0, let oldest = reading.tail.oldest,
+        oldest.commitLSN >= after
+      {
+        topic.add(
+          doubt:
+            "its messages of before offset \(partition.low) are gone, by retention or because they were deleted"
+        )
+      }
+    case .further(let start): return start
+    case .foreign:
+      topic.add(
+        doubt: "its last \(TailReach.foreignLimit) messages of a partition are all another producer's")
+    case .beyondLimit:
+      topic.add(doubt: "its last \(TailReach.limit) messages of a partition do not reach back far enough")
+    }
+    return nil
   }
 
   // MARK: What is not clear

@@ -126,6 +126,9 @@ struct TopicTail {
 
   init(doubt: Doubt? = nil) { self.doubt = doubt }
 
+  /// The first reason stays.
+  mutating func add(doubt reason: String) { doubt = doubt ?? Doubt(reason: reason) }
+
   mutating func add(_ partition: PartitionTail) {
     for (event, isVoid) in partition.events {
       if isVoid { void.insert(event) } else { events.insert(event) }

@@ -22,7 +22,7 @@ public final class TransactionSkip {
   /// One message of the transaction that is given up, or of a table's shape.
   public enum Part {
     case relation(Relation)
-    case row(RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32)
+    case row(RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex)
   }
 
   public let settings: PostgresSettings

@@ -13,12 +13,9 @@ extension EventEncoder {
     return text
   }
 
-  /// - Parameters:
-  ///   - commitLSN: of the row's transaction.
-  ///   - index: of the row among its transaction's inserted rows, from 0.
   @inline(__always)
   mutating func putAttributes(
-    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RowFault) {
     guard let id = try attribute(row, plan.id, "id"), !id.bytes.isEmpty else {
       throw RowFault("id", "it is NULL or empty")

@@ -52,14 +52,12 @@ struct EventEncoder: ~Copyable {
     }
   }
 
-  /// - Parameters:
-  ///   - commitLSN: of the row's transaction.
-  ///   - index: of the row among its transaction's inserted rows, from 0.
+  /// - Parameter commitLSN: of the row's transaction.
   /// - Returns: nil for an event that was not selected.
   /// - Throws: `tableUnsuitable`, `publicationUnsuitable`; `rowRejected` with the row's id and the reason;
   ///   `sourceUnavailable` where the table's shape is no longer kept.
   mutating func encode(
-    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RelayError) -> Record? {
     if plan?.relation.id != row.relationID { plan = try plans.plan(of: row.relationID) }
     // Taken out and put back: two counts of references for each row less.
@@ -82,7 +80,7 @@ struct EventEncoder: ~Copyable {
 
   @inline(__always)
   private mutating func record(
-    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, _ plan: RowPlan, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RowFault) -> Record {
     let topic = try plan.topic.topic(row, &arena)
     let key = try key(row, plan)
@@ -136,7 +134,7 @@ struct EventEncoder: ~Copyable {
   }
 
   private mutating func rejection(
-    _ fault: RowFault, _ row: RowView, _ plan: RowPlan, commitLSN: LSN, index: UInt32
+    _ fault: RowFault, _ row: RowView, _ plan: RowPlan, commitLSN: LSN, index: RowIndex
   ) -> RelayError {
     var id = "NULL"
     let value = row.values[plan.id.index]

@@ -1,12 +1,15 @@
 // Owns: the place of an event in the WAL, and reading it back from the attribute `sequence`.
 // Must not know: where messages are read from.
 
-/// The place of an event: commit LSN and index in the transaction.
+/// The index of a row among the inserted rows of its transaction, from 0. Nothing else in a transaction counts in it.
+public typealias RowIndex = UInt32
+
+/// The place of an event: the commit LSN of its transaction, and the index of its row therein.
 public struct EventSequence: Hashable, Comparable, Sendable {
   public var commitLSN: LSN
-  public var index: UInt32
+  public var index: RowIndex
 
-  public init(commitLSN: LSN, index: UInt32) {
+  public init(commitLSN: LSN, index: RowIndex) {
     self.commitLSN = commitLSN
     self.index = index
   }
@@ -20,7 +23,7 @@ public struct EventSequence: Hashable, Comparable, Sendable {
     guard text.count == 25, text[16] == 0x2D,
       let commitLSN = Self.number(text[0..<16]), let index = Self.number(text[17..<25])
     else { return nil }
-    self.init(commitLSN: LSN(commitLSN), index: UInt32(truncatingIfNeeded: index))
+    self.init(commitLSN: LSN(commitLSN), index: RowIndex(truncatingIfNeeded: index))
   }
 
   /// Reads the `sequence` of the event that is a message. Nil where there is none, or it has another form.

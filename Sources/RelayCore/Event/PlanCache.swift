@@ -33,12 +33,12 @@ struct PlanCache {
     uses += 1
     entries[relationID]?.lastUse = uses
     if let plan = entries[relationID]?.plan { return try plan.get() }
-    var error = RelayError(
-      hasEvicted ? .sourceUnavailable : .streamMalformed,
-      "a row came for relation \(relationID), whose shape "
-        + (hasEvicted ? "is no longer kept; reconnecting to get it again" : "has not come"))
-    error.isRemedied = hasEvicted
-    throw error
+    throw hasEvicted
+      ? RelayError(
+        .sourceUnavailable,
+        "the description of relation \(relationID) is no longer kept; reconnecting to receive it again")
+      : RelayError(
+        .streamMalformed, "the server sent a row of relation \(relationID) without its description")
   }
 
   private mutating func evict() {

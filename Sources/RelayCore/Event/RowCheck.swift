@@ -15,7 +15,7 @@ public struct RowCheck: ~Copyable {
   /// - Throws: what the relay halts with at this row: `tableUnsuitable`, `publicationUnsuitable`, `rowRejected`,
   ///   `streamMalformed`.
   public mutating func check(
-    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RelayError) {
     _ = try encoder.encode(row, commitLSN: commitLSN, commitTime: commitTime, index: index)
   }

@@ -52,7 +52,7 @@ public struct RowLine: ~Copyable {
   /// The row's line, with the newline. Valid until the next call.
   /// - Throws: `streamMalformed` for a row of a table whose shape has not come.
   public mutating func line(
-    of row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    of row: RowView, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RelayError) -> (line: LentBytes, summary: Summary) {
     guard let table = tables[row.relationID], table.relation.columns.count == row.values.count else {
       throw RelayError(
@@ -92,7 +92,7 @@ public struct RowLine: ~Copyable {
   }
 
   private mutating func record(
-    _ row: RowView, _ table: Table, commitLSN: LSN, commitTime: PostgresMicroseconds, index: UInt32
+    _ row: RowView, _ table: Table, commitLSN: LSN, commitTime: PostgresMicroseconds, index: RowIndex
   ) throws(RelayError) -> Record {
     guard isUTF8 || row.values.allSatisfy({ $0.bytes.allSatisfy { $0 < 0x80 } }) else {
       throw RelayError(

@@ -27,7 +27,7 @@ struct TransactionTexts: ~Copyable {
 
   /// Valid until the next call.
   @inline(__always)
-  mutating func sequence(_ commitLSN: LSN, _ index: UInt32) -> LentBytes {
+  mutating func sequence(_ commitLSN: LSN, _ index: RowIndex) -> LentBytes {
     // SAFETY: 16 digits, a hyphen and 8 digits fill the 25 bytes.
     if sequenceLSN != commitLSN {
       Hexadecimal.write(UInt32(truncatingIfNeeded: commitLSN.rawValue >> 32), to: sequence)
