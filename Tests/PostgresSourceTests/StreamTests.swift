@@ -88,7 +88,7 @@ import Testing
       if case .insert = try stream.next() { rows += 1 }
     }
     #expect(rows == 3)
-    #expect(keeper.looksWanted.load(ordering: .relaxed) == 1)
+    #expect(keeper.findings.requested.load(ordering: .relaxed) == 1)
   }
 
   @Test func whatIsReportedIsClampedToWhatWasSeenAndNeverGoesBack() throws {

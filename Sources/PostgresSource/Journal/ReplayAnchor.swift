@@ -54,7 +54,7 @@ struct ReplayAnchor {
   private mutating func turn() throws(RelayError) -> Bool {
     guard let session = keeper.session else { return false }
     guard let connection = try connected(to: session.server) else { return false }
-    if !keeper.keepsJournal {
+    if !keeper.mailbox.keepsJournal {
       warnOnce(
         "there is no replay window: it needs the journal",
         remedy: "Run what outboxd init prints (schema, tables and grants).")
@@ -94,11 +94,11 @@ struct ReplayAnchor {
 // Facts.
 extension ReplayAnchor {
   private mutating func read(
-    _ connection: SQLConnection, _ session: JournalKeeper.Session
+    _ connection: SQLConnection, _ session: WatchedSession
   ) throws(RelayError) -> AnchorFacts {
     let reading = try AnchorSlot(connection: connection, settings: keeper.settings).read()
     var facts = reading.facts
-    if keeper.keepsJournal {
+    if keeper.mailbox.keepsJournal {
       try readJournal(into: &facts, connection, session, time: reading.time)
     }
     facts.sinceDrop = keeper.sinceAnchorDrop
@@ -109,7 +109,7 @@ extension ReplayAnchor {
   }
 
   private mutating func readJournal(
-    into facts: inout AnchorFacts, _ connection: SQLConnection, _ session: JournalKeeper.Session,
+    into facts: inout AnchorFacts, _ connection: SQLConnection, _ session: WatchedSession,
     time: PostgresMicroseconds
   ) throws(RelayError) {
     let slot = keeper.settings.slot

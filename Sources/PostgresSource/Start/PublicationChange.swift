@@ -83,14 +83,6 @@ struct PublicationChange {
   }
 }
 
-extension JournalKeeper.Session {
-  func change(
-    to now: PublicationFacts, of name: String, isWatched: Bool = false
-  ) -> PublicationChange? {
-    publication.map { PublicationChange(name: name, before: $0, now: now, isWatched: isWatched) }
-  }
-}
-
 extension PublicationCheck {
   private var change: PublicationChange? {
     guard let publication, let before else { return nil }
