@@ -56,7 +56,7 @@ import Testing
     #expect(warnings.count == 1)
     let warning = try #require(warnings.first)
     #expect(warning.message.contains(words), "\(warning.message)")
-    #expect(!warning.remedy.isEmpty)
+    #expect(warning.remedy?.isEmpty == false)
     for servers in ["localhost:9092", "127.0.0.1,[::1]:9092", "PLAINTEXT://127.9.9.9:9092"] {
       #expect(transport(properties.merging(["bootstrap.servers": servers]) { $1 }).warnings == [])
     }
