@@ -297,7 +297,7 @@ extension Integration {
       let none = try scene.replay("--resume", status: 2)
       #expect(none.errors.contains("there is no interrupted replay of slot \"outboxd\""), "\(none.errors)")
       let done = try scene.replay("--resume", "--job", "\(job)", status: 2)
-      #expect(done.errors.contains("replay \(job) has come to its end"), "\(done.errors)")
+      #expect(done.errors.contains("replay \(job) is finished"), "\(done.errors)")
       #expect(try relay.terminate() == 0)
     }
 
