@@ -48,37 +48,30 @@ extension Relay {
   }
 
   func progress(_ source: any ChangeSource, _ now: MonotonicTime) throws(RelayError) {
-    storeCheckpoint()
+    try storeCheckpoint(now)
     if let fault = source.takeFault() { throw fault }
-    try source.report(flushed: durable, now: now)
+    try source.report(flushed: positions.confirm(), now: now)
     publish(source)
   }
 
-  func storeCheckpoint() {
+  func storeCheckpoint(_ now: MonotonicTime) throws(RelayError) {
     metrics.eventsSettled.store(ledger.settled, ordering: .relaxed)
-    durable = max(durable, store.store(ledger.checkpoint))
+    try positions.deliver(ledger.checkpoint)
+    try positions.acknowledge(store.store(positions.delivered, in: positions.session), now: now)
   }
 
   func publish(_ source: (any ChangeSource)?) {
     tally.publish(to: metrics)
     let now = MonotonicTime.now()
     metrics.turned(until: now)
-    noteUnconfirmed(now)
+    positions.publish(to: metrics)
     encoder.omissions.publish(to: metrics, log)
     metrics.inFlightEvents.store(ledger.outstanding, ordering: .relaxed)
     metrics.inFlightTransactions.store(ledger.transactions, ordering: .relaxed)
-    metrics.confirmedLSN.store(durable.rawValue, ordering: .relaxed)
-    metrics.acknowledgedLSN.store(ledger.checkpoint.rawValue, ordering: .relaxed)
     metrics.oldestUnacknowledged.store(ledger.oldestCommitTime ?? .max, ordering: .relaxed)
     if let source {
       metrics.receivedBytes.store(source.receivedBytes, ordering: .relaxed)
     }
-  }
-
-  private func noteUnconfirmed(_ now: MonotonicTime) {
-    if let unconfirmed, durable < unconfirmed.lsn { return }
-    unconfirmed = ledger.checkpoint > durable ? (ledger.checkpoint, now) : nil
-    metrics.unconfirmedSince.store(unconfirmed?.since.nanoseconds ?? 0, ordering: .relaxed)
   }
 }
 

@@ -28,9 +28,7 @@ public final class Relay {
   /// A stop is requested: nothing is read beyond the end of the transaction.
   private var isStopping = false
   var failure: RelayError?
-  var durable = LSN.zero
-  /// The newest checkpoint when it was last seen that all of an older one was confirmed, and when that was.
-  var unconfirmed: (lsn: LSN, since: MonotonicTime)?
+  var positions = Positions()
 
   /// A record that a gate holds, or a table's shape whose rows may not go out yet.
   struct Waiting {
@@ -94,15 +92,14 @@ public final class Relay {
   /// Nothing was sent that is not acknowledged, and durable in the journal: the next process sends no event again. To be
   /// asked after `finish`.
   public var isSettled: Bool {
-    ledger.transactions == 0 && resentThrough < ledger.checkpoint && durable >= ledger.checkpoint
+    ledger.transactions == 0 && resentThrough < ledger.checkpoint && positions.journaled >= ledger.checkpoint
   }
 
   /// Starts again at `checkpoint`: the source could not continue where this relay was.
   public func reset(to checkpoint: LSN) {
     gates.resend(through: ledger.newestCommitLSN)
     ledger.reset(to: checkpoint)
-    durable = .zero
-    unconfirmed = nil
+    positions.begin(store.session, at: checkpoint)
   }
 
   /// Relays until a stop is requested, or a source of a closed range is at its end. Returns at the end of a
@@ -113,6 +110,7 @@ public final class Relay {
     // What waits is lent by the source, and goes with it.
     defer { forgetWaiting() }
     cursor.end()
+    positions.begin(store.session)
     pace = ReadingPace(isAdaptive: pace.isAdaptive)
     outboxd_set_timer_slack(Tuning.Turn.timerSlack)
     var readDeadline = MonotonicTime.never
@@ -153,9 +151,15 @@ public final class Relay {
     }
     let isDrained = ledger.outstanding == 0
     metrics.eventsSettled.store(ledger.settled, ordering: .relaxed)
-    durable = max(durable, store.finish(ledger.checkpoint, deadline: deadline))
+    do throws(RelayError) {
+      try positions.deliver(ledger.checkpoint)
+      let last = store.finish(positions.delivered, in: positions.session, deadline: deadline)
+      try positions.acknowledge(last, now: .now())
+    } catch {
+      log.error("the last checkpoint is not confirmed", error)
+    }
     metrics.turned(until: max(.now(), deadline))
-    source?.finish(flushed: durable, deadline: deadline)
+    source?.finish(flushed: positions.confirm(), deadline: deadline)
     publish(source)
     return isDrained
   }
@@ -164,7 +168,7 @@ public final class Relay {
   public func idle(until deadline: MonotonicTime) throws(RelayError) {
     while !stop.isRequested, MonotonicTime.now() < deadline {
       try settle()
-      storeCheckpoint()
+      try storeCheckpoint(.now())
       publish(nil)
       wait(nil, until: deadline)
     }
@@ -354,7 +358,7 @@ public final class Relay {
   private func commit(_ endLSN: LSN) {
     cursor.end()
     tally.transactions += 1
-    tally.receivedLSN = max(tally.receivedLSN, endLSN)
+    positions.receive(endLSN)
     if !cursor.isKnown { ledger.close(endLSN: endLSN) }
     // Whatever comes next has committed behind it.
     gates.pass(endLSN)
@@ -363,7 +367,7 @@ public final class Relay {
   private func keepalive(_ walEnd: LSN) {
     guard !cursor.isOpen else { return }
     ledger.advance(to: walEnd)
-    tally.receivedLSN = max(tally.receivedLSN, walEnd)
+    positions.receive(walEnd)
     gates.pass(walEnd)
   }
 

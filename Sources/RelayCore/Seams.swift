@@ -89,11 +89,15 @@ public protocol FirstSight: Gate {
 
 /// Where checkpoints are kept, beside the slot. Confined to the relay's thread.
 public protocol CheckpointStore: AnyObject {
-  /// Hands over the newest checkpoint, and returns the newest that is durable. Never blocks.
-  func store(_ checkpoint: LSN) -> LSN
-  /// Hands over the last checkpoint, waits until it is durable or `deadline` has come, and returns the
-  /// newest that is durable.
-  func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN
+  /// The session that checkpoints are kept for now.
+  var session: CheckpointSession { get }
+  /// Hands over the newest checkpoint of `session`, and returns the newest acknowledgement. Never blocks.
+  func store(_ checkpoint: LSN, in session: CheckpointSession) -> JournalAcknowledgement
+  /// Hands over the last checkpoint of `session`, waits until it is written or `deadline` has come, and returns the newest
+  /// acknowledgement.
+  func finish(
+    _ checkpoint: LSN, in session: CheckpointSession, deadline: MonotonicTime
+  ) -> JournalAcknowledgement
 }
 
 /// Where records go: the last gate, and what is behind it. Confined to the relay's thread.

@@ -90,6 +90,19 @@ final class LiveDatabase {
   }
 }
 
+/// As a relay of the newest session would.
+extension JournalKeeper {
+  func store(_ checkpoint: LSN) -> LSN { mailbox.store(checkpoint, in: mailbox.session).lsn }
+
+  func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN {
+    mailbox.finish(checkpoint, in: mailbox.session, deadline: deadline).lsn
+  }
+
+  func settle(at checkpoint: LSN, deadline: MonotonicTime) {
+    mailbox.settle(at: checkpoint, deadline: deadline)
+  }
+}
+
 extension ReplicationStream {
   /// Reads until `count` rows are committed and returns the last end. Reports `flushed` as the loop would.
   func read(rows count: Int, flushed: LSN? = nil, seconds: Int = 20) throws -> LSN {

@@ -24,9 +24,11 @@ final class World {
   /// Slot, as Postgres has it in memory and on disk.
   var confirmed: UInt64 = 0
   var confirmedOnDisk: UInt64 = 0
-  /// The journal: what was handed over, and what is durable.
-  var journalPending: UInt64 = 0
+  /// The journal's checkpoint, on the server and on its standby.
   var journal: UInt64 = 0
+  var standbyJournal: UInt64 = 0
+  /// Counts the servers: a standby takes over from the former one.
+  var server = 0
   /// Kafka's logs: the ids, in order, by key.
   var log: [String: [String]] = [:]
   var delivered: Set<String> = []
@@ -34,12 +36,15 @@ final class World {
   var crashes = 0
   var sinkFailures = 0
   var interruptions = 0
+  var failovers = 0
+  var writerSteps = 0
   var settlements = 0
   var faults: [String] = []
   /// Chances: one in so many calls. Zero: never.
   var crashChance = 0
   var sinkFailureChance = 0
   var interruptionChance = 0
+  var failoverChance = 0
   /// Whether the loop is told what Kafka holds, after a crash and for a new producer.
   var recognizes = false
   /// What Kafka holds is now and then not known.
@@ -84,6 +89,16 @@ final class World {
     }
     confirmed = max(confirmed, lsn)
     if random.chance(3) { confirmedOnDisk = confirmed }
+    if random.chance(3) { standbyJournal = journal }
+  }
+
+  /// A standby takes over: it has the WAL, and the journal and the slot as they were some time ago.
+  func failOver() {
+    failovers += 1
+    server += 1
+    journal = standbyJournal
+    confirmedOnDisk = min(confirmedOnDisk, journal)
+    confirmed = confirmedOnDisk
   }
 
   /// The relay has ended, and says that it has sent nothing beyond its checkpoint.
@@ -107,23 +122,6 @@ final class World {
       let first = (log[key] ?? []).filter { seen.insert($0).inserted }
       if first != ids { faults.append("key \(key): first sights \(first), committed \(ids)") }
     }
-  }
-}
-
-/// The journal: what is handed over becomes durable some calls later.
-final class SimulatedStore: CheckpointStore {
-  let world: World
-  init(_ world: World) { self.world = world }
-
-  func store(_ checkpoint: LSN) -> LSN {
-    world.journalPending = max(world.journalPending, checkpoint.rawValue)
-    if world.random.chance(4) { world.journal = max(world.journal, world.journalPending) }
-    return LSN(world.journal)
-  }
-
-  func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN {
-    world.journal = max(world.journal, checkpoint.rawValue)
-    return LSN(world.journal)
   }
 }
 
@@ -167,6 +165,10 @@ final class SimulatedSource: ChangeSource {
     }
     if world.interruptionChance > 0, world.random.chance(world.interruptionChance) {
       throw RelayError(.sourceUnavailable, "connection lost")
+    }
+    if world.failoverChance > 0, world.random.chance(world.failoverChance) {
+      world.failOver()
+      throw RelayError(.sourceUnavailable, "the server is gone")
     }
     if world.random.chance(6) { return nil }
     if !sentRelation {

@@ -4,9 +4,14 @@ import Synchronization
 import Testing
 
 private final class SlowStore: CheckpointStore {
+  let session = CheckpointSession()
   var durable = LSN.zero
-  func store(_ checkpoint: LSN) -> LSN { durable }
-  func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN { durable }
+  func store(_ checkpoint: LSN, in session: CheckpointSession) -> JournalAcknowledgement {
+    JournalAcknowledgement(durable, in: session)
+  }
+  func finish(
+    _ checkpoint: LSN, in session: CheckpointSession, deadline: MonotonicTime
+  ) -> JournalAcknowledgement { JournalAcknowledgement(durable, in: session) }
 }
 
 @Suite struct UnconfirmedTests {

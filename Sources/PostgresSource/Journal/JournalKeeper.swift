@@ -139,24 +139,3 @@ extension JournalKeeper {
     anchorDropTime?.milliseconds(until: .now(), limit: AnchorDecision.createDelay)
   }
 }
-
-// The relay's side.
-extension JournalKeeper: CheckpointStore {
-  /// False where checkpoints are kept by the slot alone.
-  public var keepsJournal: Bool { mailbox.keepsJournal }
-
-  public func store(_ checkpoint: LSN) -> LSN { mailbox.store(checkpoint, in: mailbox.session).lsn }
-
-  public func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN {
-    mailbox.finish(checkpoint, in: mailbox.session, deadline: deadline).lsn
-  }
-
-  public func settle(at checkpoint: LSN, deadline: MonotonicTime) {
-    mailbox.settle(at: checkpoint, deadline: deadline)
-  }
-
-  var lookDescriptor: Int32 { findings.checked.descriptor }
-  func askForLook() -> UInt64 { findings.requestPublicationCheck() }
-  func hasLooked(_ request: UInt64) -> Bool { findings.isPublicationChecked(request) }
-  func takeFault() -> RelayError? { findings.takeFault() }
-}

@@ -33,12 +33,12 @@ public final class ReplicationStream: ChangeSource {
   private var seenLSN: LSN
   private var sentLSN: LSN
   private var replyRequested = false
-  /// The check of the publication that must be made before the newest relation is handed over.
-  private var awaitedLook: UInt64?
-  private var lookDeadline = MonotonicTime(nanoseconds: 0)
-  /// How often the socket had been read when the last check that was made was requested. Nil once something was
+  /// The publication check that must be done before rows of the newest shape go out.
+  private var awaitedCheck: UInt64?
+  private var checkDeadline = MonotonicTime(nanoseconds: 0)
+  /// How often the socket had been read when the last check that was done was requested. Nil once something was
   /// written: libpq reads, uncounted, where it cannot write.
-  private var readsBeforeLook: UInt64?
+  private var readsBeforeCheck: UInt64?
 
   /// Milliseconds that the server may be left without a report.
   public let reportInterval: Int
@@ -50,8 +50,8 @@ public final class ReplicationStream: ChangeSource {
 
   /// Milliseconds between two reports that only say that the position rose.
   static let newsInterval = 100
-  /// Milliseconds that a check of the publication may take.
-  private static let lookLimit = 5_000
+  /// Milliseconds that a publication check may take.
+  private static let checkLimit = 5_000
   /// Milliseconds that the server has for an answer when it has been silent for too long.
   var answerLimit = 10_000
 
@@ -142,35 +142,35 @@ extension ReplicationStream {
   /// finds later what there is to find.
   public func shapeWait() throws(RelayError) -> GateWait? {
     guard let keeper else { return nil }
-    guard let look = awaitedLook ?? requestLook(keeper) else { return nil }
-    if !keeper.hasLooked(look) {
-      guard MonotonicTime.now() >= lookDeadline else {
+    guard let check = awaitedCheck ?? requestCheck(keeper) else { return nil }
+    if !keeper.findings.isPublicationChecked(check) {
+      guard MonotonicTime.now() >= checkDeadline else {
         return GateWait(
           for: "the check of the publication",
           "a table's shape has come: its rows wait until the publication has been checked",
-          until: lookDeadline,
-          descriptor: keeper.lookDescriptor, patience: 1_000)
+          until: checkDeadline,
+          descriptor: keeper.findings.checked.descriptor, patience: 1_000)
       }
-      readsBeforeLook = nil
+      readsBeforeCheck = nil
     }
-    awaitedLook = nil
-    if let fault = keeper.takeFault() { throw fault }
+    awaitedCheck = nil
+    if let fault = keeper.findings.takeFault() { throw fault }
     return nil
   }
 
   /// Nil: the last check serves for this shape, too.
-  private func requestLook(_ keeper: JournalKeeper) -> UInt64? {
-    guard readsBeforeLook != connection.socketReads else { return nil }
-    let look = keeper.askForLook()
-    awaitedLook = look
-    readsBeforeLook = connection.socketReads
-    lookDeadline = MonotonicTime.now().advanced(milliseconds: Self.lookLimit)
-    return look
+  private func requestCheck(_ keeper: JournalKeeper) -> UInt64? {
+    guard readsBeforeCheck != connection.socketReads else { return nil }
+    let check = keeper.findings.requestPublicationCheck()
+    awaitedCheck = check
+    readsBeforeCheck = connection.socketReads
+    checkDeadline = MonotonicTime.now().advanced(milliseconds: Self.checkLimit)
+    return check
   }
 
   /// What the watch on the database has found: `publicationMissing`, `publicationUnsuitable`, `journalUnusable`,
   /// `sourceUnavailable`.
-  public func takeFault() -> RelayError? { keeper?.takeFault() }
+  public func takeFault() -> RelayError? { keeper?.findings.takeFault() }
 }
 
 // What the server is told.
@@ -179,7 +179,7 @@ extension ReplicationStream {
   public func report(flushed: LSN, now: MonotonicTime) throws(RelayError) {
     connection.adaptReceiveBuffer(now)
     if connection.wantsWrite {
-      readsBeforeLook = nil
+      readsBeforeCheck = nil
       try connection.flush()
       // Nothing is added to what the server does not take.
       if connection.wantsWrite {
@@ -202,7 +202,7 @@ extension ReplicationStream {
   private func send(_ position: LSN, requestReply: Bool = false, now: MonotonicTime) throws(RelayError) {
     StatusMessage.encode(
       position: position, clientTime: postgresNow(), requestReply: requestReply, into: status)
-    readsBeforeLook = nil
+    readsBeforeCheck = nil
     guard try connection.send(UnsafeRawBufferPointer(status)) else {
       reportTime = now.advanced(milliseconds: Self.newsInterval)
       return

@@ -6,7 +6,7 @@ import Synchronization
 /// One object serves all sessions of a process.
 ///
 /// `begin`, `store`, `finish` and `settle` belong to the relay's thread, the rest to the writer's.
-public final class CheckpointMailbox: Sendable {
+public final class CheckpointMailbox: CheckpointStore, Sendable {
   /// How often the writer may fail before the last checkpoint is given up: one failure may be a connection that was lost.
   private static let failureLimit: UInt64 = 2
 

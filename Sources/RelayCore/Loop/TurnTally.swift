@@ -9,7 +9,6 @@ struct TurnTally: ~Copyable {
   var unselected: UInt64 = 0
   var transactions: UInt64 = 0
   var queueFull: UInt64 = 0
-  var receivedLSN = LSN.zero
   private(set) var deliveries: UInt64 = 0
   private var latencySum: UInt64 = 0
   private let buckets: UnsafeMutableBufferPointer<UInt64>
@@ -55,7 +54,6 @@ struct TurnTally: ~Copyable {
       metrics.latency.add(buckets: UnsafeBufferPointer(buckets), sum: latencySum)
       buckets.update(repeating: 0)
     }
-    metrics.receivedLSN.store(receivedLSN.rawValue, ordering: .relaxed)
     received = 0
     recognized = 0
     unselected = 0

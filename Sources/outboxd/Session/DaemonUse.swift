@@ -22,7 +22,7 @@ final class DaemonUse: SessionUse {
   let configuration: Configuration
   let options = RelayOptions()
   let reactions = ReactionTable.daemon
-  var store: any CheckpointStore { keeper }
+  var store: any CheckpointStore { keeper.mailbox }
   var readingLimit: Int { configuration.relay.drainTimeout }
 
   private let metrics: RelayMetrics
@@ -114,7 +114,7 @@ final class DaemonUse: SessionUse {
 
   func sourceLost(_ error: RelayError, _ relay: Relay?) -> RelayError? {
     // Another process moves the slot meanwhile, and without a journal only the slot can tell how far.
-    if error.kind == .slotActive, relay != nil, !keeper.keepsJournal { hasForgotten = true }
+    if error.kind == .slotActive, relay != nil, !keeper.mailbox.keepsJournal { hasForgotten = true }
     return nil
   }
 
@@ -124,7 +124,7 @@ final class DaemonUse: SessionUse {
         "stopped before Kafka had acknowledged everything: the next start sends the rest again",
         ("unacknowledged", String(relay.outstanding)), ("checkpoint", relay.checkpoint.description))
     }
-    if relay.isSettled { keeper.settle(at: relay.checkpoint, deadline: deadline) }
+    if relay.isSettled { keeper.mailbox.settle(at: relay.checkpoint, deadline: deadline) }
     log.info("stopped", ("checkpoint", relay.checkpoint.description))
   }
 

@@ -37,19 +37,24 @@ final class JobCheckpoints: CheckpointStore {
   /// Where to open the source again so that everything after `checkpoint` comes.
   func position(after checkpoint: LSN) -> String? { source?.position(after: checkpoint) ?? beginning }
 
-  func store(_ checkpoint: LSN) -> LSN {
+  /// One for all sources: what the sink acknowledges is the job's.
+  let session = CheckpointSession()
+
+  func store(_ checkpoint: LSN, in session: CheckpointSession) -> JournalAcknowledgement {
     if let source {
       let progress = source.progress
       meter.done.store(progress.done, ordering: .relaxed)
       meter.total.store(progress.total, ordering: .relaxed)
     }
     if checkpoint > storedCheckpoint, MonotonicTime.now() >= dueTime { handOver(checkpoint) }
-    return checkpoint
+    return JournalAcknowledgement(checkpoint, in: session)
   }
 
-  func finish(_ checkpoint: LSN, deadline: MonotonicTime) -> LSN {
+  func finish(
+    _ checkpoint: LSN, in session: CheckpointSession, deadline: MonotonicTime
+  ) -> JournalAcknowledgement {
     handOver(checkpoint)
-    return checkpoint
+    return JournalAcknowledgement(checkpoint, in: session)
   }
 
   private func handOver(_ checkpoint: LSN) {
