@@ -35,7 +35,6 @@ extension Relay {
       return
     }
     if failure.mayBeNeighbour, ledger.outstanding > 1 {
-      // Nothing beyond the row that was read last can have been sent.
       isolate()
       self.failure = RelayError(
         .sinkFailed,
@@ -45,6 +44,19 @@ extension Relay {
     }
     let refused = ledger.commitLSN(of: tag) ?? cursor.commitLSN
     self.failure = rejected(identified(failure.error, failure.record, refused))
+  }
+
+  /// One of the records in flight is refused: they are sent again one by one.
+  private func isolate() {
+    // After a reconnection the source may still be behind what was sent.
+    let newest = EventSequence(commitLSN: ledger.newestCommitLSN, index: .max)
+    gates.isolate(through: newest.commitLSN > cursor.commitLSN ? newest : cursor.place)
+  }
+
+  /// Counts what was passed although Kafka may hold it.
+  private func countResent() {
+    tally.resent += gates.recognition.resent
+    gates.recognition.resent = 0
   }
 
   func progress(_ source: any ChangeSource, _ now: MonotonicTime) throws(RelayError) {
@@ -61,6 +73,7 @@ extension Relay {
   }
 
   func publish(_ source: (any ChangeSource)?) {
+    countResent()
     tally.publish(to: metrics)
     let now = MonotonicTime.now()
     metrics.turned(until: now)

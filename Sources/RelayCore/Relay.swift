@@ -18,7 +18,7 @@ public final class Relay {
   private(set) var sink: (any RecordSink)?
   var ledger = Ledger()
   var encoder: EventEncoder
-  private var gates: Gates
+  var gates: Gates
   private(set) var cursor = TransactionCursor()
   private var pace: ReadingPace
   var tally = TurnTally()
@@ -48,7 +48,7 @@ public final class Relay {
     self.stop = stop
     self.log = log
     selection = options.selection
-    gates = Gates(metrics: metrics, rate: options.rate)
+    gates = Gates(rate: options.rate)
     pace = ReadingPace(isAdaptive: options.isAdaptive)
     encoder = EventEncoder(mappings: mappings, database: database, options: options)
   }
@@ -101,6 +101,9 @@ public final class Relay {
     ledger.reset(to: checkpoint)
     positions.begin(store.session, at: checkpoint)
   }
+
+  /// The source goes on where this relay was.
+  public func resume() { positions.begin(store.session) }
 
   /// Relays until a stop is requested, or a source of a closed range is at its end. Returns at the end of a
   /// transaction where that comes within half of `drainMilliseconds` after the request.
@@ -196,7 +199,7 @@ public final class Relay {
       try handle(change, source, sink)
       if waiting != nil { return false }
       if isStopping, !cursor.isOpen { return true }
-      if count % 16 == 0 || gates.mayBlock, MonotonicTime.now() >= end { return true }
+      if count % 16 == 0 || gates.hasBlocked, MonotonicTime.now() >= end { return true }
     }
     return true
   }
@@ -211,8 +214,8 @@ public final class Relay {
     case .commit(_, let endLSN, _): commit(endLSN)
     case .keepalive(let walEnd): keepalive(walEnd)
     case .relation: try takeShape(source)
-    case .update: ignoreUpdate()
-    case .truncate: ignoreTruncate()
+    case .update: ignore("an UPDATE", metrics.ignoredUpdates)
+    case .truncate: ignore("a TRUNCATE", metrics.ignoredTruncates)
     case .delete, .message, .other: break
     }
   }
@@ -305,7 +308,9 @@ public final class Relay {
     switch outcome {
     case .accepted: ledger.sent()
     case .full: waitForRoom(record, gate)
-    case .notAdmitted: askAgain(record, gate)
+    case .notAdmitted:
+      let event = GateEvent(record: record, place: cursor.place, outstanding: ledger.outstanding)
+      try follow(try sink.answer(event), record, gate)
     }
   }
 
@@ -313,8 +318,8 @@ public final class Relay {
     waiting = Waiting(
       record: record, gate: gate,
       wait: GateWait(
-        for: "a topic", "its topic takes no records any more", until: MonotonicTime(nanoseconds: 0),
-        patience: 1_000))
+        for: "a topic", "its topic no longer takes records", until: MonotonicTime(nanoseconds: 0),
+        patience: nil))
   }
 
   /// Some room first: to go on at the first free place would cost a wake-up per record.
@@ -347,9 +352,6 @@ public final class Relay {
     if wait.flushes { sink.flush(sleeping: Tuning.Linger.isolated) }
   }
 
-  /// One of the records in flight is refused: they are sent again one by one.
-  func isolate() { gates.isolate(through: cursor.place) }
-
   private func forgetWaiting() {
     waiting = nil
     report.end(metrics)
@@ -371,17 +373,10 @@ public final class Relay {
     gates.pass(walEnd)
   }
 
-  private func ignoreUpdate() {
-    metrics.ignoredUpdates.wrappingAdd(1, ordering: .relaxed)
+  private func ignore(_ statement: String, _ count: borrowing Atomic<UInt64>) {
+    count.wrappingAdd(1, ordering: .relaxed)
     log.warning(
-      "an UPDATE of an outbox table was ignored: only INSERTs are events",
-      ("lsn", cursor.commitLSN.description), ("remedy", "Set publish = 'insert' in the publication."))
-  }
-
-  private func ignoreTruncate() {
-    metrics.ignoredTruncates.wrappingAdd(1, ordering: .relaxed)
-    log.warning(
-      "a TRUNCATE of an outbox table was ignored: only INSERTs are events",
+      "\(statement) of an outbox table was ignored: only INSERTs are events",
       ("lsn", cursor.commitLSN.description), ("remedy", "Set publish = 'insert' in the publication."))
   }
 

@@ -97,6 +97,16 @@ public final class RelayMetrics: Sendable {
     set { shared.withLock { $0.hold = newValue } }
   }
 
+  /// Shows `reason` while `body`, which may take long, runs.
+  public func holding<Value, Failure>(
+    for reason: String, _ body: () throws(Failure) -> Value
+  ) throws(Failure) -> Value {
+    let shown = hold
+    hold = shown ?? reason
+    defer { hold = shown }
+    return try body()
+  }
+
   /// Why records that were sent wait, and those that come would: no broker is reachable, none acknowledges. Nil: they do
   /// not.
   public var sinkFault: String? {

@@ -64,12 +64,15 @@ public enum Recognition: Equatable, Sendable {
 
 /// What Kafka holds already, for the time after an unclean stop. Confined to the relay's thread.
 public protocol DeliveredEvents: AnyObject {
+  /// The last answer may have taken long.
+  var hasBlocked: Bool { get }
   /// May block for seconds, though only for a topic seen for the first time.
   func recognize(_ record: Record, _ place: EventSequence) -> Recognition
 }
 
 /// Where nobody compares with what Kafka holds.
 public final class UnexaminedEvents: DeliveredEvents {
+  public let hasBlocked = false
   private var tell: (() -> Void)?
 
   /// - Parameter tell: called with the first event that is asked for.

@@ -2,7 +2,7 @@
 // Must not know: what is read or sent.
 
 /// Measured on the machine of the manual's "Figures", if no other is named. `relay.adaptive: off` turns off what reacts
-/// to the load: `Reading`, `Receiving`, `InFlight`, and the flush that takes the place of lingering.
+/// to the load: `Reading` but for `gatheredBytes`, `Receiving`, `InFlight`, and the flush that takes the place of lingering.
 public enum Tuning {
   /// One turn of the loop.
   public enum Turn {

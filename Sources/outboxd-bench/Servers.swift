@@ -101,7 +101,7 @@ enum ProducerSettings {
     ].flatMap { ["-X", $0] }
   }
 
-  /// What outboxd, which is started bare, gives itself: Sources/outboxd/Daemon/AllocatorTuning.swift.
+  /// What outboxd, which is started bare, gives itself: Sources/outboxd/Session/AllocatorTuning.swift.
   static let environment = [
     "GLIBC_TUNABLES":
       "glibc.malloc.tcache_count=8192:glibc.malloc.trim_threshold=4194304:glibc.malloc.mmap_threshold=4194304"

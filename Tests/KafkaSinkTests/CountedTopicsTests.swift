@@ -20,6 +20,7 @@ import Testing
     let broker = try MockBroker()
     let driver = try SinkDriver(["bootstrap.servers": broker.bootstrapServers], topicLimit: 5)
     for number in 0..<40 {
+      driver.sink.renewTime = MonotonicTime(nanoseconds: 0)
       try driver.deliver(Content(topic: "topic.\(number % 12)", value: "\(number)"), tag: UInt64(number))
       #expect(driver.sink.topics.entries.count <= 5)
     }

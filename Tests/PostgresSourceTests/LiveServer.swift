@@ -132,10 +132,22 @@ extension ReplicationStream {
     return nil
   }
 
+  /// The next change as the loop takes it: a shape waits for the check of the publication.
+  func take() throws(RelayError) -> Change? {
+    let change = try next()
+    guard case .relation? = change else { return change }
+    while let wait = try shapeWait() {
+      _ = try SQLConnection.wait(
+        wait.descriptor ?? descriptor, Int16(POLLIN), until: wait.until, stop: nil)
+    }
+    return change
+  }
+
   /// One turn of a loop.
   @discardableResult
   func step(_ flushed: LSN, until deadline: MonotonicTime) throws(RelayError) -> Change? {
-    if let change = try next() { return change }
+    if let change = try take() { return change }
+    if let fault = takeFault() { throw fault }
     try report(flushed: flushed, now: .now())
     let wake = min(deadline, min(reportTime, MonotonicTime.now().advanced(milliseconds: 200)))
     _ = try SQLConnection.wait(

@@ -85,7 +85,7 @@ import Testing
     }
     var rows = 0
     while rows < 3, MonotonicTime.now() < deadline {
-      if case .insert = try stream.next() { rows += 1 }
+      if case .insert = try stream.take() { rows += 1 }
     }
     #expect(rows == 3)
     #expect(keeper.findings.requested.load(ordering: .relaxed) == 1)

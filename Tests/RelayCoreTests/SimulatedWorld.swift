@@ -290,11 +290,13 @@ final class SimulatedSight: FirstSight {
 
 /// Knows what is in Kafka, or not; now and then it has no answer.
 final class SimulatedTails: DeliveredEvents {
+  private(set) var hasBlocked = false
   private let world: World
   init(_ world: World) { self.world = world }
 
   func recognize(_ record: Record, _ place: EventSequence) -> Recognition {
     world.steps += 1
+    hasBlocked = world.random.chance(10)
     if world.random.chance(5) { return .wait(world.wait) }
     let id = CopiedRecord(record).header("ce_id") ?? ""
     if place.commitLSN.rawValue > world.recognizedThrough {

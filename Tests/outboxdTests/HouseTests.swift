@@ -43,9 +43,14 @@ private struct SourceFile {
       guard let match = lines[first].wholeMatch(of: beginning), !lines[first].hasSuffix("}") else {
         return nil
       }
-      let end = "\(match.1)}"
-      let last = lines[first...].firstIndex { $0 == end || $0.hasPrefix(end + " ") }
-      return last.map { (first + 1, $0 - first + 1) }
+      let (end, indentation) = ("\(match.1)}", match.1.count)
+      // A requirement of a protocol has no body: what follows at its depth is another member, or the protocol's end.
+      let last = lines[(first + 1)...].firstIndex { line in
+        !line.isEmpty && line.prefix { $0 == " " }.count <= indentation
+          && !")]{".contains(line.drop { $0 == " " }.first ?? " ")
+      }
+      guard let last, lines[last] == end || lines[last].hasPrefix(end + " ") else { return nil }
+      return (first + 1, last - first + 1)
     }
   }
 }

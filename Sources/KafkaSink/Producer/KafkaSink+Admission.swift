@@ -6,16 +6,21 @@ public import RelayCore
 extension KafkaSink {
   /// Passes events of topics that exist. Blocks for half a second at most, and only for a topic that is seen for the first
   /// time, or is still missing.
-  /// - Throws: `topicMissing` where a missing topic is refused; `recordRejected` for a name that no topic can have.
+  /// Diverts those whose topic's name Kafka does not take.
+  /// - Throws: `topicMissing` where a missing topic is refused.
   public func answer(_ event: GateEvent) throws(RelayError) -> GateAnswer {
-    guard let index = topics.find(event.record.topic) else { return try meet(event.record.topic) }
-    return topics.exists(index) ? .pass : try examine(index)
+    do throws(RelayError) {
+      guard let index = topics.find(event.record.topic) else { return try meet(event.record.topic) }
+      return topics.exists(index) ? .pass : try examine(index)
+    } catch  where error.kind == .recordRejected {
+      return .divert(error)
+    }
   }
 
   /// A topic that is new. Rows may name any number of them, and the producer holds each until its own end: so after so
   /// many it is replaced, once it has nothing in flight.
   private func meet(_ topic: LentBytes) throws(RelayError) -> GateAnswer {
-    if topics.entries.count >= topicLimit {
+    if topics.entries.count >= topicLimit, MonotonicTime.now() >= renewTime {
       guard inFlight == 0 else {
         var wait = GateWait(
           for: "acknowledgements",
@@ -56,11 +61,10 @@ extension KafkaSink {
 
   /// Records of a topic that is held wait until it is asked for again.
   private func wait(_ index: Int) -> GateAnswer {
-    let entry = topics.entries[index]
+    let isAway = health.brokersUp == 0
+    let reason = isAway ? KafkaHealth.awayText(health.reason) : topics.reasons[index] ?? ""
     return .wait(
-      GateWait(
-        for: health.brokersUp == 0 ? "Kafka" : "a topic", topics.reasons[index] ?? "", until: entry.retryTime)
-    )
+      GateWait(for: isAway ? "Kafka" : "a topic", reason, until: topics.entries[index].retryTime))
   }
 
   private struct Unavailable: Error { var code: rd_kafka_resp_err_t }

@@ -19,8 +19,10 @@ public final class KafkaSink: RecordSink {
 
   private(set) var handle: ProducerHandle
   private let settings: KafkaSettings
-  /// Topics of a producer until it is replaced.
+  /// Topics of a producer until it is replaced, though not before `renewTime`: to meet all topics again takes a while.
   let topicLimit: Int
+  var renewTime = MonotonicTime(nanoseconds: 0)
+  private static let renewInterval = 600_000
   let metrics: RelayMetrics
   let log: Log
   let missingTopic: KafkaSettings.MissingTopic
@@ -122,6 +124,8 @@ public final class KafkaSink: RecordSink {
     topics.destroy()
     handle = next
     topics = TopicTable(client: handle.client)
+    renewTime = MonotonicTime.now().advanced(milliseconds: Self.renewInterval)
+    metrics.producerRebuilds.wrappingAdd(1, ordering: .relaxed)
     log.info("the producer is replaced, as it has met \(topicLimit) topics")
   }
 

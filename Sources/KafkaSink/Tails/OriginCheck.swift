@@ -49,8 +49,17 @@ public final class OriginCheck: FirstSight {
 
   public func answer(_ event: GateEvent) throws(RelayError) -> GateAnswer {
     if isDone { return .pass }
-    let record = event.record
-    let topic = String(decoding: record.topic, as: UTF8.self)
+    let topic = String(decoding: event.record.topic, as: UTF8.self)
+    return try metrics.holding(for: Self.checking(topic)) { () throws(RelayError) in
+      try examine(event.record, topic)
+    }
+  }
+
+  private static func checking(_ topic: String) -> String {
+    "checking topic \"\(topic)\" for events of another server"
+  }
+
+  private func examine(_ record: Record, _ topic: String) throws(RelayError) -> GateAnswer {
     guard let source = EventShape.bytes(of: .source, in: record).map(Array.init) else { return finish() }
     let found: [Event]
     do throws(TailReader.Failure) {
@@ -82,8 +91,8 @@ public final class OriginCheck: FirstSight {
         return .wait(
           GateWait(
             for: "the check for events of another server",
-            "checking topic \"\(topic)\" for events of another server: the consumer got no answer: "
-              + KafkaFailure.text(code), until: MonotonicTime.now().advanced(milliseconds: 500)))
+            "\(Self.checking(topic)): the consumer got no answer: " + KafkaFailure.text(code),
+            until: MonotonicTime.now().advanced(milliseconds: 500)))
       }
       tell(topic, KafkaFailure.text(code))
     }

@@ -30,6 +30,8 @@ public final class PartitionTails: DeliveredEvents {
   var totalPatience = 30_000
   /// Events that are kept, 24 bytes each.
   static let eventLimit = 500_000
+  /// Topics that are compared. The events of others may come twice.
+  private static let topicLimit = 10_000
   /// Partitions that are read at a time.
   private static let groupSize = 8
   /// Topics after which a consumer is replaced: each keeps some 25 KiB until the consumer ends.
@@ -73,6 +75,8 @@ public final class PartitionTails: DeliveredEvents {
   /// Topics that were told of.
   private var told: Set<String> = []
 
+  public private(set) var hasBlocked = false
+
   /// - Parameters:
   ///   - after: where the stream starts. Events of transactions that committed before it are of no interest.
   ///   - through: the last commit LSN that is asked about.
@@ -99,12 +103,15 @@ public final class PartitionTails: DeliveredEvents {
   var heldTopics: Int { readers?.ends.topicCount ?? 0 }
 
   public func recognize(_ record: Record, _ sequence: EventSequence) -> Recognition {
+    hasBlocked = false
     // Behind the newest event there is none: after a clean stop, all that was committed meanwhile.
     if let lastBeyond, lastNewest.map({ sequence > $0 }) ?? true, lastTopic.topic(of: record.topic) != nil {
       return lastBeyond
     }
     let name = String(decoding: record.topic, as: UTF8.self)
     if topics[name] == nil {
+      guard topics.count < Self.topicLimit else { return tooManyTopics() }
+      hasBlocked = true
       switch examine(name) {
       case .tail(let tail): topics[name] = tail
       case .later(let reason):
@@ -163,13 +170,10 @@ public final class PartitionTails: DeliveredEvents {
 
   /// The reason is shown while this blocks.
   private func examine(_ name: String) -> Examination {
-    let shown = metrics.hold
-    metrics.hold = shown ?? Self.comparing(name)
-    defer { metrics.hold = shown }
-    return look(name)
+    metrics.holding(for: Self.comparing(name)) { firstSight(of: name) }
   }
 
-  private func look(_ name: String) -> Examination {
+  private func firstSight(of name: String) -> Examination {
     guard spent < totalPatience else {
       return unclear("the limit of \(totalPatience / 1000) s for all topics was reached")
     }
@@ -353,6 +357,11 @@ public final class PartitionTails: DeliveredEvents {
 
   private func unclear(_ reason: String, remedy: String? = nil) -> Examination {
     .tail(TopicTail(doubt: .init(reason: reason, remedy: remedy)))
+  }
+
+  private func tooManyTopics() -> Recognition {
+    tell("other", .init(reason: "more than \(Self.topicLimit) topics would have to be compared"))
+    return .unknown
   }
 
   private func refusal(_ name: String, _ code: rd_kafka_resp_err_t) -> TopicTail.Doubt {

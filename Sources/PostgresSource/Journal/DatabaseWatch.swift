@@ -70,8 +70,8 @@ struct DatabaseWatch {
     _ connection: SQLConnection, _ now: MonotonicTime
   ) throws(RelayError) {
     let request = keeper.findings.requestedCheck
-    // A session that has begun meanwhile may have requested it.
-    guard let newest = keeper.session, newest.server == server else { return }
+    // Where a session has begun meanwhile, its turn comes next.
+    guard let newest = keeper.session, newest.session == session else { return }
     guard request != nil || writer.doubtsPublication || publication.isDue(now) else { return }
     writer.doubtsPublication = false
     try publication.check(on: connection, newest, proven: writer.provenSnapshot)

@@ -24,9 +24,11 @@ struct PublicationWatch {
     checkTime = MonotonicTime.now().advanced(milliseconds: keeper.publicationInterval)
     let check = try publicationCheck(connection, session)
     if let fault = fault(check, session) { return keeper.findings.post(fault, in: session.session) }
-    guard let publication = check.publication else { return }
+    guard let publication = check.publication,
+      let journaled = keeper.mailbox.journaled(in: session.session)
+    else { return }
     let record = publication.record(
-      after: session.publication, passed: keeper.mailbox.journaled,
+      after: session.publication, passed: journaled,
       joined: .joining(after: proven?.text, at: proven?.lsn))
     // Never at a fault: the next start, too, must see that something may have been left out.
     if keeper.mailbox.keepsJournal, record != session.publication {

@@ -131,6 +131,11 @@ extension CheckpointMailbox {
     }
   }
 
+  /// The newest checkpoint of `session` that the journal has. Nil: the session is over.
+  public func journaled(in session: CheckpointSession) -> LSN? {
+    shared.withLock { _ in session == self.session ? acknowledgement.lsn : nil }
+  }
+
   /// The newest checkpoint that the journal has.
   public var journaled: LSN { acknowledgement.lsn }
 

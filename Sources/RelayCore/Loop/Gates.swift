@@ -12,15 +12,14 @@
 ///
 /// A gate that has nothing to say of what is still to come is not asked: a relay that has caught up asks the sink alone.
 struct Gates: ~Copyable {
-  let recognition: RecognitionGate
+  let recognition = RecognitionGate()
   private let isolation = IsolationGate()
   private let rate: RateGate?
   private var firstSight: (any FirstSight)?
   /// Those that are asked, in order.
   private(set) var active: [any Gate] = []
 
-  init(metrics: RelayMetrics, rate: Int?) {
-    recognition = RecognitionGate(metrics: metrics)
+  init(rate: Int?) {
     self.rate = rate.map { RateGate(rate: $0) }
     arrange()
   }
@@ -51,21 +50,23 @@ struct Gates: ~Copyable {
 
   /// Up to this place one record is in flight at a time.
   mutating func isolate(through place: EventSequence) {
-    isolation.through = place
+    isolation.through = isolation.through.map { max($0, place) } ?? place
     arrange()
   }
 
   /// Nothing that committed before `lsn` is still to come. To be called between transactions.
   mutating func pass(_ lsn: LSN) {
     if active.isEmpty { return }
-    recognition.pass(lsn)
-    isolation.pass(lsn)
-    if firstSight?.isDone == true { firstSight = nil }
-    arrange()
+    let isFirstSightOver = firstSight?.isDone == true
+    if isFirstSightOver { firstSight = nil }
+    // Both are told, whatever the first says.
+    let isRecognitionOver = recognition.pass(lsn)
+    let isIsolationOver = isolation.pass(lsn)
+    if isFirstSightOver || isRecognitionOver || isIsolationOver { arrange() }
   }
 
-  /// An answer may have taken long.
-  var mayBlock: Bool { firstSight != nil || recognition.mayBlock }
+  /// The last answer may have taken long.
+  var hasBlocked: Bool { firstSight?.isDone == false || recognition.hasBlocked }
 }
 
 /// One record is in flight at a time, up to a place: one of those before it was refused together with its neighbours, and
@@ -85,7 +86,10 @@ final class IsolationGate: Gate {
     return .wait(wait)
   }
 
-  func pass(_ lsn: LSN) {
-    if let through, through.commitLSN < lsn { self.through = nil }
+  /// True where it has no more to say.
+  func pass(_ lsn: LSN) -> Bool {
+    guard let through, through.commitLSN < lsn else { return false }
+    self.through = nil
+    return true
   }
 }

@@ -1,11 +1,9 @@
 // Owns: which events Kafka may hold already, since a producer before this one has sent them.
 // Must not know: Kafka.
-import Synchronization
 
 /// Events of transactions that committed at or below a given LSN are settled without being sent where Kafka holds them,
 /// and counted as sent again where that is not known. Then what it was told of Kafka is let go.
 final class RecognitionGate: Gate {
-  private let metrics: RelayMetrics
   private var delivered: (any DeliveredEvents)?
   private var through = LSN.zero
   /// The newest commit LSN that a producer was given which has been dropped since, or a process before this one may have
@@ -14,10 +12,11 @@ final class RecognitionGate: Gate {
   /// Nothing that committed before it is still to come.
   private var passed = LSN.zero
 
-  init(metrics: RelayMetrics) { self.metrics = metrics }
+  /// Events that were passed though Kafka may hold them, since this was last set to 0.
+  var resent: UInt64 = 0
 
-  /// An answer may take long.
-  var mayBlock: Bool { delivered != nil }
+  /// The last answer may have taken long.
+  var hasBlocked: Bool { delivered?.hasBlocked ?? false }
   var isActive: Bool { delivered != nil || resentThrough >= passed && resentThrough != .zero }
 
   func recognize(_ delivered: any DeliveredEvents, through: LSN) {
@@ -44,14 +43,18 @@ final class RecognitionGate: Gate {
     } else if commitLSN > resentThrough {
       return .pass
     }
-    metrics.eventsResent.wrappingAdd(1, ordering: .relaxed)
+    resent &+= 1
     return .pass
   }
 
-  func pass(_ lsn: LSN) {
+  /// True where it has no more to say.
+  func pass(_ lsn: LSN) -> Bool {
+    let wasActive = isActive
     passed = max(passed, lsn)
-    guard delivered != nil, lsn > through else { return }
-    delivered = nil
-    through = .zero
+    if delivered != nil, lsn > through {
+      delivered = nil
+      through = .zero
+    }
+    return wasActive && !isActive
   }
 }

@@ -5,6 +5,7 @@ import Synchronization
 /// Plain counters, published together.
 struct TurnTally: ~Copyable {
   var received: UInt64 = 0
+  var resent: UInt64 = 0
   var recognized: UInt64 = 0
   var unselected: UInt64 = 0
   var transactions: UInt64 = 0
@@ -45,6 +46,7 @@ struct TurnTally: ~Copyable {
 
   mutating func publish(to metrics: RelayMetrics) {
     if received > 0 { metrics.eventsReceived.wrappingAdd(received, ordering: .relaxed) }
+    if resent > 0 { metrics.eventsResent.wrappingAdd(resent, ordering: .relaxed) }
     if recognized > 0 { metrics.eventsRecognized.wrappingAdd(recognized, ordering: .relaxed) }
     if unselected > 0 { metrics.eventsUnselected.wrappingAdd(unselected, ordering: .relaxed) }
     if transactions > 0 { metrics.transactions.wrappingAdd(transactions, ordering: .relaxed) }
@@ -55,6 +57,7 @@ struct TurnTally: ~Copyable {
       buckets.update(repeating: 0)
     }
     received = 0
+    resent = 0
     recognized = 0
     unselected = 0
     transactions = 0

@@ -7,7 +7,8 @@ struct WaitReport {
 
   private var since: MonotonicTime?
   private var isPublished = false
-  private var isLogged = false
+  /// The subject that the log has been told of.
+  private var logged: String?
 
   /// The event, or what stands for it, still waits.
   mutating func note(
@@ -15,11 +16,18 @@ struct WaitReport {
   ) {
     let since = self.since ?? now
     self.since = since
-    guard let patience = wait.patience, now >= since.advanced(milliseconds: patience) else { return }
+    guard let patience = wait.patience, now >= since.advanced(milliseconds: patience) else {
+      // An earlier reason is over.
+      if isPublished { metrics.hold = nil }
+      isPublished = false
+      return
+    }
     if !isPublished || metrics.hold != wait.reason { metrics.hold = wait.reason }
     isPublished = true
-    guard !isLogged, now >= since.advanced(milliseconds: max(patience, Self.logPatience)) else { return }
-    isLogged = true
+    guard logged != wait.subject, now >= since.advanced(milliseconds: max(patience, Self.logPatience)) else {
+      return
+    }
+    logged = wait.subject
     log.warning(
       "waiting for \(wait.subject)", ("reason", wait.reason), ("lsn", place.commitLSN.description),
       ("index", String(place.index)))

@@ -187,6 +187,16 @@ struct ConfigurationLoader {
       }
       if faults.count > before { faulty.insert(name) }
     }
+    checkKafka(layer, settings, origins, faulty, file: file)
+    choose(layer, "kafka.missing_topic", &settings.missingTopic)
+  }
+
+  /// What is wrong with the properties together.
+  private mutating func checkKafka(
+    _ layer: ConfigurationLayer, _ settings: KafkaSettings, _ origins: [String: SettingOrigin],
+    _ faulty: Set<String>, file: String?
+  ) {
+    let entries = layer.maps[ConfigurationKey.kafkaProperties] ?? []
     let servers = ["bootstrap.servers", "metadata.broker.list"]
     for problem in KafkaPropertyProblem.all(in: settings) where !faulty.contains(problem.property) {
       // What is missing is told where its absence matters.
@@ -205,7 +215,6 @@ struct ConfigurationLoader {
       let section = layer.sections["kafka"] == nil ? "" : "kafka"
       missingKey("kafka.properties: bootstrap.servers", section: section, layer: layer, file: file)
     }
-    choose(layer, "kafka.missing_topic", &settings.missingTopic)
   }
 
   private mutating func outboxes(

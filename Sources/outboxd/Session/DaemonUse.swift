@@ -32,6 +32,8 @@ final class DaemonUse: SessionUse {
   private let origin: OriginWatch
   private let batchLimit = BatchLimit()
   private var beginning: Beginning?
+  /// Why the previous process may have sent what Kafka does not hold. Nil: nothing speaks for it.
+  private var doubt: String?
   /// What this process knows of its place is no longer true.
   private var hasForgotten = false
 
@@ -63,7 +65,7 @@ final class DaemonUse: SessionUse {
       start: source.startLSN, walEnd: source.walEnd, systemIdentifier: source.systemIdentifier,
       timeline: source.timeline, server: source.server, former: source.former,
       reportInterval: source.reportInterval, continues: continues)
-    hasForgotten = false
+    if !continues { doubt = Self.doubt(source.former, configuration) }
     return SessionSource(
       changes: source, database: source.database, start: continues ? nil : source.startLSN,
       isOfOtherHistory: relay != nil && !isSameHistory)
@@ -71,6 +73,7 @@ final class DaemonUse: SessionUse {
 
   func examine(_ relay: Relay) {
     guard let beginning else { return }
+    if relay.hasSink { hasForgotten = false }
     origin.examine(relay, server: beginning.server, walEnd: beginning.walEnd)
     if !beginning.continues {
       // A commit at the end of the WAL had not been written yet.
@@ -97,19 +100,27 @@ final class DaemonUse: SessionUse {
       }
       return relay.recognize(unexamined, through: through)
     }
-    let isChanged =
-      former?.outboxes.map { $0 != ConfigurationPrinter.yaml(configuration.outboxes) } ?? false
     let tails = PartitionTails(
       settings: configuration.kafka, after: beginning.start, through: through, isSettled: isSettled,
-      doubt: isChanged
-        ? "the previous process had other outboxes configured: it may have sent the events to other topics, or "
-          + "with other bytes" : nil,
-      patience: beginning.reportInterval, metrics: metrics, log: log)
+      doubt: doubt, patience: beginning.reportInterval, metrics: metrics, log: log)
     relay.recognize(tails, through: through)
   }
 
+  private static func doubt(_ former: FormerRun?, _ configuration: Configuration) -> String? {
+    guard let outboxes = former?.outboxes, outboxes != ConfigurationPrinter.yaml(configuration.outboxes)
+    else {
+      return nil
+    }
+    return
+      "the previous process had other outboxes configured: it may have sent the events to other topics, or "
+      + "with other bytes"
+  }
+
   func makeSink() throws(RelayError) -> any RecordSink {
-    try KafkaSink(settings: configuration.kafka, metrics: metrics, log: log, batchLimit: batchLimit)
+    let sink = try KafkaSink(
+      settings: configuration.kafka, metrics: metrics, log: log, batchLimit: batchLimit)
+    hasForgotten = false
+    return sink
   }
 
   func sourceLost(_ error: RelayError, _ relay: Relay?) -> RelayError? {

@@ -100,7 +100,7 @@ final class Session {
     self.relay = relay
     // Records of a history that has ended must not be sent any longer.
     if source.isOfOtherHistory { relay.dropSink() }
-    if let start = source.start { relay.reset(to: start) }
+    if let start = source.start { relay.reset(to: start) } else { relay.resume() }
     use.examine(relay)
     if !relay.hasSink {
       relay.use(try use.makeSink())
@@ -185,7 +185,9 @@ final class Session {
     let isOfRow = isFinished
     if !isFinished { _ = finish(nil) }
     metrics.role.store(RelayMetrics.Role.halted.rawValue, ordering: .relaxed)
-    return use.explained(error, isOfRow: isOfRow)
+    let explained = use.explained(error, isOfRow: isOfRow)
+    metrics.fault = explained
+    return explained
   }
 
   /// Waits, and handles deliveries meanwhile.
