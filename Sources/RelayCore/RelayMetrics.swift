@@ -114,10 +114,12 @@ public final class RelayMetrics: Sendable {
     set { shared.withLock { $0.sinkFault = newValue } }
   }
 
-  /// Why events do not flow although the stream runs, the next obstacle first. Empty: they do.
+  /// Why events do not flow although the stream runs, the cause first. Empty: they do.
   public var waits: [String] {
     let (hold, sinkFault) = shared.withLock { ($0.hold, $0.sinkFault) }
-    return [hold, sinkFault == hold ? nil : sinkFault].compactMap(\.self)
+    let reasons = [hold, sinkFault == hold ? nil : sinkFault].compactMap(\.self)
+    // Nobody gets an answer from a broker that cannot be reached.
+    return kafkaBrokersUp.load(ordering: .relaxed) == 0 ? reasons.reversed() : reasons
   }
 
   /// Why there is no stream now. Nil: there is one.

@@ -171,7 +171,7 @@ extension Integration {
       // Labels are read as the stream sends them: no cast has made these topics.
       #expect(checked.contains("topic hostile.invoice") && !checked.contains("hostile.evil"), "\(checked)")
       #expect(
-        checked.contains("Its rows were not examined: m.o\(HostileDatabase.late) is not read"), "\(checked)")
+        checked.contains("Its rows were not examined: m.o\(HostileDatabase.late) was not read"), "\(checked)")
       for (index, attack) in Attack.all.enumerated() {
         let read = try database.backfill(index)
         #expect(database.victims.isEmpty, "\(attack.name): \(read.errors)")

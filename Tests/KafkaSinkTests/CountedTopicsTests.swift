@@ -1,4 +1,5 @@
 // How many topics the metrics name and a producer holds, however many rows name.
+import CRdkafka
 import RelayCore
 import Testing
 
@@ -28,5 +29,21 @@ import Testing
     #expect(driver.settled.map(\.tag).sorted() == (0..<40).map { UInt64($0) })
     driver.sink.publishTopics()
     #expect(driver.metrics.topics.values.reduce(0, +) == 40)
+  }
+
+  @Test func `a topic whose name Kafka does not take is a rejection of its record, and no end of the sink`()
+    throws
+  {
+    let broker = try MockBroker()
+    let driver = try SinkDriver(["bootstrap.servers": broker.bootstrapServers])
+    broker.setTopicError("odd", code: RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION.rawValue)
+    let rejection = try Content(topic: "odd").lend { record in
+      let event = GateEvent(record: record, place: EventSequence(commitLSN: .zero, index: 0), outstanding: 0)
+      if case .divert(let rejection) = try driver.sink.answer(event) { return rejection }
+      throw TimedOut(description: "the record is not rejected")
+    }
+    #expect(rejection.kind == .recordRejected && rejection.message.contains("odd"))
+    try driver.deliver(Content(topic: "even"), tag: 1)
+    try driver.awaitSettled(1)
   }
 }

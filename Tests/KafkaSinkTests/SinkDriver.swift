@@ -97,7 +97,8 @@ final class SinkDriver {
       case .wait(let wait):
         self.wait = wait
         return .held
-      case .skip, .divert: throw TimedOut(description: "the sink neither passes the record nor holds it")
+      case .divert(let rejection): throw rejection
+      case .skip: throw TimedOut(description: "the sink skips the record")
       }
       switch try sink.send(record, tag: tag) {
       case .accepted: return .accepted

@@ -1,4 +1,5 @@
 // Owns: each gate alone: when it lets an event pass, and for how long it holds it.
+import Synchronization
 import Testing
 
 @testable import RelayCore
@@ -139,5 +140,16 @@ private final class Sight: FirstSight {
     note("busy", patience: nil, after: 60_000)
     note("busy", patience: nil, after: 90_000)
     #expect(metrics.hold == nil)
+  }
+
+  @Test func `where no broker can be reached, that comes before what waits for an answer`() {
+    let metrics = RelayMetrics()
+    metrics.hold = "a topic is compared"
+    metrics.sinkFault = "no broker can be reached"
+    #expect(metrics.waits == ["no broker can be reached", "a topic is compared"])
+    metrics.kafkaBrokersUp.store(1, ordering: .relaxed)
+    #expect(metrics.waits == ["a topic is compared", "no broker can be reached"])
+    metrics.hold = metrics.sinkFault
+    #expect(metrics.waits == ["no broker can be reached"])
   }
 }

@@ -86,11 +86,12 @@ public final class OriginCheck: FirstSight {
       // A broker that takes longer than the first question waited would else never be heard.
       reader?.patience = KafkaSink.patience(attempts: 1)
       // While the producer has no connection either, nothing can be sent.
-      if metrics.kafkaBrokersUp.load(ordering: .relaxed) > 0 { attempts += 1 }
+      let isAway = metrics.kafkaBrokersUp.load(ordering: .relaxed) == 0
+      if !isAway { attempts += 1 }
       guard attempts > Self.attemptLimit else {
         return .wait(
           GateWait(
-            for: "the check for events of another server",
+            for: isAway ? "Kafka" : "the check for events of another server",
             "\(Self.checking(topic)): the consumer got no answer: " + KafkaFailure.text(code),
             until: MonotonicTime.now().advanced(milliseconds: 500)))
       }

@@ -117,7 +117,8 @@ public final class PartitionTails: DeliveredEvents {
       case .later(let reason):
         return .wait(
           GateWait(
-            for: "the comparison with Kafka", reason,
+            for: metrics.kafkaBrokersUp.load(ordering: .relaxed) == 0 ? "Kafka" : "the comparison with Kafka",
+            reason,
             until: MonotonicTime.now().advanced(milliseconds: Self.interval)))
       }
     }
