@@ -99,6 +99,7 @@ public final class Relay {
   public func reset(to checkpoint: LSN) {
     gates.resend(through: ledger.newestCommitLSN)
     ledger.reset(to: checkpoint)
+    report.end(metrics)
     positions.begin(store.session, at: checkpoint)
   }
 
@@ -119,6 +120,8 @@ public final class Relay {
     var readDeadline = MonotonicTime.never
     while true {
       let now = MonotonicTime.now()
+      // What was held when the source broke off has come again, and passed.
+      if waiting == nil, tally.received > 0 { report.end(metrics) }
       if stop.isRequested {
         isStopping = true
         readDeadline = stop.requestTime.advanced(milliseconds: drainMilliseconds / 2)
@@ -352,9 +355,10 @@ public final class Relay {
     if wait.flushes { sink.flush(sleeping: Tuning.Linger.isolated) }
   }
 
+  /// A record comes again, and its reason stands until it has passed.
   private func forgetWaiting() {
+    if let waiting, waiting.record == nil { report.end(metrics) }
     waiting = nil
-    report.end(metrics)
   }
 
   private func commit(_ endLSN: LSN) {

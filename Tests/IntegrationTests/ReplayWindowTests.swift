@@ -35,7 +35,7 @@ extension Integration {
       #expect(verdict.ok, "\(verdict)")
       // The anchor outlives the daemon, and goes on request.
       let dropped = try run("slot", "drop-anchor")
-      #expect(dropped.status == 0 && dropped.output.contains("makes a new one"), "\(dropped)")
+      #expect(dropped.status == 0 && dropped.output.contains("creates a new one"), "\(dropped)")
       let again = try run("slot", "drop-anchor")
       #expect(again.status == 0 && again.output.contains("there is no anchor"), "\(again)")
       #expect(try scene.server.sql("SELECT count(*) FROM pg_replication_slots") == "1")
