@@ -35,11 +35,11 @@ extension Relay {
       return
     }
     if failure.mayBeNeighbour, ledger.outstanding > 1 {
-      isolate()
+      let last = isolate()
       self.failure = RelayError(
         .sinkFailed,
         "Kafka refused a batch of records: \(failure.error.message). They are sent again one by one, up to "
-          + "\(cursor.commitLSN), to find the one that is refused", code: failure.error.code)
+          + "\(last.commitLSN), to find the one that is refused", code: failure.error.code)
       return
     }
     let refused = ledger.commitLSN(of: tag) ?? cursor.commitLSN
@@ -47,10 +47,13 @@ extension Relay {
   }
 
   /// One of the records in flight is refused: they are sent again one by one.
-  private func isolate() {
+  /// - Returns: the place of the last of them.
+  private func isolate() -> EventSequence {
     // After a reconnection the source may still be behind what was sent.
     let newest = EventSequence(commitLSN: ledger.newestCommitLSN, index: .max)
-    gates.isolate(through: newest.commitLSN > cursor.commitLSN ? newest : cursor.place)
+    let last = newest.commitLSN > cursor.commitLSN ? newest : cursor.place
+    gates.isolate(through: last)
+    return last
   }
 
   /// Counts what was passed although Kafka may hold it.

@@ -115,12 +115,8 @@ extension KafkaSink {
     case .configuration:
       throw KafkaFailure.record(code, topic: name, partition: nil, sizes: RecordSizes(), broker: broker)
     default:
-      let isAway = health.brokersUp == 0
       topics.hold(
-        index,
-        reason: isAway
-          ? KafkaHealth.awayText(health.reason)
-          : "lookup of topic \"\(name)\" failed: \(KafkaFailure.text(code))",
+        index, reason: "lookup of topic \"\(name)\" failed: \(KafkaFailure.text(code))",
         milliseconds: min(5000, delay * 5))
     }
   }

@@ -15,8 +15,8 @@ final class RecognitionGate: Gate {
   /// Events that were passed though Kafka may hold them, since this was last set to 0.
   var resent: UInt64 = 0
 
-  /// The last answer may have taken long.
-  var hasBlocked: Bool { delivered?.hasBlocked ?? false }
+  /// The last answer may have taken long. Kept, since to ask for it would count references for each row.
+  private(set) var hasBlocked = false
   var isActive: Bool { delivered != nil || resentThrough >= passed && resentThrough != .zero }
 
   func recognize(_ delivered: any DeliveredEvents, through: LSN) {
@@ -34,7 +34,9 @@ final class RecognitionGate: Gate {
   func answer(_ event: GateEvent) -> GateAnswer {
     let commitLSN = event.place.commitLSN
     if let delivered, commitLSN <= through {
-      switch delivered.recognize(event.record, event.place) {
+      let recognition = delivered.recognize(event.record, event.place)
+      hasBlocked = delivered.hasBlocked
+      switch recognition {
       case .wait(let wait): return .wait(wait)
       case .there: return .skip(.recognized)
       case .absent: return .pass
@@ -54,6 +56,7 @@ final class RecognitionGate: Gate {
     if delivered != nil, lsn > through {
       delivered = nil
       through = .zero
+      hasBlocked = false
     }
     return wasActive && !isActive
   }
